@@ -1,0 +1,52 @@
+"""The record of a conversation, shared by chat, data and training."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+Role = Literal["system", "user", "assistant", "tool"]
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One message, in the shape that chat templates know. `content` is text, or parts where there are images."""
+
+    role: Role
+    content: str | tuple[Mapping[str, Any], ...] = ""
+    reasoning: str = ""
+    tool_calls: tuple[Mapping[str, Any], ...] = ()
+    tool_call_id: str = ""
+    name: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """The message in OpenAI's chat shape."""
+        content = self.content if isinstance(self.content, str) else [dict(part) for part in self.content]
+        body: dict[str, Any] = {"role": self.role, "content": content}
+        if self.tool_calls:
+            body["tool_calls"] = [dict(call) for call in self.tool_calls]
+        if self.tool_call_id:
+            body["tool_call_id"] = self.tool_call_id
+        if self.name:
+            body["name"] = self.name
+        return body
+
+
+def turns(messages: Iterable[Message]) -> tuple[list[Message], list[list[Message]]]:
+    """Split into the leading system messages and whole turns. A turn begins with a user's message, so that an
+    answer stays with its question and a tool's result with the call that asked for it."""
+    head: list[Message] = []
+    rest: list[list[Message]] = []
+    for message in messages:
+        if message.role == "system" and not rest:
+            head.append(message)
+        elif message.role == "user" or not rest:
+            rest.append([message])
+        else:
+            rest[-1].append(message)
+    return head, rest
+
+
+def flatten(head: Sequence[Message], rest: Iterable[Sequence[Message]]) -> list[Message]:
+    return [*head, *(message for turn in rest for message in turn)]

@@ -1,0 +1,132 @@
+"""Every error Filbert raises. Each message is one sentence or two: what happened, why, what to do.
+
+FilbertError
+├── BadInput
+│   ├── UnknownModel
+│   ├── BadSetting
+│   ├── ContextOverflow
+│   └── BadRequest          the engine refused a request (a broken grammar, a value out of range)
+├── OfflineRefused
+├── DownloadFailed
+│   └── HashMismatch
+├── DiskFull
+├── StoreReadOnly
+├── StoreBusy
+├── BadModelFile
+├── EngineError
+│   ├── EngineMissing       no engine for this machine
+│   ├── EngineMismatch      the installed engine is not the build this Filbert was made for
+│   ├── EngineCrashed
+│   └── EngineStalled
+├── MissingExtra
+└── Cancelled
+"""
+
+from __future__ import annotations
+
+
+class FilbertError(Exception):
+    """The root. `code` is stable: doors map it to an exit status or an HTTP status."""
+
+    code = "error"
+    exit_status = 1
+    http_status = 500
+
+    def __init__(self, what: str, *, why: str = "", do: str = "") -> None:
+        super().__init__(" ".join(part for part in (what, why, do) if part))
+        self.what, self.why, self.do = what, why, do
+
+
+class BadInput(FilbertError):
+    code = "bad_input"
+    exit_status = 2
+    http_status = 400
+
+
+class UnknownModel(BadInput):
+    code = "unknown_model"
+    http_status = 404
+
+
+class BadSetting(BadInput):
+    code = "bad_setting"
+
+
+class ContextOverflow(BadInput):
+    code = "context_overflow"
+
+
+class BadRequest(BadInput):
+    code = "bad_request"
+
+
+class OfflineRefused(FilbertError):
+    code = "offline"
+    exit_status = 3
+    http_status = 503
+
+
+class DownloadFailed(FilbertError):
+    code = "download_failed"
+    exit_status = 4
+    http_status = 502
+
+
+class HashMismatch(DownloadFailed):
+    code = "hash_mismatch"
+
+
+class DiskFull(FilbertError):
+    code = "disk_full"
+    exit_status = 5
+    http_status = 507
+
+
+class StoreReadOnly(FilbertError):
+    code = "store_read_only"
+    exit_status = 5
+
+
+class StoreBusy(FilbertError):
+    code = "store_busy"
+    exit_status = 5
+    http_status = 503
+
+
+class BadModelFile(FilbertError):
+    code = "bad_model_file"
+    exit_status = 6
+    http_status = 422
+
+
+class EngineError(FilbertError):
+    code = "engine"
+    exit_status = 7
+
+
+class EngineMissing(EngineError):
+    code = "engine_missing"
+
+
+class EngineMismatch(EngineError):
+    code = "engine_mismatch"
+
+
+class EngineCrashed(EngineError):
+    code = "engine_crashed"
+
+
+class EngineStalled(EngineError):
+    code = "engine_stalled"
+    http_status = 504
+
+
+class MissingExtra(FilbertError):
+    code = "missing_extra"
+    exit_status = 8
+
+
+class Cancelled(FilbertError):
+    code = "cancelled"
+    exit_status = 130
+    http_status = 499

@@ -1,0 +1,106 @@
+"""Files whole or not at all, locks, and room on the disk."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+from uuid import uuid4
+
+from filelock import FileLock, Timeout
+
+from filbert.core.errors import BadInput, DiskFull, StoreBusy, StoreReadOnly
+
+
+@contextmanager
+def write_whole(path: Path) -> Iterator[BinaryIO]:
+    """Write `path` in full or leave the old one, through a crash or a power cut."""
+    part = path.with_name(f".{path.name}.{uuid4().hex}.part")  # same folder: a rename cannot cross disks
+    with disk_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with part.open("wb") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            move_whole(part, path)
+        finally:
+            part.unlink(missing_ok=True)
+
+
+def move_whole(finished: Path, path: Path) -> None:
+    """Give a finished, synced file its final name, and let the rename itself reach the disk."""
+    os.replace(finished, path)
+    if os.name == "posix":  # Windows cannot open a folder; its rename is journalled
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+
+@contextmanager
+def disk_errors(path: Path) -> Iterator[None]:
+    """Say a full or read-only disk in our own words."""
+    try:
+        yield
+    except OSError as exc:
+        if exc.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise DiskFull(
+                f"The disk that holds {path.parent} is full.", do="Free some room, or move everything with FILBERT_HOME."
+            ) from exc
+        if exc.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
+            raise StoreReadOnly(
+                f"Cannot write to {path.parent}.", why=f"{exc.strerror}.", do="Point FILBERT_HOME at a folder you own."
+            ) from exc
+        raise
+
+
+def need_room(folder: Path, size_bytes: int) -> None:
+    """Refuse before a long download rather than at its end. Raises DiskFull."""
+    nearest = next(parent for parent in (folder, *folder.parents) if parent.exists())
+    free = shutil.disk_usage(nearest).free
+    if free < size_bytes:
+        raise DiskFull(
+            f"{folder} has {free / 1e9:.2f} GB free and {size_bytes / 1e9:.2f} GB are needed.",
+            do="Free some room (`filbert list`, `filbert rm NAME`), or move everything with FILBERT_HOME.",
+        )
+
+
+@contextmanager
+def locked(path: Path, *, wait_s: float = -1) -> Iterator[None]:
+    """Hold the lock `path` against other processes. `wait_s` < 0 waits as long as it takes. Raises StoreBusy."""
+    with disk_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(path, timeout=wait_s)
+        try:
+            lock.acquire()
+        except Timeout as exc:
+            raise StoreBusy(
+                f"Another Filbert process is using {path.with_suffix('').name}.", do="Wait for it, or stop it."
+            ) from exc
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+SAFE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+=@ -]{0,199}")
+
+
+def safe_name(name: str) -> str:
+    """`name` when it is a plain file name on every system, else BadInput: names from a hub never become paths."""
+    if not SAFE.fullmatch(name) or name.endswith((".", " ")) or ".." in name:
+        raise BadInput(f"{name!r} is not a plain file name.", do="Rename the file where it comes from.")
+    return name
+
+
+def sha256_of(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

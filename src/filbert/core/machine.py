@@ -1,0 +1,100 @@
+"""What this machine is and how it is doing: cores, memory, load, instruction set."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import platform
+import sys
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import psutil
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """Bytes. A container's limit counts where it is lower than the machine's memory."""
+
+    total: int
+    available: int
+
+
+def memory() -> Memory:
+    seen = psutil.virtual_memory()
+    total, available = int(seen.total), int(seen.available)
+    for limit, used in _container_memory():
+        total, available = min(total, limit), min(available, limit - used)
+    return Memory(total, max(0, available))
+
+
+def _container_memory() -> list[tuple[int, int]]:
+    """(limit, used) in bytes of the control group this process lives in, version 2 or 1; empty without a limit."""
+    for limit_file, used_file in (
+        ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
+        ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
+    ):
+        try:
+            limit, used = Path(limit_file).read_text(), Path(used_file).read_text()
+        except OSError:
+            continue
+        if limit.strip() != "max" and int(limit) < 1 << 60:
+            return [(int(limit), int(used))]
+    return []
+
+
+@cache
+def cores() -> int:
+    """Physical cores this process may use: hyperthreads share the units that matrix products need."""
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    quota = _container_cores()
+    physical = psutil.cpu_count(logical=False) or allowed
+    return max(1, min(physical, allowed, quota or allowed))
+
+
+def _container_cores() -> int | None:
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        return None if quota == "max" else max(1, round(int(quota) / int(period)))
+    except (OSError, ValueError):
+        return None
+
+
+def busy_cores(interval_s: float = 0.1) -> float:
+    """How many cores other work keeps busy, measured over `interval_s` seconds."""
+    return float(psutil.cpu_percent(interval=interval_s)) / 100 * (psutil.cpu_count() or 1)
+
+
+@cache
+def processor() -> str:
+    if sys.platform == "linux":
+        for line in Path("/proc/cpuinfo").read_text(errors="replace").splitlines():
+            if line.startswith(("model name", "Model")):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def is_x86() -> bool:
+    return platform.machine().lower() in ("x86_64", "amd64")
+
+
+@cache
+def has_avx2() -> bool:
+    """Whether an x86 processor knows AVX2 and FMA, without which the engine's wheel ends in an illegal instruction."""
+    if sys.platform == "linux":
+        flags = next((line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("flags")), "")
+        return {"avx2", "fma"} <= set(flags.split())
+    if sys.platform == "win32":
+        return bool(ctypes.windll.kernel32.IsProcessorFeaturePresent(40))  # PF_AVX2_INSTRUCTIONS_AVAILABLE
+    return True  # every Mac that runs a supported macOS has it
+
+
+def unsupported_by_engine() -> str:
+    """Why the engine cannot run here, as one sentence, or "" where it can."""
+    machine = platform.machine()
+    if is_x86():
+        return "" if has_avx2() else f"This processor ({processor()}) has no AVX2, which the engine's wheel needs."
+    if sys.platform == "darwin" and machine == "arm64":
+        return ""
+    return f"The engine has no wheel for {sys.platform} on {machine}."

@@ -1,0 +1,88 @@
+"""Settings: one TOML file, FILBERT_… variables, flags. The later wins.
+
+An option is declared once, as a field of an `Options` class in the room that uses it. The class names its table; the
+field `context` of the table `load` is `[load] context = 8192` in the file and FILBERT_LOAD_CONTEXT in the environment.
+Fields of the table "" stand at the top of the file and have no infix (FILBERT_OFFLINE).
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Mapping
+from typing import Any, ClassVar, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from filbert.core import paths
+from filbert.core.errors import BadSetting
+
+
+class Options(BaseModel):
+    """Base of every options class; a subclass sets `table`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    table: ClassVar[str] = ""
+
+
+class Settings(Options):
+    """What belongs to no room alone."""
+
+    offline: bool = Field(False, description="Forbid the network: nothing is contacted, what is installed still works.")
+    quiet: bool = Field(False, description="Print results only: no progress, no notes.")
+    log_level: str = Field(
+        "INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="How much the log file holds: DEBUG to ERROR."
+    )
+
+
+T = TypeVar("T", bound=Options)
+
+
+def variable(options: type[Options], name: str) -> str:
+    """The environment variable of a field: FILBERT_LOAD_CONTEXT."""
+    return "_".join(part.upper() for part in ("filbert", options.table, name) if part)
+
+
+def read_file() -> dict[str, Any]:
+    path = paths.config_file()
+    try:
+        return tomllib.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as exc:
+        raise BadSetting(f"{path} is not a TOML file.", why=f"{exc}.", do="Mend or delete it.") from exc
+
+
+def from_file(options: type[Options]) -> dict[str, Any]:
+    whole = read_file()
+    if not options.table:
+        return {name: value for name, value in whole.items() if name in options.model_fields}
+    table = whole.get(options.table, {})
+    if not isinstance(table, dict):
+        raise BadSetting(f"{options.table} in {paths.config_file()} is no table.", do=f"Write [{options.table}] above it.")
+    return table
+
+
+def from_environment(options: type[Options]) -> dict[str, str]:
+    return {
+        name: os.environ[variable(options, name)] for name in options.model_fields if os.environ.get(variable(options, name))
+    }
+
+
+def configured(options: type[T], given: Mapping[str, Any] | None = None) -> T:
+    """The options with their defaults, then the file, then the environment, then what was `given` (None means not given)."""
+    told = {name: value for name, value in (given or {}).items() if value is not None}
+    return checked(options, {**from_file(options), **from_environment(options), **told})
+
+
+def checked(options: type[T], values: Mapping[str, Any]) -> T:
+    try:
+        return options.model_validate(dict(values))
+    except ValidationError as exc:
+        problem = exc.errors()[0]
+        name = ".".join(str(part) for part in problem["loc"]) or options.__name__
+        if problem["type"] == "extra_forbidden":
+            raise BadSetting(f"There is no setting {name}.", do="`filbert config` lists them all.") from exc
+        raise BadSetting(
+            f"{name} cannot be {problem['input']!r}.", why=f"{problem['msg']}.", do="`filbert config` says what each setting takes."
+        ) from exc

@@ -1,0 +1,146 @@
+"""A process that holds native code, so that the caller's never does.
+
+The child's standard input is its lifeline: when the caller dies, however it dies, the pipe closes and the child ends.
+Its standard output carries one JSON document a line, and nothing else; what native code prints goes to standard error,
+whose last lines are kept to say why a child died.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import json
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+import weakref
+from collections import deque
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from filbert.core.errors import EngineCrashed, EngineStalled
+from filbert.core.log import log
+from filbert.engine.threads import environment
+
+GRACE_S = 3.0  # from asking a child to end until it is killed
+_alive: weakref.WeakSet[Child] = weakref.WeakSet()
+
+
+class Child:
+    """A running script of this folder: `worker_main.py` or `scorer_main.py`."""
+
+    def __init__(self, script: str, config: Mapping[str, Any], *, extra_environment: Mapping[str, str] | None = None) -> None:
+        self.name = script.removesuffix("_main.py")
+        self._process = subprocess.Popen(
+            [sys.executable, "-P", str(Path(__file__).with_name(script))],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env={**os.environ, **environment(), **(extra_environment or {})},
+            start_new_session=True,  # Ctrl-C in the terminal stops the answer, not the engine
+        )
+        self._said: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
+        self._last_words: deque[str] = deque(maxlen=60)
+        self._asking = threading.Lock()
+        for pump in (self._pump_output, self._pump_errors):
+            threading.Thread(target=pump, name=f"filbert-{self.name}-{pump.__name__}", daemon=True).start()
+        _alive.add(self)
+        self.tell(config)
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
+    def running(self) -> bool:
+        return self._process.poll() is None
+
+    def tell(self, message: Mapping[str, Any]) -> None:
+        """Send one document. Raises EngineCrashed when the child is gone."""
+        stdin = self._process.stdin
+        assert stdin is not None
+        try:
+            stdin.write(json.dumps(message).encode() + b"\n")
+            stdin.flush()
+        except (OSError, ValueError) as exc:
+            raise self.crashed() from exc
+
+    def hear(self, wait_s: float | None) -> dict[str, Any]:
+        """The child's next document. Raises EngineCrashed when it died, EngineStalled after `wait_s` seconds."""
+        try:
+            message = self._said.get(timeout=wait_s)
+        except queue.Empty as exc:
+            raise EngineStalled(f"The {self.name} did not answer within {wait_s:.0f} s.", do="Try again.") from exc
+        if message is None:
+            self._said.put(None)  # for whoever asks next
+            raise self.crashed()
+        return message
+
+    def ask(self, message: Mapping[str, Any], wait_s: float | None = None) -> dict[str, Any]:
+        """One question, one answer; callers in other threads wait their turn."""
+        with self._asking:
+            self.tell(message)
+            return self.hear(wait_s)
+
+    def crashed(self) -> EngineCrashed:
+        """An error that says how the child ended."""
+        try:
+            status = self._process.wait(GRACE_S)
+        except subprocess.TimeoutExpired:
+            status = 0
+        words = " ".join(line for line in list(self._last_words)[-3:])
+        return EngineCrashed(f"The {self.name} ended ({_how(status)}).", why=words, do="`filbert doctor` checks the engine.")
+
+    @property
+    def last_words(self) -> list[str]:
+        return list(self._last_words)
+
+    def stop(self) -> None:
+        """End the child: ask, then kill. Safe to call twice and from any thread."""
+        with contextlib.suppress(OSError, ValueError):
+            if self._process.stdin:
+                self._process.stdin.close()
+        try:
+            self._process.wait(GRACE_S)
+        except subprocess.TimeoutExpired:
+            self.kill()
+
+    def kill(self) -> None:
+        with contextlib.suppress(OSError):
+            self._process.kill()
+        self._process.wait()
+
+    def _pump_output(self) -> None:
+        assert self._process.stdout is not None
+        with self._process.stdout as stdout:
+            for line in stdout:
+                self._said.put(json.loads(line))
+        self._said.put(None)
+
+    def _pump_errors(self) -> None:
+        assert self._process.stderr is not None
+        with self._process.stderr as stderr:
+            for line in stderr:
+                text = line.decode(errors="replace").rstrip()
+                if text:
+                    self._last_words.append(text)
+                    log.debug("%s %d: %s", self.name, self.pid, text)
+
+
+def _how(status: int) -> str:
+    if status >= 0:
+        return f"exit status {status}"
+    try:
+        return signal.Signals(-status).name
+    except ValueError:
+        return f"signal {-status}"
+
+
+@atexit.register
+def _stop_all() -> None:
+    for child in list(_alive):
+        child.stop()
