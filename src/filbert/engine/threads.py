@@ -6,6 +6,8 @@ import os
 import sysconfig
 from pathlib import Path
 
+from filbert.core.machine import cores
+
 
 def environment() -> dict[str, str]:
     """Variables a child needs before native code loads: OpenMP's runtime and its waiting, no backtraces by gdb."""
@@ -15,3 +17,8 @@ def environment() -> dict[str, str]:
         before = os.environ.get("LD_LIBRARY_PATH", "")
         settings["LD_LIBRARY_PATH"] = f"{folder}{os.pathsep}{before}" if before else str(folder)
     return settings
+
+
+def choose() -> int:
+    """One thread a physical core this process may use."""
+    return cores()

@@ -1,0 +1,252 @@
+"""What a model says, as it says it: chunks, then one finish that holds every count and time."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Callable, Generator, Iterator
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from filbert.engine.transport import Event, Exchange
+
+Reason = Literal["stop", "length", "tool_calls", "cancelled"]
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens. `cached_tokens` of the prompt were remembered from before and not computed again."""
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cached_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Timings:
+    """Seconds and tokens a second, by the engine's own clock."""
+
+    prompt_s: float = 0.0
+    generation_s: float = 0.0
+    prompt_tps: float = 0.0
+    generation_tps: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    reason: Reason
+    usage: Usage = Usage()
+    timings: Timings = Timings()
+
+
+@dataclass(frozen=True, slots=True)
+class TokenLogprob:
+    """A token and its log-probability in nats; `top` holds the likeliest others."""
+
+    token: str
+    logprob: float
+    top: tuple[tuple[str, float], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    text: str = ""
+    reasoning: str = ""
+    logprobs: tuple[TokenLogprob, ...] = ()
+    tool_calls: tuple[dict[str, Any], ...] = ()
+    finish: Finish | None = None  # in the last chunk only
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A whole answer."""
+
+    text: str
+    finish: Finish
+    reasoning: str = ""
+    logprobs: tuple[TokenLogprob, ...] = ()
+    tool_calls: tuple[dict[str, Any], ...] = field(default_factory=tuple)
+
+    @property
+    def usage(self) -> Usage:
+        return self.finish.usage
+
+    @property
+    def timings(self) -> Timings:
+        return self.finish.timings
+
+    def __str__(self) -> str:
+        return self.text
+
+
+class Generation:
+    """An answer under way. Iterate it for chunks, or ask for `reply()`, which waits for the rest."""
+
+    def __init__(self, start: Callable[[], Exchange], release: Callable[[], None]) -> None:
+        self._start, self._release = start, release
+        self._exchange: Exchange | None = None
+        self._cancelled = threading.Event()
+        self._chunks: list[Chunk] = []
+        self._source = self._run()
+
+    def __iter__(self) -> Iterator[Chunk]:
+        for chunk in self._source:
+            self._chunks.append(chunk)
+            yield chunk
+
+    def reply(self) -> Reply:
+        for _ in self:
+            pass
+        chunks = self._chunks
+        return Reply(
+            text="".join(chunk.text for chunk in chunks),
+            reasoning="".join(chunk.reasoning for chunk in chunks),
+            logprobs=tuple(item for chunk in chunks for item in chunk.logprobs),
+            tool_calls=_joined_calls(chunks),
+            finish=next((chunk.finish for chunk in chunks if chunk.finish), Finish("cancelled")),
+        )
+
+    @property
+    def text(self) -> str:
+        return self.reply().text
+
+    def __str__(self) -> str:
+        return self.text
+
+    def cancel(self) -> None:
+        """Stop from any thread; what was said so far stays, and the finish says `cancelled`."""
+        self._cancelled.set()
+        if self._exchange:
+            self._exchange.cancel()
+
+    def _run(self) -> Generator[Chunk, None, None]:
+        finished = False
+        reason: Reason = "stop"  # the engine tells why it ended one event before it tells the counts
+        try:
+            if not self._cancelled.is_set():
+                self._exchange = self._start()
+                if self._cancelled.is_set():
+                    self._exchange.cancel()
+                for event in self._exchange:
+                    reason = finish_reason(event) or reason
+                    chunk = read_event(event, reason)
+                    finished = finished or chunk.finish is not None
+                    if chunk != NOTHING:
+                        yield chunk
+            if not finished:
+                yield Chunk(finish=Finish("cancelled"))
+        finally:
+            if self._exchange and not finished:
+                self._exchange.cancel()
+            self._release()
+
+
+class AsyncGeneration:
+    """The same for `async for` and `await`: one reader thread feeds the event loop."""
+
+    def __init__(self, make: Callable[[], Generation]) -> None:
+        self._make = make
+        self._generation: Generation | None = None
+        self._cancelled = False
+
+    async def __aiter__(self) -> AsyncIterator[Chunk]:
+        loop = asyncio.get_running_loop()
+        arrived: asyncio.Queue[Chunk | BaseException | None] = asyncio.Queue()
+
+        def say(item: Chunk | BaseException | None) -> None:
+            if not loop.is_closed():
+                loop.call_soon_threadsafe(arrived.put_nowait, item)
+
+        def read() -> None:
+            try:
+                self._generation = self._make()
+                if self._cancelled:
+                    self._generation.cancel()
+                for chunk in self._generation:
+                    say(chunk)
+                say(None)
+            except BaseException as exc:  # noqa: BLE001 - carried to the waiting coroutine, which raises it
+                say(exc)
+
+        threading.Thread(target=read, name="filbert-async-read", daemon=True).start()
+        try:
+            while (item := await arrived.get()) is not None:
+                if isinstance(item, BaseException):
+                    raise item
+                yield item
+        finally:
+            self.cancel()
+
+    def __await__(self) -> Generator[Any, None, Reply]:
+        return self._reply().__await__()
+
+    async def _reply(self) -> Reply:
+        async for _ in self:
+            pass
+        assert self._generation is not None
+        return self._generation.reply()
+
+    def cancel(self) -> None:
+        self._cancelled = True
+        if self._generation:
+            self._generation.cancel()
+
+
+NOTHING = Chunk()
+
+
+def finish_reason(event: Event) -> Reason | None:
+    choices = event.get("choices")
+    return choices[0].get("finish_reason") if choices else None
+
+
+def read_event(event: Event, reason: Reason) -> Chunk:
+    """A chunk from an event of /v1/chat/completions or /v1/completions; progress events are NOTHING."""
+    choice = event["choices"][0] if event.get("choices") else {}
+    delta = choice.get("delta", {})
+    return Chunk(
+        text=delta.get("content") or choice.get("text") or "",
+        reasoning=delta.get("reasoning_content") or "",
+        logprobs=_logprobs(choice.get("logprobs")),
+        tool_calls=tuple(delta.get("tool_calls") or ()),
+        finish=_finish(event, reason) if "timings" in event else None,
+    )
+
+
+def _finish(event: Event, reason: Reason) -> Finish:
+    usage, timings = event.get("usage") or {}, event["timings"]
+    cached = timings.get("cache_n", 0)
+    return Finish(
+        reason=reason,
+        usage=Usage(
+            prompt_tokens=usage.get("prompt_tokens", timings.get("prompt_n", 0) + cached),
+            completion_tokens=usage.get("completion_tokens", timings.get("predicted_n", 0)),
+            cached_tokens=cached,
+        ),
+        timings=Timings(
+            prompt_s=timings["prompt_ms"] / 1e3,
+            generation_s=timings["predicted_ms"] / 1e3,
+            prompt_tps=timings["prompt_per_second"] or 0.0,
+            generation_tps=timings["predicted_per_second"] or 0.0,
+        ),
+    )
+
+
+def _logprobs(found: dict[str, Any] | None) -> tuple[TokenLogprob, ...]:
+    return tuple(
+        TokenLogprob(
+            item["token"], item["logprob"], tuple((other["token"], other["logprob"]) for other in item.get("top_logprobs", ()))
+        )
+        for item in (found or {}).get("content") or ()
+    )
+
+
+def _joined_calls(chunks: list[Chunk]) -> tuple[dict[str, Any], ...]:
+    """Tool calls arrive in pieces: the first names the function, the rest append to its arguments."""
+    calls: dict[int, dict[str, Any]] = {}
+    for piece in (piece for chunk in chunks for piece in chunk.tool_calls):
+        call = calls.setdefault(piece["index"], {"id": "", "type": "function", "function": {"name": "", "arguments": ""}})
+        call["id"] = call["id"] or piece.get("id", "")
+        for key in ("name", "arguments"):
+            call["function"][key] += piece.get("function", {}).get(key) or ""
+    return tuple(calls[index] for index in sorted(calls))

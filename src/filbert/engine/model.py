@@ -1,0 +1,311 @@
+"""One model for text, embeddings, ranking and scores, over the children that run it.
+
+A child is started for what is asked: text is answered by one worker, embeddings by another, scores by a scorer. The
+weights are memory-mapped, so they share its pages. A child that dies or hangs is replaced at the next request.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+from filbert.core.conversation import Message
+from filbert.core.errors import BadInput, BadRequest, ContextOverflow, EngineCrashed, EngineStalled
+from filbert.core.log import log
+from filbert.core.machine import memory
+from filbert.core.settings import configured
+from filbert.engine import threads
+from filbert.engine.admission import Admission
+from filbert.engine.generation import Generation, Usage
+from filbert.engine.options import LoadOptions
+from filbert.engine.sampling import Sampling
+from filbert.engine.transport import Event, Exchange
+from filbert.engine.worker import Pooling, Worker, WorkerPlan
+from filbert.models import fit
+from filbert.models.gguf import Header, check_split, read_header
+from filbert.models.store import StoredModel
+
+if TYPE_CHECKING:
+    from filbert.engine.measure import Perplexity, Scored
+    from filbert.engine.scorer import Scorer
+
+Kind = Literal["text", "embedding", "rerank"]
+Role = Literal["text", "plain", "embedding", "rerank"]
+MESSAGE_OVERHEAD = 64  # tokens a chat template may put around one message, generously
+
+
+@dataclass(frozen=True, slots=True)
+class Embeddings:
+    """`vectors`: one unit vector a text, in the order given."""
+
+    vectors: list[list[float]]
+    usage: Usage
+
+
+@dataclass(frozen=True, slots=True)
+class Ranked:
+    """A document's place: `index` into what was given, `score` as the model gives it, higher is closer."""
+
+    index: int
+    score: float
+
+
+class Model:
+    """A loaded model. Close it, or use it in a `with`; at exit, and when the caller dies, its children end."""
+
+    def __init__(self, stored: StoredModel, options: LoadOptions | None = None) -> None:
+        self.stored = stored
+        self.name = stored.name
+        self.options = options or configured(LoadOptions)
+        self.header = _checked(stored)
+        self.kind: Kind = "rerank" if self.header.is_reranker else "embedding" if self.header.is_embedder else "text"
+        self.threads = self.options.threads or threads.choose()
+        self.context = self._context()
+        self._workers: dict[Role, Worker] = {}
+        self._scorer: Scorer | None = None
+        self._lock = threading.RLock()
+        self._closed = False
+        self._admission = Admission(self.context, self.options.parallel)
+        self._worker(self.kind)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        with self._lock:
+            self._closed = True
+            workers, self._workers = list(self._workers.values()), {}
+            scorer, self._scorer = self._scorer, None
+        for worker in workers:
+            worker.stop()
+        if scorer:
+            scorer.close()
+
+    def wait_until_loaded(self) -> None:
+        """Raises BadModelFile when the engine cannot load the file."""
+        self._worker(self.kind).transport()
+
+    # Text
+
+    def respond(self, messages: Sequence[Message], sampling: Sampling | None = None) -> Generation:
+        """Answer a conversation, rendered by the model's own chat template. Raises ContextOverflow."""
+        self._need("text")
+        body: dict[str, Any] = {"messages": [message.to_json() for message in messages]}
+        size = sum(len(str(message["content"]).encode()) + MESSAGE_OVERHEAD for message in body["messages"])
+        return self._generate("/v1/chat/completions", body, sampling or configured(Sampling), size)
+
+    def complete(self, prompt: str, sampling: Sampling | None = None) -> Generation:
+        """Go on from `prompt` as it stands, without a chat template. Raises ContextOverflow."""
+        self._need("text")
+        return self._generate("/v1/completions", {"prompt": prompt}, sampling or configured(Sampling), len(prompt.encode()) + 1)
+
+    def count_tokens(self, messages: Sequence[Message]) -> int:
+        """Prompt tokens of a conversation, chat template included."""
+        return self._count("/v1/chat/completions", {"messages": [message.to_json() for message in messages]})
+
+    def _generate(self, route: str, body: dict[str, Any], sampling: Sampling, size: int) -> Generation:
+        role: Role = "plain" if self.options.speculation == "auto" and sampling.wants_same_bytes else "text"
+        answer = sampling.max_tokens or self.context // self.options.parallel
+        if size + answer > self.context:  # a token has one byte at least: only now could it overflow
+            size = self._count(route, body)
+            if size >= self.context:
+                raise self._overflow(size)
+            answer = min(answer, self.context - size)
+        tokens = size + answer
+        place = self._admission.ask(tokens)
+
+        def start() -> Exchange:
+            place.result()
+            request = {**body, **sampling.to_engine(), **_chat_fields(route, sampling), "max_tokens": answer, **STREAMED}
+            return self._send(role, route, request)
+
+        return Generation(start, lambda: self._admission.cancel(tokens, place))
+
+    def _count(self, route: str, body: Mapping[str, Any]) -> int:
+        if route == "/v1/completions":
+            return len(self.tokenize(body["prompt"])) + 1
+        (event,) = self._send("text", "/v1/chat/completions/input_tokens", body)
+        return int(event["input_tokens"])
+
+    def tokenize(self, text: str) -> list[int]:
+        (event,) = self._send(self.kind, "/tokenize", {"content": text})
+        return list(event["tokens"])
+
+    # Vectors and ranks
+
+    def embed(self, texts: Sequence[str]) -> Embeddings:
+        """Unit vectors. A text model gives the mean of its last layer; an embedder pools as its file says.
+        Raises ContextOverflow for a text longer than the model's context."""
+        if self.kind == "rerank":
+            self._need("embedding")
+        if not texts:
+            return Embeddings([], Usage())
+        (event,) = self._pooled("embedding", "/v1/embeddings", {"input": list(texts)})
+        rows = sorted(event["data"], key=lambda row: int(row["index"]))
+        return Embeddings([row["embedding"] for row in rows], Usage(prompt_tokens=event["usage"]["prompt_tokens"]))
+
+    def rerank(self, query: str, documents: Sequence[str]) -> list[Ranked]:
+        """Documents by closeness to the query, the closest first. Raises BadInput when the model is no reranker."""
+        self._need("rerank")
+        if not documents:
+            return []
+        (event,) = self._pooled("rerank", "/v1/rerank", {"query": query, "documents": list(documents)})
+        found = [Ranked(int(row["index"]), float(row["relevance_score"])) for row in event["results"]]
+        return sorted(found, key=lambda ranked: -ranked.score)
+
+    def _pooled(self, role: Role, route: str, body: Mapping[str, Any]) -> Iterator[Event]:
+        try:
+            yield from self._send(role, route, body)
+        except BadRequest as exc:
+            if "too large to process" in exc.why:
+                raise ContextOverflow(
+                    f"A text is longer than the {self._pooled_context} tokens {self.name} can take at once.", do="Split it."
+                ) from exc
+            raise
+
+    # Measures
+
+    def score(self, prompt: str, endings: Sequence[str]) -> list[Scored]:
+        """Log-likelihood in nats of each ending after the prompt, tokenised as lm-evaluation-harness does."""
+        from filbert.engine import measure
+
+        return measure.score(self.scorer, prompt, endings)
+
+    def perplexity(self, text: str, window: int = 512) -> Perplexity:
+        """Perplexity by llama.cpp's convention: windows of `window` tokens, the second half of each scored."""
+        from filbert.engine import measure
+
+        return measure.perplexity(self.scorer, text, window)
+
+    @property
+    def scorer(self) -> Scorer:
+        from filbert.engine.scorer import Scorer
+
+        with self._lock:
+            if self._scorer is None:
+                self._scorer = Scorer(self.stored, threads=self.threads)
+            return self._scorer
+
+    # Children
+
+    def _send(self, role: Role, route: str, body: Mapping[str, Any]) -> Exchange:
+        worker = self._worker(role)
+        return _Watched(worker.transport().send(route, body), worker)
+
+    def _worker(self, role: Role) -> Worker:
+        with self._lock:
+            if self._closed:
+                raise BadInput(f"{self.name} is closed.", do="Load it again.")
+            worker = self._workers.get(role)
+            if worker is None or not worker.running:
+                if worker:
+                    worker.stop()
+                worker = self._workers[role] = Worker(self._plan(role))
+            return worker
+
+    def _plan(self, role: Role) -> WorkerPlan:
+        pooled = role in ("embedding", "rerank")
+        slots = self.options.parallel
+        plan = WorkerPlan(
+            model=str(self.stored.path),
+            projector=str(self.stored.projector or ""),
+            adapters=tuple(str(Path(adapter).expanduser().absolute()) for adapter in self.options.adapters),
+            n_ctx=self._pooled_context * slots if pooled else self.context,
+            n_batch=self._pooled_context if pooled else self.options.batch,
+            n_parallel=slots,
+            kv=self.options.kv,
+            threads=self.threads,
+            n_gpu_layers=self.options.gpu_layers,
+            cache_ram_mib=0 if pooled else self.prompt_cache_mib,
+            speculation=role == "text" and self.options.speculation == "auto",
+            pooling=self._pooling(role),
+            stall_s=self.options.stall_s,
+        )
+        log.info("%s: %s worker with %s", self.name, role, plan)
+        return plan
+
+    def _pooling(self, role: Role) -> Pooling:
+        if role == "rerank":
+            return "rank"
+        if role == "embedding":
+            return "unspecified" if self.kind == "embedding" else "mean"
+        return ""
+
+    @cached_property
+    def prompt_cache_mib(self) -> int:
+        if self.options.prompt_cache_mib is not None:
+            return self.options.prompt_cache_mib
+        return fit.prompt_cache_default(memory()) >> 20
+
+    @property
+    def _pooled_context(self) -> int:
+        return min(self.header.context_length or 512, self.options.context or 2048)
+
+    def _context(self) -> int:
+        if self.options.context:
+            return self.options.context
+        if self.kind != "text":
+            return self._pooled_context
+        return fit.default_context(self.header, memory(), kv=self.options.kv)
+
+    def _need(self, kind: Kind) -> None:
+        if self.kind != kind:
+            can = {"text": "answers text", "embedding": "makes embeddings", "rerank": "ranks documents"}
+            raise BadInput(f"{self.name} {can[self.kind]} and cannot do this.", do="Choose another model with `filbert list`.")
+
+    def _overflow(self, tokens: int) -> ContextOverflow:
+        return ContextOverflow(
+            f"The prompt has {tokens} tokens and the context holds {self.context}.",
+            do="Shorten it, or load the model with a larger --context.",
+        )
+
+
+STREAMED = {"stream": True, "stream_options": {"include_usage": True}, "return_progress": True}
+
+
+class _Watched:
+    """An exchange whose worker is ended when it hangs, so that the next request gets a fresh one."""
+
+    def __init__(self, exchange: Exchange, worker: Worker) -> None:
+        self._exchange, self._worker = exchange, worker
+
+    def cancel(self) -> None:
+        self._exchange.cancel()
+
+    def __iter__(self) -> Iterator[Event]:
+        try:
+            yield from self._exchange
+        except EngineStalled:
+            self._worker.kill()
+            raise
+        except EngineCrashed as exc:
+            self._worker.stop()
+            raise self._worker.crashed() from exc
+
+
+def _chat_fields(route: str, sampling: Sampling) -> dict[str, Any]:
+    """Where the two routes spell a wish differently."""
+    chat = route == "/v1/chat/completions"
+    fields: dict[str, Any] = {}
+    if sampling.logprobs is not None:
+        fields |= {"logprobs": True, "top_logprobs": sampling.logprobs} if chat else {"logprobs": max(1, sampling.logprobs)}
+    if sampling.json_schema is not None:
+        schema = {"type": "json_schema", "json_schema": {"name": "answer", "schema": sampling.json_schema}}
+        fields |= {"response_format": schema} if chat else {"json_schema": sampling.json_schema}
+    return fields
+
+
+def _checked(stored: StoredModel) -> Header:
+    """The header, after every part was checked against its file: nothing unchecked reaches native code."""
+    headers = check_split(stored.parts)
+    if stored.projector:
+        read_header(stored.projector)
+    return headers[0]

@@ -1,0 +1,83 @@
+"""What a request asks of the sampler: declared once for the command line, Python, HTTP bodies, config and docs."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from pydantic import Field, field_validator
+
+from filbert.core.settings import Options
+
+MAX_GRAMMAR_BYTES = 64_000
+MAX_SCHEMA_DEPTH = 32
+MAX_REPEAT = 2_000  # the engine's own bound; larger counts grow a grammar without end
+
+
+class Sampling(Options):
+    """Values left out are what the model's file recommends, else the engine's defaults."""
+
+    table: ClassVar[str] = "sampling"
+
+    temperature: float | None = Field(None, ge=0, le=5, description="0 takes the likeliest token each time.")
+    top_k: int | None = Field(None, ge=0, le=1_000_000, description="Choose among the k likeliest tokens; 0 means all.")
+    top_p: float | None = Field(None, ge=0, le=1, description="Choose among the likeliest tokens that make up this probability.")
+    min_p: float | None = Field(None, ge=0, le=1, description="Leave out tokens less likely than this share of the likeliest.")
+    repeat_penalty: float | None = Field(None, gt=0, le=10, description="Above 1 makes recent tokens less likely.")
+    frequency_penalty: float | None = Field(None, ge=-2, le=2, description="Penalty for each time a token has occurred.")
+    presence_penalty: float | None = Field(None, ge=-2, le=2, description="Penalty for a token that has occurred at all.")
+    seed: int | None = Field(None, ge=0, le=2**32 - 2, description="The same seed gives the same text on the same machine.")
+    max_tokens: int | None = Field(
+        None, gt=0, le=10_000_000, description="New tokens at most. Left out: the context divided by the answers at once."
+    )
+    stop: tuple[str, ...] = Field((), max_length=64, description="Texts that end the answer; they are not part of it.")
+    logprobs: int | None = Field(None, ge=0, le=20, description="Log-probabilities of each token and this many others.")
+    json_schema: dict[str, Any] | None = Field(None, description="The answer is JSON that holds to this schema.")
+    grammar: str | None = Field(None, description="The answer holds to this GBNF grammar.")
+
+    @field_validator("json_schema")
+    @classmethod
+    def _bounded_schema(cls, schema: dict[str, Any] | None) -> dict[str, Any] | None:
+        if schema is not None:
+            if len(json.dumps(schema)) > MAX_GRAMMAR_BYTES:
+                raise ValueError(f"a schema may have {MAX_GRAMMAR_BYTES} bytes")
+            _check_schema(schema, 0)
+        return schema
+
+    @field_validator("grammar")
+    @classmethod
+    def _bounded_grammar(cls, grammar: str | None) -> str | None:
+        if grammar is not None:
+            if len(grammar.encode()) > MAX_GRAMMAR_BYTES:
+                raise ValueError(f"a grammar may have {MAX_GRAMMAR_BYTES} bytes")
+            if any(int(count) > MAX_REPEAT for bounds in re.findall(r"\{([\d,\s]+)\}", grammar) for count in re.findall(r"\d+", bounds)):
+                raise ValueError(f"a repetition may count to {MAX_REPEAT}")
+        return grammar
+
+    @property
+    def wants_same_bytes(self) -> bool:
+        """Whether speculation must be off: it keeps the distribution, not the bytes."""
+        return self.seed is not None or self.temperature == 0 or self.logprobs is not None
+
+    def to_engine(self) -> dict[str, Any]:
+        """The fields of a worker's request body."""
+        plain = self.model_dump(exclude_none=True, exclude={"stop", "logprobs", "json_schema"})
+        if self.stop:
+            plain["stop"] = list(self.stop)
+        return plain
+
+
+def _check_schema(node: object, depth: int) -> None:
+    if depth > MAX_SCHEMA_DEPTH:
+        raise ValueError(f"a schema may be {MAX_SCHEMA_DEPTH} deep")
+    if isinstance(node, Mapping):
+        for key in ("minItems", "maxItems", "minLength", "maxLength"):
+            if isinstance(node.get(key), int) and node[key] > MAX_REPEAT:
+                raise ValueError(f"{key} may be {MAX_REPEAT} at most")
+        for value in node.values():
+            _check_schema(value, depth + 1)
+    elif isinstance(node, list):
+        for value in node:
+            _check_schema(value, depth + 1)

@@ -1,0 +1,115 @@
+"""A loaded model in a process of its own: start it, find its socket, end it."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from filbert.core import paths
+from filbert.core.errors import BadModelFile, EngineCrashed, EngineMissing
+from filbert.core.machine import unsupported_by_engine
+from filbert.engine.child import Child
+from filbert.engine.transport import WorkerSocket
+
+START_S = 600.0  # a model of tens of GB on a slow disk
+Pooling = Literal["", "none", "mean", "cls", "last", "rank", "unspecified"]
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerPlan:
+    """What a worker is told: everything is decided, nothing is left to the engine's defaults."""
+
+    model: str
+    projector: str
+    adapters: tuple[str, ...]
+    n_ctx: int
+    n_batch: int
+    n_parallel: int
+    kv: str
+    threads: int
+    n_gpu_layers: int
+    cache_ram_mib: int
+    speculation: bool
+    pooling: Pooling = ""
+    stall_s: float = 120
+
+
+class Worker:
+    """Starts at once; `transport()` waits until the model is loaded."""
+
+    def __init__(self, plan: WorkerPlan) -> None:
+        if reason := unsupported_by_engine():
+            raise EngineMissing(reason, do="Use `filbert` against a server on another machine.")
+        self.plan = plan
+        self._folder = paths.new_runtime_folder()
+        self._secret = secrets.token_hex(16)
+        has_unix_sockets = os.name == "posix"
+        self._child = Child(
+            "worker_main.py",
+            {
+                **{name: getattr(plan, name) for name in plan.__slots__},
+                "n_ubatch": plan.n_batch,
+                "embedding": plan.pooling != "",
+                "socket": str(self._folder / "x.sock") if has_unix_sockets else "",
+                "secret": self._secret,
+                "folder": str(self._folder),
+            },
+        )
+        self._transport: WorkerSocket | None = None
+
+    @property
+    def running(self) -> bool:
+        return self._child.running
+
+    @property
+    def pid(self) -> int:
+        return self._child.pid
+
+    def transport(self) -> WorkerSocket:
+        if self._transport is None:
+            try:
+                answer = self._child.hear(START_S)
+            except EngineCrashed as exc:
+                raise BadModelFile(
+                    f"The engine could not load {Path(self.plan.model).name}.",
+                    why=_reason(self._child.last_words) or str(exc),
+                    do="Pull it again, or try another file.",
+                ) from exc
+            if "error" in answer:
+                self.stop()
+                raise self._load_error(answer["error"])
+            self._transport = WorkerSocket(answer["address"], self._secret, self.plan.stall_s)
+        return self._transport
+
+    def _load_error(self, error: str) -> Exception:
+        if "Failed to init server" in error:
+            return BadModelFile(
+                f"The engine could not load {Path(self.plan.model).name}.",
+                why=_reason(self._child.last_words),
+                do="Pull it again, or try another file.",
+            )
+        return EngineMissing("The engine does not start.", why=f"{error}.", do="`filbert doctor` says what is missing.")
+
+    def crashed(self) -> EngineCrashed:
+        return self._child.crashed()
+
+    def stop(self) -> None:
+        self._child.stop()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def kill(self) -> None:
+        self._child.kill()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def _reason(last_words: list[str]) -> str:
+    """The engine's own complaint: the first line that names an error, without its function names."""
+    for line in last_words:
+        lowered = line.lower()
+        if "error" in lowered or "assert" in lowered or "unknown" in lowered or "failed" in lowered:
+            return line.split("error loading model: ")[-1][-200:].rstrip(".") + "."
+    return ""

@@ -1,0 +1,65 @@
+"""The worker: llama-server inside this process, on a Unix socket in a folder only its owner can enter.
+
+Told once, as the first line of its standard input, what to load; answers {"address": …} or {"error": …}.
+"""
+
+import os
+import shutil
+from typing import Any
+
+from filbert.engine.lifeline import heard, open_lifeline
+
+
+def parameters(config: dict[str, Any]) -> Any:
+    import xllamacpp
+
+    params = xllamacpp.CommonParams()
+    params.model.path = config["model"]
+    if config["projector"]:
+        params.mmproj.path = config["projector"]
+    params.lora_adapters = [xllamacpp.CommonAdapterLoraInfo(path, 1.0) for path in config["adapters"]]
+    if config["socket"]:
+        params.hostnames = [config["socket"]]
+    params.api_keys = [config["secret"]]
+    for name in ("n_ctx", "n_batch", "n_ubatch", "n_parallel", "n_gpu_layers", "cache_ram_mib", "embedding"):
+        setattr(params, name, config[name])
+    kv = getattr(xllamacpp.ggml_type, f"GGML_TYPE_{config['kv'].upper()}")
+    params.cache_type_k = params.cache_type_v = kv
+    if config["pooling"]:
+        params.pooling_type = getattr(xllamacpp.llama_pooling_type, f"LLAMA_POOLING_TYPE_{config['pooling'].upper()}")
+    params.cpuparams.n_threads = params.cpuparams_batch.n_threads = config["threads"]
+    if config["speculation"]:
+        speculative = params.speculative
+        speculative.types = [xllamacpp.common_speculative_type.COMMON_SPECULATIVE_TYPE_NGRAM_MOD]
+        speculative.ngram_mod.n_match, speculative.ngram_mod.n_min, speculative.ngram_mod.n_max = 12, 8, 32
+    params.kv_unified = True
+    params.fit_params = False  # it would change the context behind the person's back
+    params.warmup = False  # the first answer warms up as well
+    params.offline = True
+    params.ui = False
+    params.endpoint_slots = params.endpoint_metrics = True
+    params.sse_ping_interval = -1  # a ping would hide a decoder that hangs
+    params.n_threads_http = config["n_parallel"] + 4
+    params.verbosity = 1
+    return params
+
+
+def main() -> None:
+    say = open_lifeline()
+    said = heard()
+    config = next(said)
+    try:
+        import xllamacpp
+
+        server = xllamacpp.Server(parameters(config))
+    except (ImportError, RuntimeError) as exc:
+        say({"error": str(exc)})
+    else:
+        say({"address": server.listening_address})
+        for _ in said:
+            pass
+    shutil.rmtree(config["folder"], ignore_errors=True)
+    os._exit(0)  # the engine's own threads are not waited for
+
+
+main()
