@@ -30,6 +30,8 @@ class Settings(Options):
 
     offline: bool = Field(False, description="Forbid the network: nothing is contacted, what is installed still works.")
     quiet: bool = Field(False, description="Print results only: no progress, no notes.")
+    debug: bool = Field(False, description="Show the traceback of an error.")
+    model: str = Field("smollm2:135m", description="The model used when none is named.")
     log_level: str = Field(
         "INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="How much the log file holds: DEBUG to ERROR."
     )

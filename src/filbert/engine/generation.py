@@ -6,7 +6,7 @@ import asyncio
 import threading
 from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from filbert.engine.transport import Event, Exchange
 
@@ -97,6 +97,10 @@ class Generation:
     def reply(self) -> Reply:
         for _ in self:
             pass
+        return self.so_far()
+
+    def so_far(self) -> Reply:
+        """What was said until now; its finish is `cancelled` while the answer is under way."""
         chunks = self._chunks
         return Reply(
             text="".join(chunk.text for chunk in chunks),
@@ -141,12 +145,20 @@ class Generation:
             self._release()
 
 
+class Answer(Protocol):
+    """A generation, or a turn of a session that keeps it."""
+
+    def __iter__(self) -> Iterator[Chunk]: ...
+    def reply(self) -> Reply: ...
+    def cancel(self) -> None: ...
+
+
 class AsyncGeneration:
     """The same for `async for` and `await`: one reader thread feeds the event loop."""
 
-    def __init__(self, make: Callable[[], Generation]) -> None:
+    def __init__(self, make: Callable[[], Answer]) -> None:
         self._make = make
-        self._generation: Generation | None = None
+        self._generation: Answer | None = None
         self._cancelled = False
 
     async def __aiter__(self) -> AsyncIterator[Chunk]:

@@ -1,0 +1,71 @@
+"""The model that `filbert.load` gives: the engine's, with sessions and async twins."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from filbert.chat.session import ChatSession, Overflow
+from filbert.core.conversation import Message
+from filbert.core.settings import configured
+from filbert.engine import model as engine
+from filbert.engine.generation import AsyncGeneration, Generation
+from filbert.engine.options import LoadOptions
+from filbert.engine.sampling import Sampling
+from filbert.models import store
+
+if TYPE_CHECKING:
+    from filbert.engine.measure import Perplexity, Scored
+
+
+class Model(engine.Model):
+    """Keyword arguments of `generate` and `chat` are the fields of Sampling: temperature=0, seed=1, …"""
+
+    def generate(self, prompt: str, **sampling: Any) -> Generation:
+        """Answer a prompt: as a user's message where the model has a chat template, else by going on from it."""
+        options = configured(Sampling, sampling)
+        if self.header.chat_template:
+            return self.respond([Message("user", prompt)], options)
+        return self.complete(prompt, options)
+
+    def chat(self, system: str = "", *, overflow: Overflow = "drop_oldest", **sampling: Any) -> ChatSession:
+        """A conversation that remembers."""
+        return ChatSession(self, system=system, overflow=overflow, sampling=configured(Sampling, sampling))
+
+    def agenerate(self, prompt: str, **sampling: Any) -> AsyncGeneration:
+        return AsyncGeneration(lambda: self.generate(prompt, **sampling))
+
+    async def aembed(self, texts: Sequence[str]) -> engine.Embeddings:
+        return await asyncio.to_thread(self.embed, texts)
+
+    async def arerank(self, query: str, documents: Sequence[str]) -> list[engine.Ranked]:
+        return await asyncio.to_thread(self.rerank, query, documents)
+
+    async def ascore(self, prompt: str, endings: Sequence[str]) -> list[Scored]:
+        return await asyncio.to_thread(self.score, prompt, endings)
+
+    async def aperplexity(self, text: str, window: int = 512) -> Perplexity:
+        return await asyncio.to_thread(self.perplexity, text, window)
+
+    async def __aenter__(self) -> Model:
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        await asyncio.to_thread(self.close)
+
+
+def load(name: str, **options: Any) -> Model:
+    """Load a model by name or path; one that is not here yet is pulled first. Keyword arguments are the fields of
+    LoadOptions: context=8192, threads=2, … Raises UnknownModel, BadModelFile, OfflineRefused, DownloadFailed."""
+    model = Model(store.resolve_or_pull(name), configured(LoadOptions, options))
+    try:
+        model.wait_until_loaded()
+    except BaseException:
+        model.close()
+        raise
+    return model
+
+
+async def aload(name: str, **options: Any) -> Model:
+    return await asyncio.to_thread(lambda: load(name, **options))
