@@ -6,7 +6,6 @@ import struct
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import Literal, TypeAlias
 
 from filbert.core.errors import BadModelFile
@@ -17,10 +16,32 @@ Kind: TypeAlias = Literal["language", "embedding", "reranker", "projector", "ada
 
 # Encoders whose files may leave out a pooling type; the engine then needs one from its caller.
 ENCODERS = frozenset(
-    ("bert", "modern-bert", "nomic-bert", "nomic-bert-moe", "neo-bert", "jina-bert-v2", "jina-bert-v3", "eurobert", "gemma-embedding")
+    (
+        "bert",
+        "modern-bert",
+        "nomic-bert",
+        "nomic-bert-moe",
+        "neo-bert",
+        "jina-bert-v2",
+        "jina-bert-v3",
+        "eurobert",
+        "gemma-embedding",
+    )
 )
 RECURRENT_KEYS = ("ssm.", "wkv.", "shortconv.", "kda.")
-NUMBER_CODES = {"u8": "B", "i8": "b", "u16": "H", "i16": "h", "u32": "I", "i32": "i", "f32": "f", "bool": "?", "u64": "Q", "i64": "q", "f64": "d"}
+NUMBER_CODES = {
+    "u8": "B",
+    "i8": "b",
+    "u16": "H",
+    "i16": "h",
+    "u32": "I",
+    "i32": "i",
+    "f32": "f",
+    "bool": "?",
+    "u64": "Q",
+    "i64": "q",
+    "f64": "d",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +94,12 @@ class Header:
         data = self.read_at(value.offset, value.size_bytes)
         if len(data) != value.size_bytes:
             raise BadModelFile(f"{self.source} changed while it was read.", do="Try again once it is complete.")
-        return decode(value, data)
+        try:
+            return decode(value, data)
+        except struct.error as exc:
+            raise BadModelFile(
+                f"{self.source} changed while it was read.", do="Try again once it is complete."
+            ) from exc
 
     def text(self, key: str) -> str | None:
         value = self.metadata.get(key)
@@ -217,7 +243,7 @@ class Header:
 
     @property
     def _kind_of_model(self) -> Kind:
-        if self.pooling == "rank" or any(tensor.name.startswith("cls.") for tensor in self.tensors):
+        if self.pooling == "rank" or any(tensor.name == "cls.output.weight" for tensor in self.tensors):
             return "reranker"
         pooled = self.pooling in ("mean", "cls", "last")
         return "embedding" if pooled or self.architecture in ENCODERS else "language"
@@ -253,7 +279,3 @@ def _strings(data: bytes, count: int) -> list[str]:
         found.append(data[at + 8 : at + 8 + length].decode(errors="replace"))
         at += 8 + length
     return found
-
-
-def frozen(metadata: dict[str, Value]) -> Mapping[str, Value]:
-    return MappingProxyType(metadata)
