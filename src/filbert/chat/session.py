@@ -8,7 +8,7 @@ from typing import Literal
 from filbert.core.conversation import Message, flatten, turns
 from filbert.core.errors import BadInput
 from filbert.core.settings import configured
-from filbert.engine.generation import AsyncGeneration, Chunk, Generation, Reply
+from filbert.engine.generation import AsyncGeneration, Chunk, Finish, Generation, Reply
 from filbert.engine.model import MESSAGE_OVERHEAD, Model
 from filbert.engine.sampling import Sampling
 
@@ -53,6 +53,7 @@ class ChatSession:
         self.overflow = overflow
         self.sampling = sampling or configured(Sampling)
         self.messages: list[Message] = [Message("system", system)] if system else []
+        self.last_finish: Finish | None = None
         self._turn: Turn | None = None
         self._forgotten = 0
 
@@ -99,6 +100,7 @@ class ChatSession:
         if turn is not self._turn:
             return
         self._turn = None
+        self.last_finish = reply.finish
         if reply.text or reply.tool_calls:
             self.messages.append(
                 Message("assistant", reply.text, reasoning=reply.reasoning, tool_calls=reply.tool_calls)

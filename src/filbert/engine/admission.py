@@ -5,46 +5,60 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future
+
+
+class Place:
+    """A share of the context, asked for. `wait` until it is yours, `give_back` whether or not it was."""
+
+    def __init__(self, admission: Admission, tokens: int) -> None:
+        self.tokens = tokens
+        self.reached: Future[None] = Future()
+        self._admission = admission
+
+    def wait(self) -> bool:
+        """False when it was given back by another thread meanwhile."""
+        try:
+            self.reached.result()
+        except CancelledError:
+            return False
+        return True
+
+    def give_back(self) -> None:
+        self._admission.take_back(self)
 
 
 class Admission:
     """First come, first served over `tokens` of context and `slots` answers at once."""
 
     def __init__(self, tokens: int, slots: int) -> None:
-        self._free_tokens, self._free_slots = tokens, slots
-        self._waiting: deque[tuple[int, Future[None]]] = deque()
+        self._tokens, self._slots = tokens, slots
+        self._waiting: deque[Place] = deque()
+        self._given: set[Place] = set()
         self._lock = threading.Lock()
 
-    def ask(self, tokens: int) -> Future[None]:
-        """A future that is done when the place is yours; give it back with `leave(tokens)`, or with `cancel` before."""
-        place: Future[None] = Future()
+    def ask(self, tokens: int) -> Place:
+        place = Place(self, min(tokens, self._tokens))
         with self._lock:
-            self._waiting.append((tokens, place))
+            self._waiting.append(place)
             self._admit()
         return place
 
-    def cancel(self, tokens: int, place: Future[None]) -> None:
-        """Give back a place whether or not it was reached."""
-        if not place.cancel():
-            self.leave(tokens)
-            return
+    def take_back(self, place: Place) -> None:
         with self._lock:
-            self._admit()
-
-    def leave(self, tokens: int) -> None:
-        with self._lock:
-            self._free_tokens += tokens
-            self._free_slots += 1
+            place.reached.cancel()
+            self._given.discard(place)
             self._admit()
 
     def _admit(self) -> None:
-        while self._waiting and self._free_slots > 0:
-            tokens, place = self._waiting[0]
-            if tokens > self._free_tokens and not place.cancelled():
+        used = sum(place.tokens for place in self._given)
+        while self._waiting and len(self._given) < self._slots:
+            place = self._waiting[0]
+            if place.reached.cancelled():
+                self._waiting.popleft()
+                continue
+            if used + place.tokens > self._tokens:
                 return
-            self._waiting.popleft()
-            if place.set_running_or_notify_cancel():
-                self._free_tokens -= tokens
-                self._free_slots -= 1
-                place.set_result(None)
+            self._given.add(self._waiting.popleft())
+            used += place.tokens
+            place.reached.set_result(None)

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
+from filbert.engine.admission import Place
 from filbert.engine.transport import Event, Exchange
 
 Reason = Literal["stop", "length", "tool_calls", "cancelled"]
@@ -82,17 +83,24 @@ class Reply:
 class Generation:
     """An answer under way. Iterate it for chunks, or ask for `reply()`, which waits for the rest."""
 
-    def __init__(self, start: Callable[[], Exchange], release: Callable[[], None]) -> None:
-        self._start, self._release = start, release
+    def __init__(self, ask: Callable[[], Place], send: Callable[[], Exchange]) -> None:
+        """Nothing is asked of the engine before the first chunk is."""
+        self._ask, self._send = ask, send
+        self._place: Place | None = None
         self._exchange: Exchange | None = None
-        self._cancelled = threading.Event()
+        self._cancelled = False
         self._chunks: list[Chunk] = []
         self._source = self._run()
 
     def __iter__(self) -> Iterator[Chunk]:
-        for chunk in self._source:
-            self._chunks.append(chunk)
-            yield chunk
+        """Leaving the loop early stops the answer."""
+        try:
+            for chunk in self._source:
+                self._chunks.append(chunk)
+                yield chunk
+        except GeneratorExit:
+            self._source.close()
+            raise
 
     def reply(self) -> Reply:
         for _ in self:
@@ -119,17 +127,20 @@ class Generation:
 
     def cancel(self) -> None:
         """Stop from any thread; what was said so far stays, and the finish says `cancelled`."""
-        self._cancelled.set()
+        self._cancelled = True
         if self._exchange:
             self._exchange.cancel()
+        elif self._place:
+            self._place.give_back()
 
     def _run(self) -> Generator[Chunk, None, None]:
         finished = False
         reason: Reason = "stop"  # the engine tells why it ended one event before it tells the counts
+        self._place = self._ask()
         try:
-            if not self._cancelled.is_set():
-                self._exchange = self._start()
-                if self._cancelled.is_set():
+            if not self._cancelled and self._place.wait():
+                self._exchange = self._send()
+                if self._cancelled:
                     self._exchange.cancel()
                 for event in self._exchange:
                     reason = finish_reason(event) or reason
@@ -142,7 +153,7 @@ class Generation:
         finally:
             if self._exchange and not finished:
                 self._exchange.cancel()
-            self._release()
+            self._place.give_back()
 
 
 class Answer(Protocol):

@@ -89,6 +89,13 @@ class Model:
         if scorer:
             scorer.close()
 
+    @property
+    def summary(self) -> str:
+        """What a person is told at load."""
+        trained = self.header.context_length
+        of = f" of {trained} trained" if trained and self.kind == "text" else ""
+        return f"{self.name}: context {self.context} tokens{of}, {self.threads} threads"
+
     def wait_until_loaded(self) -> None:
         """Raises BadModelFile when the engine cannot load the file."""
         self._worker(self.kind).transport()
@@ -120,14 +127,8 @@ class Model:
                 raise self._overflow(size)
             answer = min(answer, self.context - size)
         tokens = size + answer
-        place = self._admission.ask(tokens)
-
-        def start() -> Exchange:
-            place.result()
-            request = {**body, **sampling.to_engine(), **_chat_fields(route, sampling), "max_tokens": answer, **STREAMED}
-            return self._send(role, route, request)
-
-        return Generation(start, lambda: self._admission.cancel(tokens, place))
+        request = {**body, **sampling.to_engine(), **_chat_fields(route, sampling), "max_tokens": answer, **STREAMED}
+        return Generation(lambda: self._admission.ask(tokens), lambda: self._send(role, route, request))
 
     def _count(self, route: str, body: Mapping[str, Any]) -> int:
         if route == "/v1/completions":

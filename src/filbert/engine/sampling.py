@@ -11,6 +11,7 @@ from pydantic import Field, field_validator
 
 from filbert.core.settings import Options
 
+FROM_FILE: dict[str, Any] = {"from_file": True}  # the command line takes the name of a file that holds it
 MAX_GRAMMAR_BYTES = 64_000
 MAX_SCHEMA_DEPTH = 32
 MAX_REPEAT = 2_000  # the engine's own bound; larger counts grow a grammar without end
@@ -34,8 +35,12 @@ class Sampling(Options):
     )
     stop: tuple[str, ...] = Field((), max_length=64, description="Texts that end the answer; they are not part of it.")
     logprobs: int | None = Field(None, ge=0, le=20, description="Log-probabilities of each token and this many others.")
-    json_schema: dict[str, Any] | None = Field(None, description="The answer is JSON that holds to this schema.")
-    grammar: str | None = Field(None, description="The answer holds to this GBNF grammar.")
+    json_schema: dict[str, Any] | None = Field(
+        None, description="The answer is JSON that holds to this schema.", json_schema_extra=FROM_FILE
+    )
+    grammar: str | None = Field(
+        None, description="The answer holds to this GBNF grammar.", json_schema_extra=FROM_FILE
+    )
 
     @field_validator("json_schema")
     @classmethod

@@ -1,0 +1,28 @@
+"""The commands, each in a file of its own. A command imports what is heavy when it runs."""
+
+from __future__ import annotations
+
+import typer
+
+from filbert.cli import chat, config, doctor, embed, list_models, perplexity, pull, remove, rerank, score, serve, show
+
+app = typer.Typer(
+    name="filbert",
+    help="Open language models in a nutshell: get one, run it, serve it, measure it.",
+    epilog="`filbert --version` prints the version.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+app.command("chat")(chat.chat)
+app.command("pull")(pull.pull)
+app.command("list")(list_models.list_models)
+app.command("show")(show.show)
+app.command("rm")(remove.remove)
+app.command("embed")(embed.embed)
+app.command("rerank")(rerank.rerank)
+app.command("score")(score.score)
+app.command("perplexity")(perplexity.perplexity)
+app.command("serve")(serve.serve)
+app.add_typer(config.app, name="config")
+app.command("doctor")(doctor.doctor)

@@ -1,0 +1,159 @@
+"""`filbert chat`: one answer, or a conversation."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from filbert.cli.console import dim, note, piped_text, say
+from filbert.cli.loading import MODEL, loaded
+from filbert.cli.options import with_options
+from filbert.core.errors import BadInput, FilbertError
+from filbert.core.settings import Settings
+from filbert.engine.options import LoadOptions
+from filbert.engine.sampling import Sampling
+
+if TYPE_CHECKING:
+    from filbert.chat.session import ChatSession, Turn
+
+HELP = """/help            this list
+/reset           forget the conversation, keep the system message
+/system TEXT     set the system message (nothing: show it)
+/regen           answer the last question again
+/stats           tokens and speed of the last answer
+/quit            leave (also Ctrl-D)
+Ctrl-C           stop the answer
+\"\"\"              begin and end a text of several lines; a line that ends in \\ goes on"""
+
+
+@with_options(LoadOptions, Sampling)
+def chat(
+    load: LoadOptions,
+    sampling: Sampling,
+    settings: Settings,
+    prompt: Annotated[str, typer.Argument(help="What to ask. Left out on a terminal: a conversation.")] = "",
+    model: MODEL = "",
+    system: Annotated[str, typer.Option("--system", help="The system message.")] = "",
+) -> None:
+    """Talk to a model: one answer, or a conversation. Text piped in is added to the prompt."""
+    with loaded(model, load.model_copy(update={"parallel": 1}), settings) as engine:
+        from filbert.chat.session import ChatSession
+
+        question = "\n\n".join(part for part in (prompt, piped_text()) if part.strip())
+        session = ChatSession(engine, system=system, sampling=sampling)
+        if question:
+            answer(session.send(question), settings)
+        elif sys.stdin.isatty():
+            note(f"{engine.name}, {engine.context} tokens of context. /help lists what you can do.", settings)
+            converse(session, settings)
+        else:
+            raise BadInput("There is nothing to answer.", do='Try `filbert chat "Why is the sky blue?"`.')
+
+
+def answer(turn: Turn, settings: Settings) -> None:
+    """Print an answer as it comes; Ctrl-C stops it."""
+    if turn.forgotten_turns:
+        note(f"The context is full: the oldest {turn.forgotten_turns} turns are left out.", settings)
+    thinking = False
+    try:
+        for chunk in turn:
+            if chunk.reasoning and sys.stdout.isatty():
+                say(dim(chunk.reasoning), end="")
+                thinking = True
+            if chunk.text:
+                say(("\n\n" if thinking else "") + chunk.text, end="")
+                thinking = False
+        if turn.reply().finish.reason == "length":
+            note("\nThe answer was cut at its token limit.", settings)
+    finally:
+        say()
+
+
+def converse(session: ChatSession, settings: Settings) -> None:
+    with contextlib.suppress(ImportError):
+        import readline  # noqa: F401 - gives input() its history and editing
+    while True:
+        try:
+            text = read_text()
+        except EOFError:
+            say()
+            return
+        except KeyboardInterrupt:
+            say("\n(Ctrl-D or /quit leaves)")
+            continue
+        if text.strip() == "/quit":
+            return
+        if text.strip():
+            step(session, text, settings)
+
+
+def read_text() -> str:
+    """A line, lines joined by a final backslash, or a text between two lines of three quotes."""
+    line = input("> ")
+    if line.strip().startswith('"""'):
+        lines = [line.strip()[3:]]
+        while not lines[-1].rstrip().endswith('"""'):
+            lines.append(input("… "))
+        lines[-1] = lines[-1].rstrip()[:-3]
+        return "\n".join(lines).strip()
+    lines = [line]
+    while lines[-1].endswith("\\"):
+        lines[-1] = lines[-1][:-1]
+        lines.append(input("… "))
+    return "\n".join(lines)
+
+
+def step(session: ChatSession, text: str, settings: Settings) -> None:
+    """Do what one input asks. An error ends the step, not the conversation."""
+    try:
+        if text.startswith("/"):
+            command(session, text, settings)
+        else:
+            interruptible(lambda: session.send(text), settings)
+    except FilbertError as exc:
+        note(f"error: {exc}", settings)
+
+
+def command(session: ChatSession, text: str, settings: Settings) -> None:
+    word, _, rest = text.strip().partition(" ")
+    if word == "/help":
+        say(HELP)
+    elif word == "/reset":
+        session.reset()
+        say("Forgotten.")
+    elif word == "/system":
+        if rest.strip():
+            session.system = rest.strip()
+        say(session.system or "There is no system message.")
+    elif word == "/regen":
+        interruptible(session.regenerate, settings)
+    elif word == "/stats":
+        say(stats(session))
+    else:
+        raise BadInput(f"There is no {word}.", do="/help lists what there is.")
+
+
+def interruptible(start: Callable[[], Turn], settings: Settings) -> None:
+    turn = start()
+    try:
+        answer(turn, settings)
+    except KeyboardInterrupt:
+        turn.cancel()
+        turn.reply()
+        note("(stopped)", settings)
+
+
+def stats(session: ChatSession) -> str:
+    finish = session.last_finish
+    if finish is None:
+        return "Nothing was said yet."
+    usage, timings = finish.usage, finish.timings
+    return (
+        f"prompt {usage.prompt_tokens} tokens ({usage.cached_tokens} remembered), {timings.prompt_tps:.0f} tokens/s; "
+        f"answer {usage.completion_tokens} tokens, {timings.generation_tps:.0f} tokens/s; "
+        f"context {session.model.context} tokens; ended by {finish.reason}"
+    )

@@ -1,0 +1,118 @@
+"""`filbert config`: read and change settings."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any
+
+import typer
+
+from filbert.cli.console import note, say
+from filbert.cli.options import with_options
+from filbert.core import paths
+from filbert.core.errors import BadSetting
+from filbert.core.settings import Options, Settings, checked, configured, from_environment, from_file, variable
+
+app = typer.Typer(help="Read and change settings: defaults, then the file, then FILBERT_… variables, then flags.")
+
+
+def tables() -> list[type[Options]]:
+    """Every options class, in the order the docs show them."""
+    from filbert.engine.options import LoadOptions
+    from filbert.engine.sampling import Sampling
+    from filbert.models.download import DownloadOptions
+    from filbert.server.options import ServeOptions
+
+    return [Settings, LoadOptions, Sampling, DownloadOptions, ServeOptions]
+
+
+@app.callback(invoke_without_command=True)
+@with_options()
+def config(settings: Settings, context: typer.Context) -> None:
+    """Every setting, its value, and where the value comes from."""
+    if context.invoked_subcommand:
+        return
+    from filbert.report.table import table
+
+    rows = [row for options in tables() for row in _rows(options)]
+    say(table(("setting", "value", "from", "what it is"), rows))
+    note(f"file: {paths.config_file()}", settings)
+
+
+def _rows(options: type[Options]) -> list[tuple[str, str, str, str]]:
+    values, file, environment = configured(options), from_file(options), from_environment(options)
+
+    def origin(name: str) -> str:
+        return variable(options, name) if name in environment else "file" if name in file else "default"
+
+    return [
+        (_key(options, name), _shown(getattr(values, name)), origin(name), field.description or "")
+        for name, field in options.model_fields.items()
+    ]
+
+
+@app.command("set")
+@with_options()
+def set_value(
+    setting: Annotated[str, typer.Argument(help="A name as `filbert config` shows it, such as load.context.")],
+    value: Annotated[str, typer.Argument(help="The value; lists and objects as JSON.")],
+    settings: Settings,
+) -> None:
+    """Write a setting to the file."""
+    options, name = _find(setting)
+    parsed = json.loads(value) if value[:1] in "[{" else value
+    kept = checked(options, {**from_file(options), name: parsed})
+    _change(options, name, kept.model_dump(mode="json")[name])
+    note(f"{setting} = {_shown(getattr(kept, name))}", settings)
+
+
+@app.command("unset")
+@with_options()
+def unset(setting: Annotated[str, typer.Argument(help="A name as `filbert config` shows it.")], settings: Settings) -> None:
+    """Take a setting out of the file, so that the default counts again."""
+    options, name = _find(setting)
+    _change(options, name, None)
+    note(f"{setting} = {_shown(getattr(configured(options), name))}", settings)
+
+
+@app.command("path")
+def path() -> None:
+    """Where the file is."""
+    say(str(paths.config_file()))
+
+
+def _find(setting: str) -> tuple[type[Options], str]:
+    for options in tables():
+        for name in options.model_fields:
+            if _key(options, name) == setting:
+                return options, name
+    raise BadSetting(f"There is no setting {setting}.", do="`filbert config` lists them all.")
+
+
+def _change(options: type[Options], name: str, value: Any) -> None:
+    """Rewrite the file with its comments kept."""
+    import tomlkit
+
+    from filbert.core.files import write_whole
+    from filbert.core.settings import read_file
+
+    read_file()  # says what is wrong with a broken file before anything is lost
+    file = paths.config_file()
+    document = tomlkit.parse(file.read_text("utf-8")) if file.exists() else tomlkit.document()
+    place: Any = document
+    if options.table:
+        place = document.setdefault(options.table, tomlkit.table())
+    if value is None:
+        place.pop(name, None)
+    else:
+        place[name] = value
+    with write_whole(file) as out:
+        out.write(tomlkit.dumps(document).encode())
+
+
+def _key(options: type[Options], name: str) -> str:
+    return f"{options.table}.{name}" if options.table else name
+
+
+def _shown(value: Any) -> str:
+    return "" if value in (None, ()) else str(value)

@@ -1,0 +1,31 @@
+"""`filbert embed`: texts to vectors."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+import typer
+
+from filbert.cli.console import piped_text, say
+from filbert.cli.loading import MODEL, loaded
+from filbert.cli.options import with_options
+from filbert.core.errors import BadInput
+from filbert.core.settings import Settings
+from filbert.engine.options import LoadOptions
+
+
+@with_options(LoadOptions)
+def embed(
+    load: LoadOptions,
+    settings: Settings,
+    texts: Annotated[list[str] | None, typer.Argument(help="Texts; left out, one a line of standard input.")] = None,
+    model: MODEL = "",
+) -> None:
+    """Turn texts into vectors: one JSON array a line, in order."""
+    wanted = texts or [line for line in piped_text().splitlines() if line.strip()]
+    if not wanted:
+        raise BadInput("There is nothing to embed.", do='Try `filbert embed "a sentence"`.')
+    with loaded(model, load, settings) as engine:
+        for vector in engine.embed(wanted).vectors:
+            say(json.dumps(vector))

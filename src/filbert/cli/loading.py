@@ -1,0 +1,42 @@
+"""How commands get their model: by name, pulled when it is not here, with its story told on standard error."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from filbert.cli.console import note, progress
+from filbert.core.settings import Settings
+from filbert.engine.options import LoadOptions
+
+if TYPE_CHECKING:
+    from filbert.face.model import Model
+    from filbert.models.store import StoredModel
+
+MODEL = Annotated[str, typer.Option("--model", "-m", help="A model's name, or the path of a GGUF file.", show_default=False)]
+
+
+@contextmanager
+def loaded(name: str, load: LoadOptions, settings: Settings) -> Iterator[Model]:
+    stored = present(name or settings.model, settings)
+    from filbert.face.model import Model
+
+    with Model(stored, load) as model:
+        model.wait_until_loaded()
+        note(model.summary, settings)
+        yield model
+
+
+def present(name: str, settings: Settings) -> StoredModel:
+    """The stored model; one that is not here yet is pulled first."""
+    from filbert.core.jobs import run
+    from filbert.models import store
+
+    found = store.find(name)
+    if found:
+        return found
+    with progress(settings) as watch:
+        return run("pull", {"name": name}, store.pull(name), watch)

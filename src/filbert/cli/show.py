@@ -1,0 +1,50 @@
+"""`filbert show`: what a model is made of."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any
+
+import typer
+
+from filbert.cli.console import say, size
+from filbert.cli.options import with_options
+from filbert.core.settings import Settings
+
+
+@with_options()
+def show(
+    name: Annotated[str, typer.Argument(help="A model's name, or the path of a GGUF file.")],
+    settings: Settings,
+    as_json: Annotated[bool, typer.Option("--json", help="A JSON object.")] = False,
+    template: Annotated[bool, typer.Option("--template", help="The whole chat template, and nothing else.")] = False,
+) -> None:
+    """What a model is made of, read from its file's header."""
+    from filbert.models import store
+    from filbert.models.gguf import check_split
+
+    stored = store.resolve(name)
+    headers = check_split(stored.parts)
+    if template:
+        say(headers[0].chat_template or "")
+        return
+    facts = store.describe(stored, headers)
+    if as_json:
+        say(json.dumps(facts, indent=1))
+        return
+    width = max(len(label) for label in facts)
+    for label, value in facts.items():
+        say(f"{label:<{width}}  {_readable(label, value)}")
+
+
+def _readable(label: str, value: Any) -> str:
+    if value is None:
+        return "not said in the file"
+    if label == "bytes":
+        return f"{value:,} ({size(value)})"
+    if label == "tensor types":
+        return ", ".join(f"{kind} {count}× ({size(of)})" for kind, (count, of) in value.items())
+    if label == "template":
+        first = value.strip().splitlines()[0] if value.strip() else ""
+        return f"{len(value):,} characters: {first[:60]}… (`--template` shows all)"
+    return f"{value:,}" if isinstance(value, int) else str(value)

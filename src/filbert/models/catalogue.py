@@ -1,0 +1,85 @@
+"""The models that have a short name, with where they come from and what their bytes hash to."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Iterable
+from functools import cache
+from importlib import resources
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from filbert.core.errors import UnknownModel
+from filbert.models.name import Name
+
+Role = Literal["model", "part", "projector"]
+
+
+class Listed(BaseModel):
+    """A file of an entry. `name` is what it is called in the store."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    role: Role
+    name: str
+    sha256: str = Field(pattern="^[0-9a-f]{64}$")
+    size_bytes: int | None = None
+
+
+class Entry(BaseModel):
+    """One model of the catalogue. `source` is a name of another scheme; what nobody has checked is None."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    name: str = Field(pattern=r"^[a-z0-9._-]+:[a-z0-9._-]+-[a-z0-9_]+$")
+    source: str
+    licence: str
+    context: int | None = None
+    files: tuple[Listed, ...]
+
+    @property
+    def short(self) -> str:
+        """The name without its quantisation."""
+        return self.name.rpartition("-")[0]
+
+    @property
+    def size_bytes(self) -> int | None:
+        sizes = [file.size_bytes for file in self.files if file.size_bytes is not None]
+        return sum(sizes) if len(sizes) == len(self.files) else None
+
+
+@cache
+def entries() -> tuple[Entry, ...]:
+    """Every entry; the first of a family and size is what the name without a quantisation means."""
+    text = resources.files("filbert.models").joinpath("catalogue.json").read_text("utf-8")
+    return tuple(Entry.model_validate(entry) for entry in json.loads(text)["models"])
+
+
+def find(name: Name) -> Entry:
+    """The entry of a catalogue name. Raises UnknownModel with the nearest names."""
+    for entry in entries():
+        if name.text in (entry.name, entry.short):
+            return entry
+    raise unknown(name.text, [])
+
+
+def unknown(text: str, installed: Iterable[str]) -> UnknownModel:
+    """The error for a name that nobody knows: what comes near it, here and in the catalogue."""
+    here, there = nearest(text, installed), nearest(text)
+    why = f"The nearest installed: {', '.join(here)}." if here else ""
+    if there:
+        do = f"`filbert pull {there[0]}` gets the nearest in the catalogue ({', '.join(there)})."
+    else:
+        do = "`filbert list` shows what there is; hf:owner/repo:Q4_K_M names a model on the hub."
+    return UnknownModel(f"There is no model {text}.", why=why, do=do)
+
+
+def nearest(text: str, among: Iterable[str] | None = None) -> list[str]:
+    """At most three names that resemble `text`, best first; of the catalogue when `among` is left out."""
+    names = {name.lower(): name for name in (among if among is not None else _catalogue_names())}
+    found = difflib.get_close_matches(text.lower(), list(names), n=3, cutoff=0.6)
+    return [names[name] for name in found]
+
+
+def _catalogue_names() -> list[str]:
+    return [name for entry in entries() for name in (entry.name, entry.short)]
