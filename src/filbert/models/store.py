@@ -1,0 +1,461 @@
+"""The models on this machine.
+
+    <models>/names/<slug>-<hash>.json    one manifest an installed name, written last: without it there is no model
+    <models>/files/<64 hex>/x.gguf       a folder for each model file, or for all parts of one: the engine wants them together
+    <models>/files/<64 hex>.lock         held while a folder is filled or emptied
+
+A folder is called after the sha256 of what is in it, so two names of one file share it; where no hash was known before
+the first download, after the address. A model file that a person keeps elsewhere is used where it lies.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from filbert.core import jobs, paths
+from filbert.core.errors import BadInput, BadModelFile, StoreBusy, UnknownModel
+from filbert.core.files import disk_errors, locked, safe_name, sha256_of, write_whole
+from filbert.core.jobs import Job, Progress
+from filbert.core.log import log
+from filbert.core.settings import configured
+from filbert.models import catalogue
+from filbert.models.catalogue import Role
+from filbert.models.gguf import Header, check_split, read_header
+from filbert.models.name import Name, parse
+from filbert.models.options import DownloadOptions
+from filbert.models.parts import parts_beside
+from filbert.models.sources import Listing, RemoteFile, Source, need_network, source_of
+
+HEX = "^[0-9a-f]{64}$"
+
+
+@dataclass(frozen=True)
+class StoredModel:
+    """A model that can be loaded now. path: what the engine loads, the first of `parts`. size_bytes: of all its files.
+    pulled: when, in ISO 8601; "" for a file used where it lies. hashes: of the parts, as far as they are known."""
+
+    name: str
+    path: Path
+    parts: tuple[Path, ...]
+    projector: Path | None
+    size_bytes: int
+    source: str
+    licence: str = ""
+    revision: str = ""
+    pulled: str = ""
+    hashes: tuple[str, ...] = ()
+
+    @cached_property
+    def sha256(self) -> str:
+        """Of the file, read when nobody knows it yet; of the parts' hashes, a line each, when there are several."""
+        return one_hash(self.hashes or tuple(sha256_of(part) for part in self.parts))
+
+
+class Kept(BaseModel):
+    """A file of a manifest. Only 64 hex digits and plain file names ever become paths (Ollama, CVE-2024-37032)."""
+
+    model_config = ConfigDict(frozen=True)
+    role: Role
+    name: str
+    size_bytes: int = Field(ge=0)
+    sha256: str = Field(pattern=HEX)
+    folder: str = Field(pattern=HEX)
+
+    @property
+    def path(self) -> Path:
+        return files_folder() / self.folder / safe_name(self.name)
+
+
+class Manifest(BaseModel):
+    model_config = ConfigDict(frozen=True)
+    format: Literal[1] = 1
+    name: str
+    source: str
+    revision: str
+    licence: str
+    pulled: str
+    files: tuple[Kept, ...] = Field(min_length=1)
+
+
+def names_folder() -> Path:
+    return paths.models_folder() / "names"
+
+
+def files_folder() -> Path:
+    return paths.models_folder() / "files"
+
+
+# --- what is here ---------------------------------------------------------------------------------------------------
+
+
+def list_models() -> list[StoredModel]:
+    """Every whole model, by name. What is damaged is left out, logged, and told by `damaged`."""
+    models = []
+    for manifest in _manifest_files():
+        try:
+            models.append(_stored(_read(manifest)))
+        except BadModelFile as exc:
+            log.warning("%s", exc)
+    return sorted(models, key=lambda model: model.name)
+
+
+def damaged() -> list[BadModelFile]:
+    """A sentence for each name whose manifest or file is not whole."""
+    errors = []
+    for manifest in _manifest_files():
+        try:
+            _stored(_read(manifest))
+        except BadModelFile as exc:
+            errors.append(exc)
+    return errors
+
+
+def installed(text: str) -> StoredModel:
+    """The model of that name in the store, never a path. Raises UnknownModel with the nearest names, BadModelFile."""
+    manifest = _manifest_of(parse(text))
+    if manifest is None:
+        raise catalogue.unknown(text, _names())
+    return _stored(_read(manifest))
+
+
+def resolve(text: str) -> StoredModel:
+    """The model that a name or path means. Raises UnknownModel, BadModelFile; contacts nothing."""
+    name = parse(text)
+    return in_place(Path(name.where)) if name.scheme == "file" else installed(text)
+
+
+def find(text: str) -> StoredModel | None:
+    """As `resolve`, but None for a name that is not installed."""
+    name = parse(text)
+    return resolve(text) if name.scheme == "file" or _manifest_of(name) else None
+
+
+def in_place(path: Path) -> StoredModel:
+    """A model outside the store, used where it lies. Missing, forbidden and no file at all give one and the same error,
+    so that no caller learns which (Ollama, CVE-2024-39722)."""
+    if not _is_readable_file(path):
+        raise UnknownModel(f"There is no model file at {path}.", do="Check the path.")
+    parts = parts_beside(path)
+    projector = _projector_beside(parts)
+    size = sum(file.stat().st_size for file in (*parts, *([projector] if projector else [])))
+    return StoredModel(str(path), parts[0], tuple(parts), projector, size, str(path))
+
+
+def describe(stored: StoredModel, headers: Sequence[Header]) -> dict[str, Any]:
+    """What `filbert show` tells. headers: of the parts, in order. Sizes in bytes, context in tokens."""
+    first, types = headers[0], dict[str, tuple[int, int]]()
+    for header in headers:
+        for kind, (count, size) in header.tensor_types.items():
+            before = types.get(kind, (0, 0))
+            types[kind] = (before[0] + count, before[1] + size)
+    return {
+        "name": stored.name,
+        "architecture": first.architecture,
+        "parameters": sum(header.parameters for header in headers),
+        "context": first.context_length,
+        "quantisation": first.quantisation,
+        "tensor types": types,
+        "bytes": stored.size_bytes,
+        "licence": stored.licence or first.licence,
+        "template": first.chat_template,
+        "sha256": stored.sha256,
+        "source": stored.source,
+        "path": str(stored.path),
+        "parts": len(stored.parts),
+        "projector": str(stored.projector) if stored.projector else None,
+    }
+
+
+# --- getting and removing -------------------------------------------------------------------------------------------
+
+
+def pull(text: str, options: DownloadOptions | None = None) -> Job[StoredModel]:
+    """Get a model. Its name appears last, when every byte is checked and its header is read; a second run goes on
+    where the first stopped. Raises UnknownModel, DownloadFailed, DiskFull, StoreReadOnly, OfflineRefused, BadModelFile."""
+    name, options = parse(text), options or configured(DownloadOptions)
+    if name.scheme == "file":
+        return in_place(Path(name.where))
+    entry = catalogue.find(name) if name.scheme == "catalogue" else None
+    full = entry.name if entry else name.text
+    if whole := _whole(full):
+        return whole
+    need_network(full)
+    yield Progress(f"looking up {full}")
+    origin = parse(entry.source) if entry else name
+    source = source_of(origin)
+    listing = source.locate(origin, options)
+    if entry:
+        projector = source.locate(parse(entry.projector), options) if entry.projector else None
+        listing = _as_promised(entry, listing, projector)
+    return (yield from _bring(full, origin, source, listing, options))
+
+
+def resolve_or_pull(text: str) -> StoredModel:
+    """The model that a name means, pulled first when it is not here. Raises what `resolve` and `pull` raise."""
+    return find(text) or jobs.run("pull", {"name": text}, pull(text), lambda event: None)
+
+
+def remove(text: str) -> int:
+    """Take a name out of the store, with the files that no other name needs; the bytes that this frees.
+    Raises UnknownModel, StoreBusy, StoreReadOnly. Files outside the store are never touched."""
+    name = parse(text)
+    if name.scheme == "file":
+        raise BadInput(f"{text} is not in the store.", why="It is used where it lies.", do="Delete the file yourself.")
+    manifest = _manifest_of(name)
+    if manifest is None:
+        raise UnknownModel(
+            f"{text} is not installed.", why=_nearest_installed(text), do="`filbert list` shows what is."
+        )
+    try:
+        folders = {file.folder for file in _read(manifest).files}
+    except BadModelFile:
+        folders = set()  # its files are left for `clean`
+    with ExitStack() as held:
+        for folder in sorted(folders):
+            held.enter_context(locked(files_folder() / f"{folder}.lock", wait_s=0))
+        with disk_errors(manifest):
+            manifest.unlink()
+        return sum(_empty(folder) for folder in folders if not _needed(folder))
+
+
+def clean() -> int:
+    """Delete what no name needs: parts of pulls that were given up, files of damaged manifests. The bytes it frees."""
+    freed = 0
+    for folder in sorted(
+        path.name for path in files_folder().glob("*") if path.is_dir() and re.fullmatch(HEX, path.name)
+    ):
+        try:
+            with locked(files_folder() / f"{folder}.lock", wait_s=0):
+                freed += 0 if _needed(folder) else _empty(folder)
+        except StoreBusy:
+            continue  # it is being pulled now
+    return freed
+
+
+def one_hash(hashes: Sequence[str]) -> str:
+    """The hash that stands for several files; that of the file where there is one."""
+    return hashes[0] if len(hashes) == 1 else hashlib.sha256("\n".join(hashes).encode()).hexdigest()
+
+
+# --- manifests ------------------------------------------------------------------------------------------------------
+
+
+def _manifest_file(text: str) -> Path:
+    slug = re.sub(r"[^A-Za-z0-9._]+", "-", text)[:60].strip("-.").lower()
+    return names_folder() / f"{slug}-{hashlib.sha256(text.encode()).hexdigest()[:12]}.json"
+
+
+def _manifest_files() -> list[Path]:
+    return sorted(names_folder().glob("*.json"))
+
+
+def _manifest_of(name: Name) -> Path | None:
+    return next((path for text in _spellings(name) if (path := _manifest_file(text)).is_file()), None)
+
+
+def _spellings(name: Name) -> Iterator[str]:
+    """The names under which a model may be installed: a family and size mean the catalogue's choice where it is here,
+    else the only one that is."""
+    yield name.text
+    if name.scheme == "catalogue" and not name.which:
+        yield from (entry.name for entry in catalogue.entries() if entry.short == name.text)
+        others = [text for text in _names() if text.startswith(f"{name.text}-") and parse(text).where == name.where]
+        yield from others if len(others) == 1 else []
+
+
+def _names() -> list[str]:
+    names = []
+    for path in _manifest_files():
+        try:
+            names.append(_read(path).name)
+        except BadModelFile:
+            continue
+    return names
+
+
+def _nearest_installed(text: str) -> str:
+    near = catalogue.nearest(text, _names())
+    return f"The nearest installed: {', '.join(near)}." if near else ""
+
+
+def _read(path: Path) -> Manifest:
+    """Raises BadModelFile where the manifest is cut, foreign or hostile."""
+    try:
+        manifest = Manifest.model_validate_json(path.read_bytes())
+        for file in manifest.files:
+            safe_name(file.name)
+        if _manifest_file(manifest.name) != path:
+            raise BadInput("It is of another name.")
+    except (OSError, ValidationError, BadInput) as exc:
+        raise BadModelFile(
+            f"The record {path.name} in the store is damaged.",
+            why="Its model's file is kept.",
+            do="Pull the model again, which mends the record, or remove the name.",
+        ) from exc
+    return manifest
+
+
+def _stored(manifest: Manifest) -> StoredModel:
+    for file in manifest.files:
+        _check_there(manifest.name, file)
+    parts = [file for file in manifest.files if file.role != "projector"]
+    projector = next((file.path for file in manifest.files if file.role == "projector"), None)
+    return StoredModel(
+        name=manifest.name,
+        path=parts[0].path,
+        parts=tuple(file.path for file in parts),
+        projector=projector,
+        size_bytes=sum(file.size_bytes for file in manifest.files),
+        source=manifest.source,
+        licence=manifest.licence,
+        revision=manifest.revision,
+        pulled=manifest.pulled,
+        hashes=tuple(file.sha256 for file in parts),
+    )
+
+
+def _check_there(name: str, file: Kept) -> None:
+    inside = file.path.resolve().is_relative_to(files_folder().resolve())
+    if not inside or not file.path.is_file() or file.path.stat().st_size != file.size_bytes:
+        raise BadModelFile(
+            f"{name} is not whole.",
+            why=f"{file.name} is missing from the store, or was changed.",
+            do=f"`filbert pull {name}` mends it.",
+        )
+
+
+def _whole(text: str) -> StoredModel | None:
+    manifest = _manifest_file(text)
+    try:
+        return _stored(_read(manifest)) if manifest.is_file() else None
+    except BadModelFile:
+        return None
+
+
+# --- the steps of a pull --------------------------------------------------------------------------------------------
+
+
+def _as_promised(entry: catalogue.Entry, listing: Listing, projector: Listing | None) -> Listing:
+    """What the source offers, held against the catalogue's hashes."""
+    files = [file for file in listing.files if file.role != "projector"]
+    files += [replace(projector.files[0], role="projector")] if projector else []
+    if len(files) != len(entry.files) or any(
+        file.sha256 not in ("", listed.sha256) for file, listed in zip(files, entry.files, strict=True)
+    ):
+        raise UnknownModel(
+            f"The source of {entry.name} no longer has the files of the catalogue.",
+            do=f"`filbert pull {entry.source}` gets what it has now.",
+        )
+    kept = (replace(file, name=known.name, sha256=known.sha256) for file, known in zip(files, entry.files, strict=True))
+    return replace(listing, files=tuple(kept), licence=entry.licence)
+
+
+def _folders(files: Sequence[RemoteFile]) -> list[str]:
+    """The folder of each file: one for the model with all its parts, one for the projector."""
+
+    def key(group: Sequence[RemoteFile]) -> str:
+        hashes = [file.sha256 for file in group]
+        return (
+            one_hash(hashes)
+            if all(hashes)
+            else hashlib.sha256("\n".join(file.url for file in group).encode()).hexdigest()
+        )
+
+    model = key([file for file in files if file.role != "projector"])
+    return [key([file]) if file.role == "projector" else model for file in files]
+
+
+def _bring(full: str, origin: Name, source: Source, listing: Listing, options: DownloadOptions) -> Job[StoredModel]:
+    """Fetch every file of a listing under its lock, and install them as `full`."""
+    folders = _folders(listing.files)
+    with ExitStack() as held:
+        for folder in sorted(set(folders)):
+            yield from _hold(files_folder() / f"{folder}.lock", held)
+        if whole := _whole(full):  # another process was quicker
+            return whole
+        kept = []
+        for remote, folder in zip(listing.files, folders, strict=True):
+            target = files_folder() / folder / safe_name(remote.name)
+            got = yield from source.fetch(remote, target, options)
+            size = target.stat().st_size
+            kept.append(Kept(role=got.role, name=got.name, size_bytes=size, sha256=got.sha256, folder=folder))
+        yield Progress("reading the header")
+        _install(full, origin, listing, kept)
+    return installed(full)
+
+
+def _hold(lock: Path, held: ExitStack) -> Job[None]:
+    """Wait for a lock as long as it takes, saying so."""
+    while True:
+        try:
+            held.enter_context(locked(lock, wait_s=1))
+            return
+        except StoreBusy:
+            yield Progress("waiting for another process that pulls this model")
+
+
+def _install(name: str, origin: Name, listing: Listing, kept: Sequence[Kept]) -> None:
+    """Give a fetched model its name, once its headers make sense; what is no model goes."""
+    parts = [file.path for file in kept if file.role != "projector"]
+    try:
+        header = check_split(parts)[0]
+        for file in kept:
+            if file.role == "projector":
+                read_header(file.path)
+    except BadModelFile:
+        for folder in {file.folder for file in kept}:
+            if not _needed(folder):
+                _empty(folder)
+        raise
+    manifest = Manifest(
+        name=name,
+        source=origin.text,
+        revision=listing.revision,
+        licence=listing.licence or header.licence or "",
+        pulled=datetime.now(UTC).isoformat(timespec="seconds"),
+        files=tuple(kept),
+    )
+    with write_whole(_manifest_file(name)) as file_:
+        file_.write(manifest.model_dump_json(indent=1).encode())
+
+
+# --- folders --------------------------------------------------------------------------------------------------------
+
+
+def _needed(folder: str) -> bool:
+    """Whether any manifest mentions the folder, even one too damaged to be read."""
+    return any(folder in path.read_text("utf-8", errors="replace") for path in _manifest_files())
+
+
+def _empty(folder: str) -> int:
+    path = files_folder() / folder
+    size = sum(file.lstat().st_size for file in path.glob("*")) if path.is_dir() else 0
+    with disk_errors(path):
+        shutil.rmtree(path)
+    return size
+
+
+def _is_readable_file(path: Path) -> bool:
+    try:
+        return path.is_file() and os.access(path, os.R_OK)
+    except (OSError, ValueError):
+        return False
+
+
+def _projector_beside(parts: Sequence[Path]) -> Path | None:
+    """The projector in a folder that holds one model and one projector: any other pair would be a guess."""
+    files = [path for path in parts[0].parent.glob("*.gguf") if path not in parts]
+    projectors = [path for path in files if "mmproj" in path.name.lower()]
+    return projectors[0] if len(files) == len(projectors) == 1 and "mmproj" not in parts[0].name.lower() else None
