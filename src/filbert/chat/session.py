@@ -9,7 +9,7 @@ from filbert.core.conversation import Message, flatten, turns
 from filbert.core.errors import BadInput
 from filbert.core.settings import configured
 from filbert.engine.generation import AsyncGeneration, Chunk, Finish, Generation, Reply
-from filbert.engine.model import MESSAGE_OVERHEAD, Model
+from filbert.engine.model import Model, prompt_bound
 from filbert.engine.sampling import Sampling
 
 Overflow = Literal["drop_oldest", "error"]
@@ -58,7 +58,7 @@ class ChatSession:
         self._forgotten = 0
 
     def send(self, text: str, sampling: Sampling | None = None) -> Turn:
-        """Say something; iterate the turn for the answer. Raises ContextOverflow when even this turn alone is too long."""
+        """Say something; iterate the turn for the answer. Raises ContextOverflow when this turn alone is too long."""
         if self._turn:
             raise BadInput("The last answer is still under way.", do="Read it to its end or cancel it.")
         return self._answer([*self.messages, Message("user", text)], sampling or self.sampling)
@@ -114,8 +114,10 @@ class ChatSession:
         answer = sampling.max_tokens or min(1024, self.model.context // 4)
         self._forgotten = min(self._forgotten, len(rest) - 1)
         kept = flatten(head, rest[self._forgotten :])
-        size = sum(len(str(message.content).encode()) + MESSAGE_OVERHEAD for message in kept)
-        if size + answer <= self.model.context or self.model.count_tokens(kept) + answer <= self.model.context:
+        if (
+            prompt_bound(kept) + answer <= self.model.context
+            or self.model.count_tokens(kept) + answer <= self.model.context
+        ):
             return kept
         room = int(self.model.context * KEEP_SHARE) - answer
         self._forgotten = self._first_that_fits(head, rest, room)

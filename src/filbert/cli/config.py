@@ -20,7 +20,7 @@ def tables() -> list[type[Options]]:
     """Every options class, in the order the docs show them."""
     from filbert.engine.options import LoadOptions
     from filbert.engine.sampling import Sampling
-    from filbert.models.download import DownloadOptions
+    from filbert.models.options import DownloadOptions
     from filbert.server.options import ServeOptions
 
     return [Settings, LoadOptions, Sampling, DownloadOptions, ServeOptions]
@@ -68,7 +68,9 @@ def set_value(
 
 @app.command("unset")
 @with_options()
-def unset(setting: Annotated[str, typer.Argument(help="A name as `filbert config` shows it.")], settings: Settings) -> None:
+def unset(
+    setting: Annotated[str, typer.Argument(help="A name as `filbert config` shows it.")], settings: Settings
+) -> None:
     """Take a setting out of the file, so that the default counts again."""
     options, name = _find(setting)
     _change(options, name, None)

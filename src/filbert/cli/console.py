@@ -37,7 +37,9 @@ def piped_text() -> str:
         return sys.stdin.buffer.read().decode("utf-8")
     except UnicodeDecodeError as exc:
         raise BadInput(
-            "Standard input is not UTF-8 text.", why=f"Byte {exc.object[exc.start]:#04x} at {exc.start}.", do="Convert it with iconv."
+            "Standard input is not UTF-8 text.",
+            why=f"Byte {exc.object[exc.start]:#04x} at {exc.start}.",
+            do="Convert it with iconv.",
         ) from exc
 
 
@@ -56,8 +58,16 @@ def progress(settings: Settings) -> Iterator[Watch]:
 @contextmanager
 def _bar() -> Iterator[Watch]:
     from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, Progress as Bars
-    from rich.progress import TaskID, TaskProgressColumn, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+    from rich.progress import (
+        BarColumn,
+        DownloadColumn,
+        TaskID,
+        TaskProgressColumn,
+        TextColumn,
+        TimeRemainingColumn,
+        TransferSpeedColumn,
+    )
+    from rich.progress import Progress as Bars
 
     bytes_only = (DownloadColumn(), TransferSpeedColumn())
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), *bytes_only, TimeRemainingColumn())

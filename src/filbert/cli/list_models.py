@@ -13,14 +13,21 @@ from filbert.core.settings import Settings
 
 
 @with_options()
-def list_models(settings: Settings, as_json: Annotated[bool, typer.Option("--json", help="A JSON array.")] = False) -> None:
+def list_models(
+    settings: Settings, as_json: Annotated[bool, typer.Option("--json", help="A JSON array.")] = False
+) -> None:
     """The models that are here."""
     from filbert.models import store
     from filbert.report.table import table
 
     models = store.list_models()
     if as_json:
-        say(json.dumps([{"name": m.name, "bytes": m.size_bytes, "sha256": m.sha256, "source": m.source} for m in models], indent=1))
+        say(
+            json.dumps(
+                [{"name": m.name, "bytes": m.size_bytes, "sha256": m.sha256, "source": m.source} for m in models],
+                indent=1,
+            )
+        )
     elif models:
         rows = [(m.name, size(m.size_bytes), m.licence or "?", m.source) for m in models]
         say(table(("name", "size", "licence", "source"), rows))

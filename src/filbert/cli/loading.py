@@ -16,17 +16,32 @@ if TYPE_CHECKING:
     from filbert.face.model import Model
     from filbert.models.store import StoredModel
 
-MODEL = Annotated[str, typer.Option("--model", "-m", help="A model's name, or the path of a GGUF file.", show_default=False)]
+MODEL = Annotated[
+    str,
+    typer.Option(
+        "--model",
+        "-m",
+        help="A model's name, or the path of a GGUF file. Left out: the setting `model`.",
+        show_default=False,
+    ),
+]
 
 
 @contextmanager
 def loaded(name: str, load: LoadOptions, settings: Settings) -> Iterator[Model]:
-    stored = present(name or settings.model, settings)
-    from filbert.face.model import Model
-
-    with Model(stored, load) as model:
+    """A model that answers."""
+    with opened(name, load, settings) as model:
         model.wait_until_loaded()
         note(model.summary, settings)
+        yield model
+
+
+@contextmanager
+def opened(name: str, load: LoadOptions, settings: Settings) -> Iterator[Model]:
+    """A model whose children start when they are needed."""
+    from filbert.face.model import Model
+
+    with Model(present(name or settings.model, settings), load) as model:
         yield model
 
 

@@ -16,7 +16,7 @@ def main() -> None:
 
 
 def run() -> int:
-    """Exit status: 0 done, 2 wrong input, 3 offline, 4 download, 5 disk, 6 model file, 7 engine, 130 stopped, 70 our fault."""
+    """Exit status: 0 done, 2 input, 3 offline, 4 download, 5 disk, 6 model file, 7 engine, 130 stopped, 70 our fault."""
     from filbert.core.errors import FilbertError
 
     try:
@@ -31,7 +31,9 @@ def run() -> int:
         from filbert.core.log import log
 
         log.exception("fault")
-        return _failed(f"error: Filbert hit a fault of its own ({type(exc).__name__}: {exc}). `--debug` shows where.", 70)
+        return _failed(
+            f"error: Filbert hit a fault of its own ({type(exc).__name__}: {exc}). `--debug` shows where.", 70
+        )
     return 0
 
 

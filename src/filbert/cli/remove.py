@@ -12,7 +12,9 @@ from filbert.core.settings import Settings
 
 
 @with_options()
-def remove(names: Annotated[list[str], typer.Argument(help="Names as `filbert list` shows them.")], settings: Settings) -> None:
+def remove(
+    names: Annotated[list[str], typer.Argument(help="Names as `filbert list` shows them.")], settings: Settings
+) -> None:
     """Delete models from the store. A file that two names share stays while one of them is left."""
     from filbert.models import store
 

@@ -19,7 +19,9 @@ def rerank(
     query: Annotated[str, typer.Argument(help="What is looked for.")],
     load: LoadOptions,
     settings: Settings,
-    documents: Annotated[list[str] | None, typer.Argument(help="Texts; left out, one a line of standard input.")] = None,
+    documents: Annotated[
+        list[str] | None, typer.Argument(help="Texts; left out, one a line of standard input.")
+    ] = None,
     model: MODEL = "",
 ) -> None:
     """Order documents by closeness to a query: score, tab, document, the closest first. Needs a reranker."""

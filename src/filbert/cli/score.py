@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from filbert.cli.console import say
-from filbert.cli.loading import MODEL, loaded
+from filbert.cli.loading import MODEL, opened
 from filbert.cli.options import with_options
 from filbert.core.settings import Settings
 from filbert.engine.options import LoadOptions
@@ -24,7 +24,7 @@ def score(
     """How likely a model finds each ending of a prompt: log-likelihood in nats, tokens, ending."""
     from filbert.report.table import table
 
-    with loaded(model, load, settings, text_worker=False) as engine:
+    with opened(model, load, settings) as engine:
         scored = engine.score(prompt, endings)
     rows = [(f"{s.loglikelihood:.4f}", str(s.tokens), repr(e)) for s, e in zip(scored, endings, strict=True)]
     say(table(("log-likelihood", "tokens", "ending"), rows))

@@ -36,7 +36,7 @@ def write_whole(path: Path) -> Iterator[BinaryIO]:
 
 def move_whole(finished: Path, path: Path) -> None:
     """Give a finished, synced file its final name, and let the rename itself reach the disk."""
-    os.replace(finished, path)
+    finished.replace(path)
     if os.name == "posix":  # Windows cannot open a folder; its rename is journalled
         folder = os.open(path.parent, os.O_RDONLY)
         try:

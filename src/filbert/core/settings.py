@@ -29,9 +29,13 @@ class Settings(Options):
     """What belongs to no room alone."""
 
     offline: bool = Field(False, description="Forbid the network: nothing is contacted, what is installed still works.")
-    quiet: bool = Field(False, description="Print results only: no progress, no notes.")
+    quiet: bool = Field(
+        False, description="Print results only: no progress, no notes.", json_schema_extra={"short": "-q"}
+    )
     debug: bool = Field(False, description="Show the traceback of an error.")
-    model: str = Field("smollm2:135m", description="The model used when none is named.")
+    model: str = Field(
+        "smollm2:135m", description="The model used when none is named.", json_schema_extra={"flag": False}
+    )
     log_level: str = Field(
         "INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="How much the log file holds: DEBUG to ERROR."
     )
@@ -61,18 +65,22 @@ def from_file(options: type[Options]) -> dict[str, Any]:
         return {name: value for name, value in whole.items() if name in options.model_fields}
     table = whole.get(options.table, {})
     if not isinstance(table, dict):
-        raise BadSetting(f"{options.table} in {paths.config_file()} is no table.", do=f"Write [{options.table}] above it.")
+        raise BadSetting(
+            f"{options.table} in {paths.config_file()} is no table.", do=f"Write [{options.table}] above it."
+        )
     return table
 
 
 def from_environment(options: type[Options]) -> dict[str, str]:
     return {
-        name: os.environ[variable(options, name)] for name in options.model_fields if os.environ.get(variable(options, name))
+        name: os.environ[variable(options, name)]
+        for name in options.model_fields
+        if os.environ.get(variable(options, name))
     }
 
 
 def configured(options: type[T], given: Mapping[str, Any] | None = None) -> T:
-    """The options with their defaults, then the file, then the environment, then what was `given` (None means not given)."""
+    """The defaults, then the file, then the environment, then what was `given` (None means not given)."""
     told = {name: value for name, value in (given or {}).items() if value is not None}
     return checked(options, {**from_file(options), **from_environment(options), **told})
 
@@ -86,5 +94,7 @@ def checked(options: type[T], values: Mapping[str, Any]) -> T:
         if problem["type"] == "extra_forbidden":
             raise BadSetting(f"There is no setting {name}.", do="`filbert config` lists them all.") from exc
         raise BadSetting(
-            f"{name} cannot be {problem['input']!r}.", why=f"{problem['msg']}.", do="`filbert config` says what each setting takes."
+            f"{name} cannot be {problem['input']!r}.",
+            why=f"{problem['msg']}.",
+            do="`filbert config` says what each setting takes.",
         ) from exc

@@ -33,7 +33,9 @@ _alive: weakref.WeakSet[Child] = weakref.WeakSet()
 class Child:
     """A running script of this folder: `worker_main.py` or `scorer_main.py`."""
 
-    def __init__(self, script: str, config: Mapping[str, Any], *, extra_environment: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, script: str, config: Mapping[str, Any], *, extra_environment: Mapping[str, str] | None = None
+    ) -> None:
         self.name = script.removesuffix("_main.py")
         self._process = subprocess.Popen(
             [sys.executable, "-P", str(Path(__file__).with_name(script))],
@@ -93,7 +95,9 @@ class Child:
         except subprocess.TimeoutExpired:
             status = 0
         words = " ".join(line for line in list(self._last_words)[-3:])
-        return EngineCrashed(f"The {self.name} ended ({_how(status)}).", why=words, do="`filbert doctor` checks the engine.")
+        return EngineCrashed(
+            f"The {self.name} ended ({_how(status)}).", why=words, do="`filbert doctor` checks the engine."
+        )
 
     @property
     def last_words(self) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Callable, Generator, Iterator
+from collections.abc import AsyncIterator, Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
@@ -109,14 +109,7 @@ class Generation:
 
     def so_far(self) -> Reply:
         """What was said until now; its finish is `cancelled` while the answer is under way."""
-        chunks = self._chunks
-        return Reply(
-            text="".join(chunk.text for chunk in chunks),
-            reasoning="".join(chunk.reasoning for chunk in chunks),
-            logprobs=tuple(item for chunk in chunks for item in chunk.logprobs),
-            tool_calls=_joined_calls(chunks),
-            finish=next((chunk.finish for chunk in chunks if chunk.finish), Finish("cancelled")),
-        )
+        return gather(self._chunks)
 
     @property
     def text(self) -> str:
@@ -215,6 +208,16 @@ class AsyncGeneration:
             self._generation.cancel()
 
 
+def gather(chunks: Sequence[Chunk]) -> Reply:
+    return Reply(
+        text="".join(chunk.text for chunk in chunks),
+        reasoning="".join(chunk.reasoning for chunk in chunks),
+        logprobs=tuple(item for chunk in chunks for item in chunk.logprobs),
+        tool_calls=_joined_calls(chunks),
+        finish=next((chunk.finish for chunk in chunks if chunk.finish), Finish("cancelled")),
+    )
+
+
 NOTHING = Chunk()
 
 
@@ -258,17 +261,21 @@ def _finish(event: Event, reason: Reason) -> Finish:
 def _logprobs(found: dict[str, Any] | None) -> tuple[TokenLogprob, ...]:
     return tuple(
         TokenLogprob(
-            item["token"], item["logprob"], tuple((other["token"], other["logprob"]) for other in item.get("top_logprobs", ()))
+            item["token"],
+            item["logprob"],
+            tuple((other["token"], other["logprob"]) for other in item.get("top_logprobs", ())),
         )
         for item in (found or {}).get("content") or ()
     )
 
 
-def _joined_calls(chunks: list[Chunk]) -> tuple[dict[str, Any], ...]:
+def _joined_calls(chunks: Sequence[Chunk]) -> tuple[dict[str, Any], ...]:
     """Tool calls arrive in pieces: the first names the function, the rest append to its arguments."""
     calls: dict[int, dict[str, Any]] = {}
     for piece in (piece for chunk in chunks for piece in chunk.tool_calls):
-        call = calls.setdefault(piece["index"], {"id": "", "type": "function", "function": {"name": "", "arguments": ""}})
+        call = calls.setdefault(
+            piece["index"], {"id": "", "type": "function", "function": {"name": "", "arguments": ""}}
+        )
         call["id"] = call["id"] or piece.get("id", "")
         for key in ("name", "arguments"):
             call["function"][key] += piece.get("function", {}).get(key) or ""

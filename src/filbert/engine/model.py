@@ -20,11 +20,11 @@ from filbert.core.log import log
 from filbert.core.machine import memory
 from filbert.core.settings import configured
 from filbert.engine import threads
-from filbert.engine.admission import Admission
+from filbert.engine.admission import Admission, Place
 from filbert.engine.generation import Generation, Usage
 from filbert.engine.options import LoadOptions
 from filbert.engine.sampling import Sampling
-from filbert.engine.transport import Event, Exchange
+from filbert.engine.transport import Event, Exchange, WorkerSocket
 from filbert.engine.worker import Pooling, Worker, WorkerPlan
 from filbert.models import fit
 from filbert.models.gguf import Header, check_split, read_header
@@ -55,15 +55,27 @@ class Ranked:
     score: float
 
 
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A request ready to be sent once `tokens` of the context are free for it."""
+
+    role: Role
+    route: str
+    body: Mapping[str, Any]
+    tokens: int
+
+
 class Model:
-    """A loaded model. Close it, or use it in a `with`; at exit, and when the caller dies, its children end."""
+    """A model whose children start when they are needed. Close it, or use it in a `with`; at exit, and when the
+    caller dies, its children end."""
 
     def __init__(self, stored: StoredModel, options: LoadOptions | None = None) -> None:
         self.stored = stored
         self.name = stored.name
         self.options = options or configured(LoadOptions)
-        self.header = _checked(stored)
-        self.kind: Kind = "rerank" if self.header.is_reranker else "embedding" if self.header.is_embedder else "text"
+        self._headers = _checked(stored)
+        self.header = self._headers[0]
+        self.kind: Kind = _kind(self.header)
         self.threads = self.options.threads or threads.choose()
         self.context = self._context()
         self._workers: dict[Role, Worker] = {}
@@ -71,12 +83,13 @@ class Model:
         self._lock = threading.RLock()
         self._closed = False
         self._admission = Admission(self.context, self.options.parallel)
-        self._worker(self.kind)
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
     def close(self) -> None:
@@ -106,19 +119,26 @@ class Model:
         """Answer a conversation, rendered by the model's own chat template. Raises ContextOverflow."""
         self._need("text")
         body: dict[str, Any] = {"messages": [message.to_json() for message in messages]}
-        size = sum(len(str(message["content"]).encode()) + MESSAGE_OVERHEAD for message in body["messages"])
-        return self._generate("/v1/chat/completions", body, sampling or configured(Sampling), size)
+        return self._generate("/v1/chat/completions", body, sampling or configured(Sampling), prompt_bound(messages))
 
     def complete(self, prompt: str, sampling: Sampling | None = None) -> Generation:
         """Go on from `prompt` as it stands, without a chat template. Raises ContextOverflow."""
         self._need("text")
-        return self._generate("/v1/completions", {"prompt": prompt}, sampling or configured(Sampling), len(prompt.encode()) + 1)
+        return self._generate(
+            "/v1/completions", {"prompt": prompt}, sampling or configured(Sampling), len(prompt.encode()) + 1
+        )
 
     def count_tokens(self, messages: Sequence[Message]) -> int:
         """Prompt tokens of a conversation, chat template included."""
         return self._count("/v1/chat/completions", {"messages": [message.to_json() for message in messages]})
 
     def _generate(self, route: str, body: dict[str, Any], sampling: Sampling, size: int) -> Generation:
+        prepared = self.prepare(route, body, sampling, size)
+        request = {**prepared.body, **STREAMED}
+        return Generation(lambda: self.admit(prepared), lambda: self._send(prepared.role, route, request))
+
+    def prepare(self, route: str, body: Mapping[str, Any], sampling: Sampling, size: int) -> Prepared:
+        """What to send for a request whose prompt has at most `size` tokens. Raises ContextOverflow."""
         role: Role = "plain" if self.options.speculation == "auto" and sampling.wants_same_bytes else "text"
         answer = sampling.max_tokens or self.context // self.options.parallel
         if size + answer > self.context:  # a token has one byte at least: only now could it overflow
@@ -126,9 +146,15 @@ class Model:
             if size >= self.context:
                 raise self._overflow(size)
             answer = min(answer, self.context - size)
-        tokens = size + answer
-        request = {**body, **sampling.to_engine(), **_chat_fields(route, sampling), "max_tokens": answer, **STREAMED}
-        return Generation(lambda: self._admission.ask(tokens), lambda: self._send(role, route, request))
+        whole = {**body, **sampling.to_engine(), **_chat_fields(route, sampling), "max_tokens": answer}
+        return Prepared(role, route, whole, size + answer)
+
+    def admit(self, prepared: Prepared) -> Place:
+        return self._admission.ask(prepared.tokens)
+
+    def socket(self, role: Role) -> WorkerSocket:
+        """The way to a worker, started and loaded if need be."""
+        return self._worker(role).transport()
 
     def _count(self, route: str, body: Mapping[str, Any]) -> int:
         if route == "/v1/completions":
@@ -138,20 +164,24 @@ class Model:
 
     def tokenize(self, text: str) -> list[int]:
         (event,) = self._send(self.kind, "/tokenize", {"content": text})
-        return list(event["tokens"])
+        return [int(token) for token in event["tokens"]]
 
     # Vectors and ranks
 
     def embed(self, texts: Sequence[str]) -> Embeddings:
         """Unit vectors. A text model gives the mean of its last layer; an embedder pools as its file says.
         Raises ContextOverflow for a text longer than the model's context."""
-        if self.kind == "rerank":
-            self._need("embedding")
+        self.need_embeddings()
         if not texts:
             return Embeddings([], Usage())
         (event,) = self._pooled("embedding", "/v1/embeddings", {"input": list(texts)})
         rows = sorted(event["data"], key=lambda row: int(row["index"]))
         return Embeddings([row["embedding"] for row in rows], Usage(prompt_tokens=event["usage"]["prompt_tokens"]))
+
+    def need_embeddings(self) -> None:
+        """Raises BadInput for a model that makes none."""
+        if self.kind == "rerank":
+            self._need("embedding")
 
     def rerank(self, query: str, documents: Sequence[str]) -> list[Ranked]:
         """Documents by closeness to the query, the closest first. Raises BadInput when the model is no reranker."""
@@ -168,7 +198,8 @@ class Model:
         except BadRequest as exc:
             if "too large to process" in exc.why:
                 raise ContextOverflow(
-                    f"A text is longer than the {self._pooled_context} tokens {self.name} can take at once.", do="Split it."
+                    f"A text is longer than the {self._pooled_context} tokens {self.name} can take at once.",
+                    do="Split it.",
                 ) from exc
             raise
 
@@ -212,10 +243,18 @@ class Model:
                 worker = self._workers[role] = Worker(self._plan(role))
             return worker
 
+    def end_worker(self, role: Role) -> None:
+        """Kill a worker that hangs; the next request starts another."""
+        with self._lock:
+            worker = self._workers.pop(role, None)
+        if worker:
+            worker.kill()
+
     def _plan(self, role: Role) -> WorkerPlan:
         pooled = role in ("embedding", "rerank")
         slots = self.options.parallel
         plan = WorkerPlan(
+            name=self.name,
             model=str(self.stored.path),
             projector=str(self.stored.projector or ""),
             adapters=tuple(str(Path(adapter).expanduser().absolute()) for adapter in self.options.adapters),
@@ -255,18 +294,39 @@ class Model:
             return self.options.context
         if self.kind != "text":
             return self._pooled_context
-        return fit.default_context(self.header, memory(), kv=self.options.kv)
+        demand = fit.Demand(self.options.kv, self.options.parallel, self.options.batch, self.prompt_cache_mib << 20)
+        return fit.default_context(self._headers, memory(), demand)
 
     def _need(self, kind: Kind) -> None:
         if self.kind != kind:
             can = {"text": "answers text", "embedding": "makes embeddings", "rerank": "ranks documents"}
-            raise BadInput(f"{self.name} {can[self.kind]} and cannot do this.", do="Choose another model with `filbert list`.")
+            raise BadInput(
+                f"{self.name} {can[self.kind]} and cannot do this.", do="Choose another model with `filbert list`."
+            )
 
     def _overflow(self, tokens: int) -> ContextOverflow:
         return ContextOverflow(
             f"The prompt has {tokens} tokens and the context holds {self.context}.",
             do="Shorten it, or load the model with a larger --context.",
         )
+
+
+def _kind(header: Header) -> Kind:
+    if header.kind == "language":
+        return "text"
+    if header.kind == "embedding":
+        return "embedding"
+    if header.kind == "reranker":
+        return "rerank"
+    raise BadInput(
+        f"{header.source} is no model by itself ({header.kind}).",
+        do="Load the model it belongs to; adapters go with --adapters.",
+    )
+
+
+def prompt_bound(messages: Sequence[Message]) -> int:
+    """More tokens than the conversation can have, without counting: a token has one byte at least."""
+    return sum(len(str(message.content).encode()) + MESSAGE_OVERHEAD for message in messages)
 
 
 STREAMED = {"stream": True, "stream_options": {"include_usage": True}, "return_progress": True}
@@ -297,16 +357,16 @@ def _chat_fields(route: str, sampling: Sampling) -> dict[str, Any]:
     chat = route == "/v1/chat/completions"
     fields: dict[str, Any] = {}
     if sampling.logprobs is not None:
-        fields |= {"logprobs": True, "top_logprobs": sampling.logprobs} if chat else {"logprobs": max(1, sampling.logprobs)}
+        fields |= (
+            {"logprobs": True, "top_logprobs": sampling.logprobs} if chat else {"logprobs": max(1, sampling.logprobs)}
+        )
     if sampling.json_schema is not None:
         schema = {"type": "json_schema", "json_schema": {"name": "answer", "schema": sampling.json_schema}}
         fields |= {"response_format": schema} if chat else {"json_schema": sampling.json_schema}
     return fields
 
 
-def _checked(stored: StoredModel) -> Header:
-    """The header, after every part was checked against its file: nothing unchecked reaches native code."""
+def _checked(stored: StoredModel) -> tuple[Header, ...]:
+    """Headers of all parts and the projector, checked against their files: nothing unchecked reaches native code."""
     headers = check_split(stored.parts)
-    if stored.projector:
-        read_header(stored.projector)
-    return headers[0]
+    return (*headers, read_header(stored.projector)) if stored.projector else headers

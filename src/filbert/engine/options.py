@@ -17,21 +17,25 @@ class LoadOptions(Options):
     context: int | None = Field(
         None,
         ge=64,
-        description="Tokens of context. Left out: the smallest of what the model was trained with, what fits in memory, 16384.",
+        description="Tokens of context. Left out: the smallest of the trained length, what fits in memory, 16384.",
     )
     kv: KvType = Field("f16", description="Number type of the key/value cache; q8_0 halves its memory.")
-    threads: int | None = Field(None, ge=1, le=1024, description="Threads of the engine. Left out: one a physical core.")
+    threads: int | None = Field(
+        None, ge=1, le=1024, description="Threads of the engine. Left out: one a physical core."
+    )
     parallel: int = Field(4, ge=1, le=256, description="Answers generated at once; they share the context.")
     batch: int = Field(512, ge=32, le=16384, description="Prompt tokens computed in one go.")
     speculation: Literal["off", "auto"] = Field(
         "off",
-        description="auto guesses repeated text from what was said before: faster copying, same distribution, other bytes; "
+        description="auto guesses text from what was said before: faster copying, same distribution, other bytes; "
         "requests with a seed, temperature 0 or logprobs go without.",
     )
     prompt_cache_mib: int | None = Field(
         None, ge=0, description="Memory for remembered prompts, in MiB. Left out: the smaller of 512 and 5 % of memory."
     )
-    gpu_layers: int = Field(-1, ge=-1, description="Layers on the graphics card, where the engine has one; -1 means all.")
+    gpu_layers: int = Field(
+        -1, ge=-1, description="Layers on the graphics card, where the engine has one; -1 means all."
+    )
     adapters: tuple[str, ...] = Field((), description="LoRA adapter files (GGUF), applied at load.")
     stall_s: float = Field(
         120, gt=0, description="Seconds without a sign of life after which a request ends and its worker is replaced."

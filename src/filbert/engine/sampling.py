@@ -24,23 +24,34 @@ class Sampling(Options):
 
     temperature: float | None = Field(None, ge=0, le=5, description="0 takes the likeliest token each time.")
     top_k: int | None = Field(None, ge=0, le=1_000_000, description="Choose among the k likeliest tokens; 0 means all.")
-    top_p: float | None = Field(None, ge=0, le=1, description="Choose among the likeliest tokens that make up this probability.")
-    min_p: float | None = Field(None, ge=0, le=1, description="Leave out tokens less likely than this share of the likeliest.")
+    top_p: float | None = Field(
+        None, ge=0, le=1, description="Choose among the likeliest tokens that make up this probability."
+    )
+    min_p: float | None = Field(
+        None, ge=0, le=1, description="Leave out tokens less likely than this share of the likeliest."
+    )
     repeat_penalty: float | None = Field(None, gt=0, le=10, description="Above 1 makes recent tokens less likely.")
-    frequency_penalty: float | None = Field(None, ge=-2, le=2, description="Penalty for each time a token has occurred.")
-    presence_penalty: float | None = Field(None, ge=-2, le=2, description="Penalty for a token that has occurred at all.")
-    seed: int | None = Field(None, ge=0, le=2**32 - 2, description="The same seed gives the same text on the same machine.")
+    frequency_penalty: float | None = Field(
+        None, ge=-2, le=2, description="Penalty for each time a token has occurred."
+    )
+    presence_penalty: float | None = Field(
+        None, ge=-2, le=2, description="Penalty for a token that has occurred at all."
+    )
+    seed: int | None = Field(
+        None, ge=0, le=2**32 - 2, description="The same seed gives the same text on the same machine."
+    )
     max_tokens: int | None = Field(
-        None, gt=0, le=10_000_000, description="New tokens at most. Left out: the context divided by the answers at once."
+        None,
+        gt=0,
+        le=10_000_000,
+        description="New tokens at most. Left out: the context divided by the answers at once.",
     )
     stop: tuple[str, ...] = Field((), max_length=64, description="Texts that end the answer; they are not part of it.")
     logprobs: int | None = Field(None, ge=0, le=20, description="Log-probabilities of each token and this many others.")
     json_schema: dict[str, Any] | None = Field(
         None, description="The answer is JSON that holds to this schema.", json_schema_extra=FROM_FILE
     )
-    grammar: str | None = Field(
-        None, description="The answer holds to this GBNF grammar.", json_schema_extra=FROM_FILE
-    )
+    grammar: str | None = Field(None, description="The answer holds to this GBNF grammar.", json_schema_extra=FROM_FILE)
 
     @field_validator("json_schema")
     @classmethod
@@ -57,7 +68,11 @@ class Sampling(Options):
         if grammar is not None:
             if len(grammar.encode()) > MAX_GRAMMAR_BYTES:
                 raise ValueError(f"a grammar may have {MAX_GRAMMAR_BYTES} bytes")
-            if any(int(count) > MAX_REPEAT for bounds in re.findall(r"\{([\d,\s]+)\}", grammar) for count in re.findall(r"\d+", bounds)):
+            if any(
+                int(count) > MAX_REPEAT
+                for bounds in re.findall(r"\{([\d,\s]+)\}", grammar)
+                for count in re.findall(r"\d+", bounds)
+            ):
                 raise ValueError(f"a repetition may count to {MAX_REPEAT}")
         return grammar
 

@@ -38,17 +38,21 @@ class WorkerSocket:
     """`address` is unix:///path/x.sock or http://127.0.0.1:port."""
 
     def __init__(self, address: str, secret: str, stall_s: float) -> None:
-        self.address, self._secret, self._stall_s = address, secret, stall_s
+        self.address, self.stall_s = address, stall_s
+        self.headers = {"Content-Type": "application/json", "Authorization": f"Bearer {secret}"}
 
     def send(self, route: str, body: Mapping[str, Any]) -> HttpExchange:
-        headers = {"Content-Type": "application/json", "Authorization": f"Bearer {self._secret}"}
-        return HttpExchange(_Connection(self.address, self._stall_s), route, json.dumps(body).encode(), headers, self._stall_s)
+        return HttpExchange(
+            _Connection(self.address, self.stall_s), route, json.dumps(body).encode(), self.headers, self.stall_s
+        )
 
 
 class HttpExchange:
     """The request leaves at once; the answer is read as it is iterated."""
 
-    def __init__(self, connection: _Connection, route: str, body: bytes, headers: dict[str, str], stall_s: float) -> None:
+    def __init__(
+        self, connection: _Connection, route: str, body: bytes, headers: dict[str, str], stall_s: float
+    ) -> None:
         self._connection, self._stall_s = connection, stall_s
         self._cancelled = False
         try:
@@ -67,7 +71,7 @@ class HttpExchange:
         try:
             response = self._connection.getresponse()
             if response.status != 200:
-                raise _refusal(response.status, response.read())
+                raise refusal(response.status, response.read())
             if response.headers.get_content_type() == "text/event-stream":
                 yield from self._stream(response)
             else:
@@ -89,7 +93,7 @@ class HttpExchange:
             if line.startswith(b"data: {"):
                 event: Event = json.loads(line[6:])
                 if "error" in event:
-                    raise _refusal(event["error"].get("code", 500), json.dumps(event).encode())
+                    raise refusal(event["error"].get("code", 500), json.dumps(event).encode())
                 yield event
             elif line.startswith(b"data: [DONE]"):
                 return
@@ -113,7 +117,7 @@ class _Connection(http.client.HTTPConnection):
         self.sock.settimeout(self.timeout)
 
 
-def _refusal(status: int, body: bytes) -> FilbertError:
+def refusal(status: int, body: bytes) -> FilbertError:
     """The engine's own error in our words."""
     try:
         error = json.loads(body)["error"]
@@ -127,4 +131,6 @@ def _refusal(status: int, body: bytes) -> FilbertError:
         )
     if status < 500:
         return BadRequest("The engine refused the request.", why=f"{message.rstrip('.')}.", do="Mend the request.")
-    return EngineError("The engine failed.", why=f"{message.rstrip('.')}.", do="Try again; `filbert doctor` checks the engine.")
+    return EngineError(
+        "The engine failed.", why=f"{message.rstrip('.')}.", do="Try again; `filbert doctor` checks the engine."
+    )

@@ -23,6 +23,7 @@ Pooling = Literal["", "none", "mean", "cls", "last", "rank", "unspecified"]
 class WorkerPlan:
     """What a worker is told: everything is decided, nothing is left to the engine's defaults."""
 
+    name: str
     model: str
     projector: str
     adapters: tuple[str, ...]

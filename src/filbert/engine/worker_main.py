@@ -15,6 +15,7 @@ def parameters(config: dict[str, Any]) -> Any:
 
     params = xllamacpp.CommonParams()
     params.model.path = config["model"]
+    params.model_alias = {config["name"]}  # or answers would name the path
     if config["projector"]:
         params.mmproj.path = config["projector"]
     params.lora_adapters = [xllamacpp.CommonAdapterLoraInfo(path, 1.0) for path in config["adapters"]]

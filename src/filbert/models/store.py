@@ -1,7 +1,7 @@
 """The models on this machine.
 
     <models>/names/<slug>-<hash>.json    one manifest an installed name, written last: without it there is no model
-    <models>/files/<64 hex>/x.gguf       a folder for each model file, or for all parts of one: the engine wants them together
+    <models>/files/<64 hex>/x.gguf       a folder a model file, or all parts of one: the engine wants them together
     <models>/files/<64 hex>.lock         held while a folder is filled or emptied
 
 A folder is called after the sha256 of what is in it, so two names of one file share it; where no hash was known before
@@ -183,7 +183,8 @@ def describe(stored: StoredModel, headers: Sequence[Header]) -> dict[str, Any]:
 
 def pull(text: str, options: DownloadOptions | None = None) -> Job[StoredModel]:
     """Get a model. Its name appears last, when every byte is checked and its header is read; a second run goes on
-    where the first stopped. Raises UnknownModel, DownloadFailed, DiskFull, StoreReadOnly, OfflineRefused, BadModelFile."""
+    where the first stopped. Raises UnknownModel, DownloadFailed, DiskFull, StoreReadOnly, OfflineRefused and
+    BadModelFile."""
     name, options = parse(text), options or configured(DownloadOptions)
     if name.scheme == "file":
         return in_place(Path(name.where))

@@ -1,0 +1,98 @@
+"""Measures of a model: how likely it finds an ending, how well it predicts a text."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from filbert.core.errors import EngineError
+from filbert.core.jobs import Job
+from filbert.core.machine import processor
+from filbert.engine import capi_layout
+from filbert.engine.scorer import Scored, Scorer, Window
+from filbert.report.measurement import Measurement, Provenance
+from filbert.version import __version__
+
+__all__ = ["Perplexity", "Scored", "perplexity", "perplexity_job", "score"]
+
+TWO_SIDED_95 = 1.959964  # standard errors
+
+
+def score(scorer: Scorer, prompt: str, endings: Sequence[str]) -> list[Scored]:
+    """Log-likelihood in nats of each ending after the prompt. Raises BadInput for an ending of no tokens,
+    ContextOverflow.
+
+    Tokens as in lm-evaluation-harness (`_encode_pair`): trailing blanks of the prompt go to the ending; an ending's tokens
+    are those of prompt and ending together after as many as the prompt has alone.
+    """
+    kept = prompt.rstrip()
+    blanks = prompt[len(kept) :]
+    alone, *together = scorer.tokenize([kept, *(kept + blanks + ending for ending in endings)])
+    prefix = [*scorer.about["start"], *alone] or [scorer.about["first"]]
+    return scorer.score(prefix, [tokens[len(alone) :] for tokens in together])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Perplexity(Measurement):
+    """By llama.cpp's convention. n: scored tokens; standard_error: as llama-perplexity prints it, which counts tokens as
+    independent, so the interval is somewhat too narrow."""
+
+    standard_error: float
+    window: int
+    windows: tuple[Window, ...]
+
+    def __str__(self) -> str:
+        low, high = self.interval
+        return (
+            f"perplexity {self.value:.4f} ± {self.standard_error:.4f} (95 %: {low:.2f} to {high:.2f}) over {self.n} tokens "
+            f"of {len(self.windows)} windows of {self.window}{self.invalid_note}\n"
+            f"on {self.against}, by {self.made_by}"
+        )
+
+
+def perplexity(scorer: Scorer, text: str, window: int = 512) -> Perplexity:
+    """`perplexity_job` without its progress."""
+    job = perplexity_job(scorer, text, window)
+    while True:
+        try:
+            next(job)
+        except StopIteration as end:
+            found: Perplexity = end.value
+            return found
+
+
+def perplexity_job(scorer: Scorer, text: str, window: int = 512) -> Job[Perplexity]:
+    """Perplexity over windows of `window` tokens, the second half of each scored (llama.cpp, tools/perplexity). Raises
+    BadInput for a text of less than two windows, ContextOverflow, EngineError when no token gave a number."""
+    windows = yield from scorer.perplexity(text, window)
+    n, nll, nll2 = (math.fsum(getattr(part, name) for part in windows) for name in ("n", "nll", "nll2"))
+    n_invalid = sum(part.n_invalid for part in windows)
+    if n < 2:
+        raise EngineError("The model gave no numbers.", why=f"All {n_invalid} scored tokens are NaN: its file is damaged.")
+    data = text.encode(errors="replace")
+    mean = nll / n
+    error = math.sqrt(max(0.0, nll2 / n - mean * mean) / (n - 1))  # of the mean, in nats
+    return Perplexity(
+        value=math.exp(mean),
+        interval=(math.exp(mean - TWO_SIDED_95 * error), math.exp(mean + TWO_SIDED_95 * error)),
+        against=f"a text of {len(data)} bytes (sha256 {hashlib.sha256(data).hexdigest()[:12]})",
+        n=int(n),
+        n_invalid=n_invalid,
+        made_by=_provenance(scorer, f"filbert perplexity --model {scorer.stored.name} --window {window} --text FILE"),
+        standard_error=error * math.exp(mean),
+        window=window,
+        windows=tuple(windows),
+    )
+
+
+def _provenance(scorer: Scorer, command: str) -> Provenance:
+    return Provenance(
+        model=scorer.stored.name,
+        model_sha256=scorer.stored.sha256,
+        versions=f"filbert {__version__}, xllamacpp {capi_layout.VERSION}",
+        machine=processor(),
+        threads=scorer.threads,
+        command=command,
+    )

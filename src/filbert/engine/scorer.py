@@ -1,0 +1,206 @@
+"""A scorer seen from the caller: a child that holds the engine's C interface and measures with it.
+
+What breaks an exchange off (a crash, a cancel, Ctrl-C, a generator left early) ends the child, since one that is in the
+middle of a decode hears nothing; the next call starts a fresh one.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Self
+
+from filbert.core.errors import (
+    BadInput,
+    BadModelFile,
+    Cancelled,
+    ContextOverflow,
+    EngineCrashed,
+    EngineError,
+    EngineMismatch,
+    EngineMissing,
+    FilbertError,
+)
+from filbert.core.jobs import Job, Progress
+from filbert.core.machine import unsupported_by_engine
+from filbert.engine import threads as engine_threads
+from filbert.engine.child import Child
+from filbert.models.store import StoredModel
+
+TOLD = {kind.code: kind for kind in (BadInput, BadModelFile, ContextOverflow, EngineError, EngineMismatch, EngineMissing)}
+CRASHED = "The next call starts a fresh one."
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """An ending. loglikelihood: nats, None where the engine gave no number. greedy: each token was the likeliest."""
+
+    loglikelihood: float | None
+    tokens: int
+    greedy: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """Sums over the scored tokens of one window of a text: of nats, and of their squares."""
+
+    nll: float
+    nll2: float
+    n: int
+    n_invalid: int
+
+
+class Scorer:
+    """Starts when it is first asked. One question at a time; callers in other threads wait their turn."""
+
+    def __init__(self, stored: StoredModel, *, threads: int | None = None, context: int | None = None) -> None:
+        """`context`: tokens a prompt and an ending may have; as many as the model was trained with when left out. The
+        cache grows with what is asked, so a large one costs nothing until it is needed."""
+        self.stored = stored
+        self.threads = threads or engine_threads.choose()
+        self.n_decoded = 0  # tokens, over the life of this object
+        self._limit = context
+        self._child: Child | None = None
+        self._about: dict[str, Any] = {}
+        self._asking = threading.Lock()
+        self._cancelled = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the child. A later call starts another."""
+        child, self._child = self._child, None
+        if child:
+            child.stop()
+
+    def cancel(self) -> None:
+        """End what another thread is asking; it gets Cancelled. Does nothing when nobody asks."""
+        if self._asking.locked():
+            self._cancelled = True
+            if child := self._child:
+                child.kill()
+
+    @property
+    def pid(self) -> int | None:
+        return self._child.pid if self._child and self._child.running else None
+
+    @property
+    def context(self) -> int:
+        """Tokens a prompt and an ending may have together."""
+        return int(self.about["context"])
+
+    @property
+    def about(self) -> Mapping[str, Any]:
+        """What the child said of the model. start: the tokens every text begins with, none or BOS; first: the token
+        that stands for an empty text."""
+        if not self._about:
+            with self._exchange():
+                pass
+        return self._about
+
+    def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
+        """Tokens of each text, special tokens read as such, none added."""
+        return list(self._ask({"do": "tokenize", "texts": list(texts)}))
+
+    def text(self, tokens: Sequence[int]) -> str:
+        return str(self._ask({"do": "text", "tokens": self._checked(tokens)}))
+
+    def score(self, prefix: Sequence[int], endings: Sequence[Sequence[int]]) -> list[Scored]:
+        """Log-likelihood of each ending after the prefix, which is decoded once. Raises BadInput when one of them is
+        empty, ContextOverflow when the two are longer than the context."""
+        if not prefix or not all(endings):
+            raise BadInput("There is nothing to score.", why="The prompt or an ending has no tokens.", do="Pass some text.")
+        if not endings:
+            return []
+        asked = {"do": "score", "prefix": self._checked(prefix), "endings": [self._checked(ending) for ending in endings]}
+        answer = self._ask(asked)
+        self.n_decoded += answer["decoded"]
+        found = zip(answer["loglikelihoods"], endings, answer["greedy"], strict=True)
+        return [Scored(value, len(ending), greedy) for value, ending, greedy in found]
+
+    def perplexity(self, text: str, window: int) -> Job[list[Window]]:
+        """What each window of the text costs. Raises BadInput for a text of less than two windows."""
+        windows: list[Window] = []
+        with self._exchange() as child:
+            child.tell({"do": "perplexity", "text": text, "window": window})
+            while "window" in (said := child.hear(None)):
+                windows.append(Window(**said["window"]))
+                yield Progress("perplexity", len(windows), said["of"], "windows")
+        self._answer(said)
+        return windows
+
+    def _checked(self, tokens: Sequence[int]) -> list[int]:
+        n_vocab = self.about["n_vocab"]
+        wrong = next((token for token in tokens if not 0 <= token < n_vocab), None)
+        if wrong is not None:
+            raise BadInput(f"{wrong} is no token of this model.", why=f"Its vocabulary has {n_vocab}.")
+        return list(tokens)
+
+    def _ask(self, question: Mapping[str, Any]) -> Any:
+        with self._exchange() as child:
+            child.tell(question)
+            said = child.hear(None)
+        return self._answer(said)
+
+    def _answer(self, said: Mapping[str, Any]) -> Any:
+        if "error" in said:
+            error = said["error"]
+            raise TOLD[error["code"]](error["what"], why=error["why"], do=error["do"])
+        return said["answer"]
+
+    @contextmanager
+    def _exchange(self) -> Iterator[Child]:
+        """A child that is ready, for one question."""
+        with self._asking:
+            try:
+                yield self._ready()
+            except EngineCrashed as exc:
+                self._drop()
+                raise (_cancelled() if self._cancelled else EngineCrashed(exc.what, why=exc.why, do=CRASHED)) from exc
+            except BaseException:
+                self._drop()
+                raise
+            finally:
+                self._cancelled = False
+
+    def _drop(self) -> None:
+        child, self._child = self._child, None
+        if child:
+            child.kill()
+
+    def _ready(self) -> Child:
+        if self._child is None or not self._child.running:
+            self._child = child = self._start()
+            self._about = self._loaded(child)
+        if self._cancelled:
+            raise _cancelled()
+        return self._child
+
+    def _start(self) -> Child:
+        if reason := unsupported_by_engine():
+            raise EngineMissing(reason, do="Score on another machine.")
+        config = {"path": str(self.stored.path), "threads": self.threads, "context": self._limit}
+        return Child("scorer_main.py", config)
+
+    def _loaded(self, child: Child) -> dict[str, Any]:
+        try:
+            return dict(self._answer(child.hear(None)))
+        except (EngineCrashed, BadModelFile) as exc:
+            if self._cancelled:
+                raise
+            raise BadModelFile(
+                f"The engine could not load {self.stored.path.name}.",
+                why=child.complaint or exc.why,
+                do="Pull it again, or try another file.",
+            ) from exc
+
+
+def _cancelled() -> FilbertError:
+    return Cancelled("Scoring was cancelled.")

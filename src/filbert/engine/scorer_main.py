@@ -1,0 +1,193 @@
+"""The scorer: a model behind the engine's C interface. Takes text or tokens, gives back numbers; logits never leave it.
+
+Told once what to load; then one answer a question, {"answer": …} or {"error": …}. A perplexity sends {"window": …} for
+each window before its answer.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from filbert.core.errors import BadInput, ContextOverflow, FilbertError
+from filbert.engine.capi import BRANCHES, Context, Rows, Weights, open_engine
+from filbert.engine.lifeline import heard, open_lifeline
+from filbert.engine.likelihood import Flags, Numbers, pick
+
+Say = Callable[[dict[str, Any]], None]
+SMALLEST_CONTEXT = 512
+
+
+class Scorer:
+    def __init__(self, config: dict[str, Any], say: Say) -> None:
+        self._weights = Weights(open_engine(), config["path"])
+        self._start = [self._weights.bos] if self._weights.adds_bos else []
+        self._limit = config["context"] or self._weights.n_trained
+        self._threads = config["threads"]
+        self._context: Context | None = None
+        self._say = say
+
+    def about(self) -> dict[str, Any]:
+        weights = self._weights
+        return {
+            "context": self._limit,
+            "n_vocab": weights.n_vocab,
+            "start": self._start,
+            "first": weights.bos if weights.bos >= 0 else weights.eos,
+        }
+
+    def tokenize(self, texts: list[str]) -> list[list[int]]:
+        return [self._weights.tokenize(text, special=True) for text in texts]
+
+    def text(self, tokens: list[int]) -> str:
+        return self._weights.text(tokens).decode(errors="replace")
+
+    def score(self, prefix: list[int], endings: list[list[int]]) -> dict[str, Any]:
+        """The prefix is decoded once, in sequence 0; endings branch off from it, many in one batch."""
+        self._need(len(prefix) + max(map(len, endings)))
+        context = self._fitting(len(prefix) + sum(map(len, endings)))
+        before = context.n_decoded
+        values, greedy = self._first_tokens(context, prefix, [ending[0] for ending in endings])
+        for wave in waves([len(ending) - 1 for ending in endings], context.n_ctx - len(prefix)):
+            self._later_tokens(context, len(prefix), [(i, endings[i]) for i in wave], values, greedy)
+        return {
+            "loglikelihoods": [finite(value) for value in values],
+            "greedy": greedy.tolist(),
+            "decoded": context.n_decoded - before,
+        }
+
+    def _first_tokens(self, context: Context, prefix: list[int], firsts: list[int]) -> tuple[Numbers, Flags]:
+        """The last token of the prefix predicts the first of every ending."""
+        context.clear()
+        ((_, logits),) = context.decode(sequence(prefix, wanted_from=len(prefix) - 1))
+        return pick(logits, np.zeros(len(firsts), np.intp), np.array(firsts, np.int32))
+
+    def _later_tokens(
+        self, context: Context, start: int, wave: list[tuple[int, list[int]]], values: Numbers, greedy: Flags
+    ) -> None:
+        """Add to `values` and `greedy`, in place, what the tokens after the first of each ending in the wave give."""
+        for branch in range(1, len(wave) + 1):
+            context.branch(branch)
+        owners = np.concatenate([np.full(len(ending) - 1, i) for i, ending in wave])
+        targets = np.concatenate([np.array(ending[1:], np.int32) for _, ending in wave])
+        rows = [sequence(ending[:-1], start=start, number=branch) for branch, (_, ending) in enumerate(wave, 1)]
+        for part, logits in context.decode(joined(rows)):
+            found, likeliest = pick(logits, np.arange(len(logits)), targets[part])
+            np.add.at(values, owners[part], found)
+            np.logical_and.at(greedy, owners[part], likeliest)
+        for branch in range(1, len(wave) + 1):
+            context.prune(branch)
+
+    def perplexity(self, text: str, window: int) -> dict[str, Any]:
+        """llama.cpp's convention (tools/perplexity): windows that do not overlap, the second half of each scored, the
+        first token of each replaced by BOS where the vocabulary adds one; the rest of the text is left out."""
+        self._need(window)
+        tokens = self._start + self._weights.tokenize(text, special=False)
+        if len(tokens) < 2 * window:
+            raise BadInput(
+                f"The text has {len(tokens)} tokens.",
+                why=f"Perplexity over windows of {window} needs at least {2 * window}.",
+                do="Give a longer text, or choose a shorter window.",
+            )
+        context = self._fitting(window)
+        n_windows = len(tokens) // window
+        for first in range(0, n_windows * window, window):
+            here = tokens[first : first + window]
+            self._say({"window": self._window(context, [*self._start, *here[len(self._start) :]]), "of": n_windows})
+        return {"n_tokens": len(tokens)}
+
+    def _window(self, context: Context, tokens: list[int]) -> dict[str, Any]:
+        """Sum and sum of squares of -log-likelihood over the second half's tokens that have a finite one."""
+        half = len(tokens) // 2
+        context.clear()
+        targets = np.array(tokens[half + 1 :], np.int32)
+        rows = sequence(tokens[:-1], wanted_from=half)  # the last token predicts nothing that is scored
+        found = np.concatenate(
+            [pick(logits, np.arange(len(logits)), targets[part])[0] for part, logits in context.decode(rows)]
+        )
+        valid = found[np.isfinite(found)]
+        return {
+            "nll": -valid.sum(),
+            "nll2": np.square(valid).sum(),
+            "n": len(valid),
+            "n_invalid": len(found) - len(valid),
+        }
+
+    def _need(self, n_tokens: int) -> None:
+        if n_tokens > self._limit:
+            raise ContextOverflow(
+                f"{n_tokens} tokens do not fit the context of {self._limit}.",
+                do="Shorten the text or load a longer context.",
+            )
+
+    def _fitting(self, n_tokens: int) -> Context:
+        """A context that holds `n_tokens` or, where they are more than the limit, as many as it may."""
+        if self._context is None or self._context.n_ctx < min(n_tokens, self._limit):
+            size = max(SMALLEST_CONTEXT, 1 << (n_tokens - 1).bit_length())
+            self._context = None  # its memory first
+            self._context = Context(self._weights, min(size, max(self._limit, SMALLEST_CONTEXT)), self._threads)
+        return self._context
+
+
+def sequence(tokens: Sequence[int], *, start: int = 0, number: int = 0, wanted_from: int = 0) -> Rows:
+    n = len(tokens)
+    positions = np.arange(n, dtype=np.int32)
+    return Rows(np.array(tokens, np.int32), positions + start, np.full(n, number, np.int32), positions >= wanted_from)
+
+
+def joined(rows: Sequence[Rows]) -> Rows:
+    return Rows(*(np.concatenate([getattr(row, name) for row in rows]) for name in Rows.__slots__))
+
+
+def waves(lengths: Sequence[int], room: int) -> Iterator[list[int]]:
+    """Group indices so that a group has at most BRANCHES members and its lengths sum to at most `room`; zeros need none."""
+    wave: list[int] = []
+    used = 0
+    for i, length in enumerate(lengths):
+        if not length:
+            continue
+        if wave and (len(wave) == BRANCHES or used + length > room):
+            yield wave
+            wave, used = [], 0
+        wave.append(i)
+        used += length
+    if wave:
+        yield wave
+
+
+def finite(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None
+
+
+def answers(scorer: Scorer, question: dict[str, Any]) -> dict[str, Any]:
+    """`question` names a method in "do"; the rest are its arguments."""
+    doing = {"tokenize": scorer.tokenize, "text": scorer.text, "score": scorer.score, "perplexity": scorer.perplexity}
+    return {"answer": doing[question.pop("do")](**question)}
+
+
+def told(exc: FilbertError) -> dict[str, Any]:
+    return {"error": {"code": exc.code, "what": exc.what, "why": exc.why, "do": exc.do}}
+
+
+def main() -> None:
+    say = open_lifeline()
+    questions = heard()
+    try:
+        scorer = Scorer(next(questions), say)
+        say({"answer": scorer.about()})
+    except FilbertError as exc:
+        say(told(exc))
+        os._exit(0)
+    for question in questions:
+        try:
+            say(answers(scorer, question))
+        except FilbertError as exc:
+            say(told(exc))
+    os._exit(0)  # the engine's own threads are not waited for
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,171 @@
+"""How much memory a model takes, and how much context therefore fits.
+
+The formulas are the engine's own where it has one (`llama-kv-cache*.cpp`, `llama-hparams.cpp`) and fitted to what it
+reserves where it has none: with flash attention the compute buffer of two models of different shape was batch x
+(20 x embedding + 12 x feed-forward + 2 x context) bytes to 0.2 %, and the process itself 32 MiB and 0.2 KiB a string of
+the vocabulary. `tests/models/test_fit.py` compares the sum with the peak of a real worker.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from filbert.core.errors import BadInput
+from filbert.core.machine import Memory
+from filbert.models.gguf_types import TENSOR_TYPES
+from filbert.models.header import ENCODERS, Header, Stored
+
+CONTEXT_STEP = 256  # the engine rounds up to it
+LEAST_CONTEXT = 512
+MOST_CONTEXT = 16384
+MOST_PROMPT_CACHE = 512 << 20
+PROMPT_CACHE_SHARE = 0.05
+
+# Copied into another order when loaded, on processors with AVX2 or NEON, and then held twice (`ggml-cpu/repack.cpp`).
+REPACKED = frozenset(("Q4_0", "Q4_K", "IQ4_NL", "MXFP4"))
+PROCESS_BYTES = 32 << 20
+VOCABULARY_STRING_BYTES = 208
+BYTES_A_VALUE = {kind.name.lower(): kind.size_bytes / kind.block for kind in TENSOR_TYPES.values()}
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """Bytes a loaded model takes. process: the child itself, its libraries and vocabulary."""
+
+    weights: int
+    kv_cache: int
+    compute: int
+    prompt_cache: int
+    process: int
+
+    @property
+    def total(self) -> int:
+        return self.weights + self.kv_cache + self.compute + self.prompt_cache + self.process
+
+
+@dataclass(frozen=True, slots=True)
+class Demand:
+    """How a model is to be loaded, as far as memory goes. kv: number type of the key/value cache; batch: prompt tokens
+    computed in one go; parallel: answers at once, which share the context."""
+
+    kv: str = "f16"
+    parallel: int = 1
+    batch: int = 512
+    prompt_cache_bytes: int = 0
+
+
+def estimate(headers: Sequence[Header], context: int, demand: Demand = Demand()) -> Fit:
+    """headers: the model, or its parts in order, then its projector if it has one. context: tokens."""
+    model = headers[0]
+    context = -(-context // CONTEXT_STEP) * CONTEXT_STEP
+    return Fit(
+        weights=sum(_weights(header) for header in headers),
+        kv_cache=_kv_cache(model, context, demand) + _states(model, demand.parallel),
+        compute=_compute(model, context, demand) + sum(_projection(header) for header in headers),
+        prompt_cache=demand.prompt_cache_bytes,
+        process=PROCESS_BYTES + VOCABULARY_STRING_BYTES * _vocabulary_strings(model),
+    )
+
+
+def default_context(headers: Sequence[Header], memory: Memory, demand: Demand = Demand()) -> int:
+    """Tokens: the smallest of the trained length, what fits beside the weights, and 16384.
+    Raises BadInput where not even 512 fit."""
+    trained = headers[0].context_length or MOST_CONTEXT
+    most = max(min(trained, MOST_CONTEXT) // CONTEXT_STEP * CONTEXT_STEP, min(trained, LEAST_CONTEXT))
+    for context in range(most, LEAST_CONTEXT, -CONTEXT_STEP):
+        if estimate(headers, context, demand).total <= memory.available:
+            return context
+    least = min(most, LEAST_CONTEXT)
+    fit = estimate(headers, least, demand)
+    if fit.total > memory.available:
+        raise _too_big(headers[0], fit, least, memory)
+    return least
+
+
+def prompt_cache_default(memory: Memory) -> int:
+    """Bytes for remembered prompts."""
+    return min(MOST_PROMPT_CACHE, int(memory.total * PROMPT_CACHE_SHARE))
+
+
+def _too_big(model: Header, fit: Fit, context: int, memory: Memory) -> BadInput:
+    needed, free = fit.total / 1e9, memory.available / 1e9
+    return BadInput(
+        f"{model.source} needs {needed:.1f} GB of memory with {context} tokens of context, and {free:.1f} GB are free.",
+        do="Close other programs, or take a smaller model or a smaller quantisation of this one.",
+    )
+
+
+def _weights(header: Header) -> int:
+    """A mapped file counts as if all of it were in memory, for a generated token reads all of it."""
+    repacked = sum(size for kind, (_, size) in header.tensor_types.items() if kind in REPACKED)
+    return header.size_bytes + (repacked if header.kind != "projector" else 0)
+
+
+def _kv_cache(model: Header, context: int, demand: Demand) -> int:
+    if model.architecture in ENCODERS:
+        return 0  # they read a text once, as a whole
+    window = min(context, _sliding_window(model) * demand.parallel + demand.batch)
+    window = -(-window // CONTEXT_STEP) * CONTEXT_STEP
+    values = sum(length * (window if slides else context) for length, slides in _kv_lengths(model))
+    return int(values * BYTES_A_VALUE[demand.kv])
+
+
+def _kv_lengths(model: Header) -> Iterator[tuple[int, bool]]:
+    """(values kept of a token, whether older ones are dropped), one a block.
+
+    A block slides only where the file says so itself; patterns the engine knows by heart count as full.
+    """
+    full = model.key_length + model.value_length
+    if model.number("attention.key_length_mla"):
+        full = model.key_length  # DeepSeek's latent attention: the values are a part of the keys
+    short = (model.number("attention.key_length_swa") or 0) + (model.number("attention.value_length_swa") or 0)
+    pattern = model.metadata.get(f"{model.architecture}.attention.sliding_window_pattern")
+    for block, heads in enumerate(model.kv_head_counts):
+        slides = isinstance(pattern, tuple) and block < len(pattern) and bool(pattern[block])
+        yield heads * (short if slides and short else full), slides
+
+
+def _sliding_window(model: Header) -> int:
+    return model.number("attention.sliding_window") or 0
+
+
+def _states(model: Header, parallel: int) -> int:
+    """What recurrent blocks (Mamba, RWKV, …) keep of a sequence, as if every block were one: f32."""
+    embedding, heads = model.embedding_length or 0, max(model.head_counts, default=0)
+    state, inner = model.number("ssm.state_size") or 0, model.number("ssm.inner_size") or 0
+    groups, kernel = model.number("ssm.group_count") or 0, model.number("ssm.conv_kernel") or 0
+    mamba = max(0, kernel - 1) * (inner + 2 * groups * state) + state * inner
+    rwkv = (model.number("wkv.head_size") or 0) * embedding
+    short = (model.number("shortconv.l_cache") or 0) * embedding
+    delta = (model.number("kda.head_dim") or 0) ** 2 * heads
+    shift = 2 * embedding if rwkv else 0
+    return 4 * (mamba + rwkv + short + delta + shift) * (model.block_count or 0) * parallel
+
+
+def _compute(model: Header, context: int, demand: Demand) -> int:
+    embedding = model.embedding_length or 0
+    used = model.expert_used_count * (model.number("expert_feed_forward_length") or _feed_forward(model))
+    hidden = 4 * (5 * embedding + 3 * max(_feed_forward(model), used))
+    mask = 2 * context
+    logits = 4 * (model.vocab_size or 0) * demand.parallel
+    return min(demand.batch, context) * (hidden + mask) + logits
+
+
+def _feed_forward(model: Header) -> int:
+    return max(model.per_layer("feed_forward_length") or (0,))
+
+
+def _projection(header: Header) -> int:
+    """Of an image of the projector's own size: a score for each pair of patches and head, and the layers' values."""
+    if header.kind != "projector":
+        return 0
+    numbers = {key: header.number(f"vision.{key}") or 0 for key in ("image_size", "patch_size", "embedding_length")}
+    patches = (numbers["image_size"] // numbers["patch_size"]) ** 2 if numbers["patch_size"] else 0
+    heads, feed = header.number("vision.attention.head_count") or 0, header.number("vision.feed_forward_length") or 0
+    return 4 * patches * (patches * heads + 6 * numbers["embedding_length"] + 3 * feed)
+
+
+def _vocabulary_strings(model: Header) -> int:
+    values = (model.metadata.get(f"tokenizer.ggml.{key}") for key in ("tokens", "merges"))
+    return sum(len(value) for value in values if isinstance(value, tuple | Stored))

