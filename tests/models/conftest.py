@@ -1,163 +1,17 @@
-"""Real servers that misbehave on request: a web server, one that speaks the hub's protocol, a package index."""
+"""Servers, options and model files that the tests of this room share."""
 
 from __future__ import annotations
 
-import hashlib
-import io
-import json
 import os
-import re
-import subprocess
-import sys
-import threading
-import time
-import zipfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
-from urllib.parse import unquote, urlsplit
 
-import make_tiny
 import numpy as np
 import pytest
+from model_servers import HubServer, IndexServer, Origin, serving
 
-from filbert.core.jobs import Job, Progress
+import make_tiny
 from filbert.models.options import DownloadOptions
-
-COMMIT = "0123456789abcdef0123456789abcdef01234567"
-BLOCK = 1 << 16
-
-
-def sha256(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
-
-
-def finish(job: Job[Any], seen: list[Progress] | None = None) -> Any:
-    """Run a job to its end, as `core.jobs.run` does, without its folder."""
-    try:
-        while True:
-            event = next(job)
-            if seen is not None:
-                seen.append(event)
-    except StopIteration as end:
-        return end.value
-
-
-@dataclass
-class Origin:
-    """A web server. Set its switches, then look at what it was asked."""
-
-    files: dict[str, bytes] = field(default_factory=dict)
-    redirects: dict[str, str] = field(default_factory=dict)
-    headers: dict[str, dict[str, str]] = field(default_factory=dict)  # more headers, by path
-    refusals: dict[str, int] = field(default_factory=dict)  # a status for ever, by path
-    failures: list[int] = field(default_factory=list)  # statuses for the next requests
-    cuts: list[int] = field(default_factory=list)  # bytes after which the next bodies end
-    stalls: list[int] = field(default_factory=list)  # bytes after which the next bodies wait for `release`
-    ranges: bool = True
-    etag: Callable[[bytes], str] = lambda body: f'"{sha256(body)[:16]}"'
-    claims: int = 0  # added to Content-Length
-    length: bool = True  # False: no Content-Length, the end is the end
-    pause_s: float = 0.0  # between blocks of 64 KiB
-    ranges_asked: list[str | None] = field(default_factory=list)
-    authorizations: list[tuple[str, str | None]] = field(default_factory=list)
-    served: int = 0  # bytes of bodies
-    requests: int = 0
-    port: int = 0
-    release: threading.Event = field(default_factory=threading.Event)
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
-
-    def add(self, path: str, body: bytes) -> str:
-        self.files[path] = body
-        return self.url + path
-
-    def answer(self, handler: BaseHTTPRequestHandler, head: bool) -> None:
-        self.requests += 1
-        path = unquote(urlsplit(handler.path).path)
-        self.authorizations.append((path, handler.headers.get("Authorization")))
-        asked = handler.headers.get("Range")
-        if not head:
-            self.ranges_asked.append(asked)
-        if path in self.redirects:
-            return self._start(handler, 302, {"Location": self.redirects[path], "Content-Length": "0", **self.headers.get(path, {})})
-        status = self.failures.pop(0) if self.failures and asked != "bytes=0-0" else self.refusals.get(path)
-        if status or path not in self.files:
-            return self._start(handler, status or 404, {"Content-Length": "0", **self.headers.get(path, {})})
-        return self._send(handler, path, asked, head)
-
-    def _send(self, handler: BaseHTTPRequestHandler, path: str, asked: str | None, head: bool) -> None:
-        body = self.files[path]
-        headers = {"ETag": self.etag(body), **self.headers.get(path, {})}
-        start, end, status = 0, len(body), 200
-        if asked and self.ranges and (match := re.fullmatch(r"bytes=(\d+)-(\d*)", asked)):
-            start, end, status = int(match[1]), min(len(body), int(match[2] or len(body)) + 1), 206
-            headers["Content-Range"] = f"bytes {start}-{end - 1}/{len(body)}"
-        if self.length:
-            headers["Content-Length"] = str(end - start + self.claims)
-        self._start(handler, status, headers)
-        if not head:
-            self._body(handler, body[start:end], probing=asked == "bytes=0-0")
-
-    def _body(self, handler: BaseHTTPRequestHandler, body: bytes, probing: bool) -> None:
-        cut = self.cuts.pop(0) if self.cuts and not probing else len(body)
-        stall = self.stalls.pop(0) if self.stalls and not probing else None
-        body = body[:cut]
-        for at in range(0, len(body), BLOCK):
-            if stall is not None and at >= stall:
-                handler.wfile.flush()
-                self.release.wait(30)
-                break
-            block = body[at : at + BLOCK]
-            handler.wfile.write(block)
-            self.served += len(block)
-            time.sleep(self.pause_s)
-        handler.close_connection = True
-
-    @staticmethod
-    def _start(handler: BaseHTTPRequestHandler, status: int, headers: dict[str, str]) -> None:
-        handler.send_response(status)
-        for name, value in headers.items():
-            handler.send_header(name, value)
-        handler.end_headers()
-
-
-@contextmanager
-def serving(origin: Any) -> Iterator[None]:
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def do_GET(self) -> None:
-            self._answer(head=False)
-
-        def do_HEAD(self) -> None:
-            self._answer(head=True)
-
-        def _answer(self, head: bool) -> None:
-            try:
-                origin.answer(self, head)
-            except (BrokenPipeError, ConnectionResetError):
-                self.close_connection = True
-
-        def log_message(self, format: str, *args: Any) -> None:
-            return
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    origin.port = server.server_port
-    thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        origin.release.set()
-        server.shutdown()
-        server.server_close()
 
 
 @pytest.fixture
@@ -198,7 +52,9 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> bytes:
 def bulky(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     """A model of six MB, so that ranges and kills have something to bite."""
     parts = make_tiny.dense_parts()
-    parts.tensors["output_norm_padding.weight"] = np.random.default_rng(5).standard_normal((1536, 1024)).astype(np.float32)
+    parts.tensors["output_norm_padding.weight"] = (
+        np.random.default_rng(5).standard_normal((1536, 1024)).astype(np.float32)
+    )
     path = tmp_path_factory.mktemp("bulky") / "bulky.gguf"
     make_tiny.write(path, parts)
     return path.read_bytes()
@@ -218,55 +74,6 @@ def vision_model(tmp_path_factory: pytest.TempPathFactory) -> tuple[bytes, bytes
     return model.read_bytes(), projector.read_bytes()
 
 
-@dataclass
-class HubServer(Origin):
-    """Speaks the part of the hub's protocol that its client uses. Large files redirect to /cdn/, as they do there."""
-
-    repos: dict[str, dict[str, bytes]] = field(default_factory=dict)
-    gated: set[str] = field(default_factory=set)
-    licences: dict[str, str] = field(default_factory=dict)
-    lies: dict[str, str] = field(default_factory=dict)  # sha256 told instead of the real one, by repository path
-
-    def answer(self, handler: BaseHTTPRequestHandler, head: bool) -> None:
-        path = unquote(urlsplit(handler.path).path)
-        if path.startswith("/api/models/"):
-            return self._model(handler, path.removeprefix("/api/models/"))
-        match = re.fullmatch(r"/([^/]+/[^/]+)/resolve/([^/]+)/(.+)", path)
-        if match and match[1] in self.gated and handler.headers.get("Authorization") != "Bearer right":
-            self.requests += 1
-            gated = {"X-Error-Code": "GatedRepo", "X-Error-Message": "Access is restricted", "Content-Length": "0"}
-            return self._start(handler, 403, gated)
-        if match and match[3] in self.repos.get(match[1], {}):
-            body = self.repos[match[1]][match[3]]
-            self.files[f"/cdn/{sha256(body)}"] = body
-            self.redirects[path] = f"/cdn/{sha256(body)}"
-            told = self.lies.get(match[3], sha256(body))
-            self.headers[path] = {"X-Linked-ETag": f'"{told}"', "X-Linked-Size": str(len(body)), "X-Repo-Commit": COMMIT}
-        elif match:
-            self.headers[path] = {"X-Error-Code": "EntryNotFound"}
-        return super().answer(handler, head)
-
-    def _model(self, handler: BaseHTTPRequestHandler, rest: str) -> None:
-        self.requests += 1
-        repo = re.sub(r"/revision/.*", "", rest)
-        if repo not in self.repos:
-            return self._start(handler, 401, {"X-Error-Code": "RepoNotFound", "Content-Length": "0"})
-        siblings = [
-            {
-                "rfilename": path,
-                "size": len(body),
-                "blobId": "0" * 40,
-                "lfs": {"sha256": self.lies.get(path, sha256(body)), "size": len(body), "pointerSize": 130},
-            }
-            for path, body in self.repos[repo].items()
-        ]
-        card = {"cardData": {"license": self.licences[repo]}} if repo in self.licences else {}
-        page = json.dumps({"_id": "1", "id": repo, "modelId": repo, "sha": COMMIT, "tags": [], "siblings": siblings, **card}).encode()
-        self._start(handler, 200, {"Content-Type": "application/json", "Content-Length": str(len(page))})
-        handler.wfile.write(page)
-        return None
-
-
 @pytest.fixture
 def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[HubServer]:
     server = HubServer()
@@ -274,33 +81,6 @@ def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[HubServer]:
         monkeypatch.setenv("HF_ENDPOINT", server.url)
         monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
         yield server
-
-
-def wheel_of(members: dict[str, bytes], project: str = "tiny_model", version: str = "1.0") -> bytes:
-    """A wheel, of which pip reads the metadata."""
-    info = f"{project}-{version}.dist-info"
-    metadata = f"Metadata-Version: 2.1\nName: {project.replace('_', '-')}\nVersion: {version}\nLicense: MIT\n"
-    made = io.BytesIO()
-    with zipfile.ZipFile(made, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, body in members.items():
-            archive.writestr(name, body)
-        archive.writestr(f"{info}/METADATA", metadata)
-        archive.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
-        archive.writestr(f"{info}/RECORD", "")
-    return made.getvalue()
-
-
-@dataclass
-class IndexServer(Origin):
-    """A package index; `add_wheel` puts a wheel on it. It is the only index that pip knows in the test."""
-
-    def add_wheel(self, wheel: bytes, file: str = "tiny_model-1.0-py3-none-any.whl") -> None:
-        project = file.partition("-")[0].replace("_", "-")
-        self.files[f"/files/{file}"] = wheel
-        link = f'<a href="/files/{file}#sha256={sha256(wheel)}">{file}</a>'
-        page = self.files.get(f"/simple/{project}/", b"<!DOCTYPE html><html><body>")
-        self.files[f"/simple/{project}/"] = page + link.encode()
-        self.headers[f"/simple/{project}/"] = {"Content-Type": "text/html"}
 
 
 @pytest.fixture
@@ -313,37 +93,3 @@ def index(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[IndexServ
     with serving(server):
         monkeypatch.setenv("PIP_INDEX_URL", f"{server.url}/simple/")
         yield server
-
-
-PULLER = """
-import sys
-from filbert.core.jobs import run
-from filbert.models import store
-def watch(event):
-    print(event.step, int(event.done), flush=True)
-print("pulled", run("pull", {}, store.pull(sys.argv[1]), watch).sha256, flush=True)
-"""
-
-
-@contextmanager
-def pulling(name: str, **environment: str) -> Iterator[subprocess.Popen[str]]:
-    """A real process that pulls; killed at the end if it still runs."""
-    process = subprocess.Popen(
-        [sys.executable, "-c", PULLER, name],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, **environment},
-    )
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.communicate()
-
-
-def wait_for(condition: Callable[[], bool], wait_s: float = 20) -> None:
-    end = time.monotonic() + wait_s
-    while not condition():
-        assert time.monotonic() < end, "it never came"
-        time.sleep(0.02)

@@ -1,13 +1,13 @@
 from __future__ import annotations
 
-import os
-import resource
 import subprocess
 import sys
+import threading
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from conftest import Origin, finish, sha256, wait_for
+from model_servers import Origin, finish, serving, sha256, wait_for
 
 from filbert.core.errors import DiskFull, DownloadFailed, HashMismatch, OfflineRefused
 from filbert.core.jobs import Progress
@@ -22,7 +22,9 @@ def target(tmp_path: Path) -> Path:
 
 
 def remote_of(origin: Origin, body: bytes, *, known: bool = True) -> RemoteFile:
-    return RemoteFile("model", "x.gguf", origin.add("/x.gguf", body), len(body) if known else None, sha256(body) if known else "")
+    return RemoteFile(
+        "model", "x.gguf", origin.add("/x.gguf", body), len(body) if known else None, sha256(body) if known else ""
+    )
 
 
 def test_four_ranges_of_one_file_are_fetched_and_nothing_twice(origin, blob, target, options) -> None:
@@ -79,7 +81,6 @@ def test_server_errors_are_tried_again(origin, blob, target, options) -> None:
 
 def test_a_server_that_stays_broken_is_given_up_and_the_part_resumes(origin, blob, target, options) -> None:
     origin.cuts = [400_000] * 4
-    origin.failures = []
     job = download(remote_of(origin, blob), target, options.model_copy(update={"retries": 0}))
     with pytest.raises(DownloadFailed):
         finish(job)
@@ -88,10 +89,12 @@ def test_a_server_that_stays_broken_is_given_up_and_the_part_resumes(origin, blo
     assert 0 < before < len(blob)
     finish(download(remote_of(origin, blob), target, options))
     assert target.read_bytes() == blob
-    assert origin.served - before < len(blob) - before + 200_000
+    assert origin.served - before < len(blob) - 300_000  # what the first connection to fail had brought
 
 
-@pytest.mark.parametrize(("status", "words"), [(404, "Check the spelling"), (403, "HF_TOKEN"), (401, "HF_TOKEN"), (451, "answered 451")])
+@pytest.mark.parametrize(
+    ("status", "words"), [(404, "Check the spelling"), (403, "HF_TOKEN"), (401, "HF_TOKEN"), (451, "answered 451")]
+)
 def test_a_refusal_is_a_sentence_at_once(origin, blob, target, options, status: int, words: str) -> None:
     remote = remote_of(origin, blob)
     origin.refusals["/x.gguf"] = status
@@ -127,7 +130,11 @@ def test_a_stalled_connection_is_dropped_and_taken_up(origin, blob, target) -> N
 def test_a_server_that_only_stalls_is_given_up(origin, blob, target) -> None:
     origin.stalls = [0] * 20
     with pytest.raises(DownloadFailed, match="nothing for too long"):
-        finish(download(remote_of(origin, blob), target, DownloadOptions(pause_s=0.01, stall_s=0.3, connections=1, retries=1)))
+        finish(
+            download(
+                remote_of(origin, blob), target, DownloadOptions(pause_s=0.01, stall_s=0.3, connections=1, retries=1)
+            )
+        )
 
 
 def test_a_wrong_hash_leaves_nothing_behind(origin, blob, target, options) -> None:
@@ -194,7 +201,16 @@ def test_a_file_that_changes_all_the_time_is_refused(origin, blob, target, optio
         finish(download(remote_of(origin, blob), target, options))
 
 
-@pytest.mark.parametrize("state", [b"", b"{", b"[]", b'{"segments": [[0, 9, 3]]}', b'{"size_bytes": 6000000, "validator": "", "segments": [[0, 6000000, 6000000]]}'])
+@pytest.mark.parametrize(
+    "state",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b'{"segments": [[0, 9, 3]]}',
+        b'{"size_bytes": 6000000, "validator": "", "segments": [[0, 6000000, 6000000]]}',
+    ],
+)
 def test_a_damaged_note_of_a_part_is_begun_afresh(origin, blob, target, options, state: bytes) -> None:
     target.parent.mkdir()
     part_of(target).write_bytes(b"rubbish")
@@ -231,7 +247,7 @@ def test_closing_the_job_leaves_a_part_that_goes_on(origin, blob, target, option
         next(job)
     job.close()
     origin.pause_s = 0
-    wait_for(lambda: not any(thread.name == "filbert-download" for thread in __import__("threading").enumerate()))
+    wait_for(lambda: not any(thread.name == "filbert-download" for thread in threading.enumerate()))
     before = origin.served
     finish(download(remote_of(origin, blob), target, options))
     assert target.read_bytes() == blob
@@ -275,8 +291,9 @@ def test_a_file_system_with_a_size_limit_is_a_sentence(origin, blob, target) -> 
         "except DiskFull as error:\n"
         "    print(error)\n"
     )
-    assert resource.RLIMIT_FSIZE
-    done = subprocess.run([sys.executable, "-c", code, origin.add("/x.gguf", blob), str(target)], capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code, origin.add("/x.gguf", blob), str(target)], capture_output=True, text=True
+    )
     assert "takes no file of this size" in done.stdout, done.stderr
     assert not target.exists()
 
@@ -291,8 +308,6 @@ def test_proxies_of_the_environment_are_used(origin, blob, target, options, monk
 
 def test_a_token_is_sent_to_its_own_host_only(origin, blob, target, options) -> None:
     other = Origin()
-    from conftest import serving
-
     with serving(other):
         other.files["/cdn"] = blob
         origin.redirects = {"/x.gguf": f"http://localhost:{other.port}/cdn"}
@@ -309,6 +324,5 @@ def test_segments_cover_the_file_once(size: int, pieces: int) -> None:
     segments = cut(size, pieces)
     assert segments[0].start == 0
     assert segments[-1].end == size
-    assert all(before.end == after.start for before, after in zip(segments, segments[1:], strict=False))
+    assert all(before.end == after.start for before, after in pairwise(segments))
     assert all(isinstance(segment, Segment) and segment.at == segment.start for segment in segments)
-    assert os.sep

@@ -57,9 +57,16 @@ def parse(text: str) -> Name:
         case "file":
             raise BadInput(f"{text!r} is no model name.", do="Give the plain path of a file.")
     if LOOKS_LIKE_A_PATH.match(text):
-        path = Path(text).expanduser().absolute()
-        return Name("file", str(path), str(path))
+        return _file(text)
     return _catalogue(text)
+
+
+def _file(text: str) -> Name:
+    try:
+        path = Path(text).expanduser().absolute()
+    except RuntimeError as exc:
+        raise BadInput(f"{text!r} is no path.", why=f"{exc}", do="Write the folder out.") from exc
+    return Name("file", str(path), str(path))
 
 
 def _catalogue(text: str) -> Name:
