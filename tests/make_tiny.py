@@ -145,7 +145,12 @@ def vision(path: Path, projector: Path, **changes: Any) -> tuple[Path, Path]:
 
 def adapter(path: Path, strength: float = 1.0) -> Path:
     """A LoRA adapter for the dense model; with a `strength` of 0 it changes nothing."""
-    metadata = {"general.type": "adapter", "general.name": "tiny adapter", "adapter.type": "lora", "adapter.lora.alpha": 8.0}
+    metadata = {
+        "general.type": "adapter",
+        "general.name": "tiny adapter",
+        "adapter.type": "lora",
+        "adapter.lora.alpha": 8.0,
+    }
     parts = Parts("llama", metadata, {})
     for block in range(BLOCKS):
         for name, rows in (("attn_q", WIDTH), ("attn_v", WIDTH // HEADS * KV_HEADS)):
@@ -194,7 +199,10 @@ def dense_parts(*, template: str | None = CHATML, metadata: dict[str, Any] | Non
     if template is not None:
         parts.metadata["tokenizer.chat_template"] = template
     parts.metadata = {key: value for key, value in (parts.metadata | (metadata or {})).items() if value is not None}
-    parts.tensors = {"token_embd.weight": _random(parts, len(tokens), WIDTH), "output_norm.weight": np.ones(WIDTH, np.float32)}
+    parts.tensors = {
+        "token_embd.weight": _random(parts, len(tokens), WIDTH),
+        "output_norm.weight": np.ones(WIDTH, np.float32),
+    }
     for block in range(BLOCKS):
         parts.tensors |= _llama_block(parts, f"blk.{block}")
     return parts
