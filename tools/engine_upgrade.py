@@ -38,7 +38,7 @@ FUNCTIONS = """
     llama_tokenize llama_detokenize
     llama_init_from_model llama_free llama_get_memory llama_memory_clear llama_memory_seq_cp llama_memory_seq_rm
     llama_batch_init llama_batch_free llama_decode llama_get_logits
-""".split()
+"""
 STANDARD = """
 typedef signed char int8_t; typedef unsigned char uint8_t; typedef short int16_t; typedef unsigned short uint16_t;
 typedef int int32_t; typedef unsigned int uint32_t; typedef long long int64_t; typedef unsigned long long uint64_t;
@@ -78,7 +78,7 @@ def pin(version: str) -> None:
 
 
 def layout(version: str, archive: Path) -> str:
-    """The text of capi_layout.py for this version. Refuses an archive other than the recorded one of the same version."""
+    """The text of capi_layout.py. Refuses an archive other than the recorded one of the same version."""
     sha256 = sha256_of(archive)
     if version == capi_layout.VERSION and sha256 != capi_layout.ARCHIVE_SHA256:
         sys.exit(f"{archive.name} has sha256 {sha256}, and {capi_layout.ARCHIVE_SHA256} is recorded for {version}.")
@@ -86,8 +86,10 @@ def layout(version: str, archive: Path) -> str:
     sources = read(archive, f"xllamacpp-{version}/thirdparty/llama.cpp/", names)
     macros: dict[str, str] = {}
     tree = parse("".join(preprocessed(sources[name], macros) for name in HEADERS))
-    declarations = Selection(tree).declarations(FUNCTIONS)
-    defaults = {struct: read_defaults(sources[file], struct, declarations, macros) for struct, file in DEFAULTS_IN.items()}
+    declarations = Selection(tree).declarations(FUNCTIONS.split())
+    defaults = {
+        struct: read_defaults(sources[file], struct, declarations, macros) for struct, file in DEFAULTS_IN.items()
+    }
     return (
         f'"""Made by tools/engine_upgrade.py out of {archive.name}; run it again instead of editing this file."""\n\n'
         f"# ruff: noqa: E501\nVERSION = {version!r}\nARCHIVE_SHA256 = {sha256!r}\n"

@@ -1,7 +1,7 @@
 """The engine's C interface. Imported in a scorer's process only: native code never runs in the caller's.
 
 `open_engine` comes first. It refuses a wheel other than the one `capi_layout.py` was made for, and compares every field
-of the parameter structs with its known default before anything else is called: a wrong layout aborts in the first decode.
+of the parameter structs with its known default before anything else is called: a wrong layout aborts in a decode.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def open_engine() -> Engine:
     ffi = cffi.FFI()
     ffi.cdef(capi_layout.DECLARATIONS)
     try:
-        lib = ffi.dlopen(str(_shared_object()))
+        lib: Any = ffi.dlopen(str(_shared_object()))
     except OSError as exc:
         raise EngineMissing(
             "The engine cannot be opened.", why=f"{exc}.", do="`filbert doctor` says what is missing."

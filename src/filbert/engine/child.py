@@ -100,8 +100,12 @@ class Child:
         )
 
     @property
-    def last_words(self) -> list[str]:
-        return list(self._last_words)
+    def complaint(self) -> str:
+        """The engine's own: the first of its last words that names an error, without its function names; or ""."""
+        for line in list(self._last_words):
+            if any(word in line.lower() for word in ("error", "assert", "unknown", "failed")):
+                return line.split("error loading model: ")[-1][-200:].rstrip(".") + "."
+        return ""
 
     def stop(self) -> None:
         """End the child: ask, then kill. Safe to call twice and from any thread."""

@@ -24,8 +24,8 @@ def score(scorer: Scorer, prompt: str, endings: Sequence[str]) -> list[Scored]:
     """Log-likelihood in nats of each ending after the prompt. Raises BadInput for an ending of no tokens,
     ContextOverflow.
 
-    Tokens as in lm-evaluation-harness (`_encode_pair`): trailing blanks of the prompt go to the ending; an ending's tokens
-    are those of prompt and ending together after as many as the prompt has alone.
+    Tokens as in lm-evaluation-harness (`_encode_pair`): trailing blanks of the prompt go to the ending; an ending's
+    tokens are those of prompt and ending together after as many as the prompt has alone.
     """
     kept = prompt.rstrip()
     blanks = prompt[len(kept) :]
@@ -36,8 +36,8 @@ def score(scorer: Scorer, prompt: str, endings: Sequence[str]) -> list[Scored]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Perplexity(Measurement):
-    """By llama.cpp's convention. n: scored tokens; standard_error: as llama-perplexity prints it, which counts tokens as
-    independent, so the interval is somewhat too narrow."""
+    """By llama.cpp's convention. n: scored tokens; standard_error: as llama-perplexity prints it. It counts tokens
+    as independent, so the interval is somewhat too narrow."""
 
     standard_error: float
     window: int
@@ -46,8 +46,8 @@ class Perplexity(Measurement):
     def __str__(self) -> str:
         low, high = self.interval
         return (
-            f"perplexity {self.value:.4f} ± {self.standard_error:.4f} (95 %: {low:.2f} to {high:.2f}) over {self.n} tokens "
-            f"of {len(self.windows)} windows of {self.window}{self.invalid_note}\n"
+            f"perplexity {self.value:.4f} ± {self.standard_error:.4f} (95 %: {low:.2f} to {high:.2f}) "
+            f"over {self.n} tokens of {len(self.windows)} windows of {self.window}{self.invalid_note}\n"
             f"on {self.against}, by {self.made_by}"
         )
 
@@ -70,7 +70,9 @@ def perplexity_job(scorer: Scorer, text: str, window: int = 512) -> Job[Perplexi
     n, nll, nll2 = (math.fsum(getattr(part, name) for part in windows) for name in ("n", "nll", "nll2"))
     n_invalid = sum(part.n_invalid for part in windows)
     if n < 2:
-        raise EngineError("The model gave no numbers.", why=f"All {n_invalid} scored tokens are NaN: its file is damaged.")
+        raise EngineError(
+            "The model gave no numbers.", why=f"All {n_invalid} scored tokens are NaN: its file is damaged."
+        )
     data = text.encode(errors="replace")
     mean = nll / n
     error = math.sqrt(max(0.0, nll2 / n - mean * mean) / (n - 1))  # of the mean, in nats

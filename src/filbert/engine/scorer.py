@@ -30,7 +30,9 @@ from filbert.engine import threads as engine_threads
 from filbert.engine.child import Child
 from filbert.models.store import StoredModel
 
-TOLD = {kind.code: kind for kind in (BadInput, BadModelFile, ContextOverflow, EngineError, EngineMismatch, EngineMissing)}
+TOLD = {
+    kind.code: kind for kind in (BadInput, BadModelFile, ContextOverflow, EngineError, EngineMismatch, EngineMissing)
+}
 CRASHED = "The next call starts a fresh one."
 
 
@@ -71,7 +73,9 @@ class Scorer:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
     def close(self) -> None:
@@ -116,10 +120,16 @@ class Scorer:
         """Log-likelihood of each ending after the prefix, which is decoded once. Raises BadInput when one of them is
         empty, ContextOverflow when the two are longer than the context."""
         if not prefix or not all(endings):
-            raise BadInput("There is nothing to score.", why="The prompt or an ending has no tokens.", do="Pass some text.")
+            raise BadInput(
+                "There is nothing to score.", why="The prompt or an ending has no tokens.", do="Pass some text."
+            )
         if not endings:
             return []
-        asked = {"do": "score", "prefix": self._checked(prefix), "endings": [self._checked(ending) for ending in endings]}
+        asked = {
+            "do": "score",
+            "prefix": self._checked(prefix),
+            "endings": [self._checked(ending) for ending in endings],
+        }
         answer = self._ask(asked)
         self.n_decoded += answer["decoded"]
         found = zip(answer["loglikelihoods"], endings, answer["greedy"], strict=True)

@@ -143,7 +143,7 @@ def joined(rows: Sequence[Rows]) -> Rows:
 
 
 def waves(lengths: Sequence[int], room: int) -> Iterator[list[int]]:
-    """Group indices so that a group has at most BRANCHES members and its lengths sum to at most `room`; zeros need none."""
+    """Group indices: at most BRANCHES in a group, whose lengths sum to at most `room`. Lengths of 0 are left out."""
     wave: list[int] = []
     used = 0
     for i, length in enumerate(lengths):
@@ -164,7 +164,12 @@ def finite(value: float) -> float | None:
 
 def answers(scorer: Scorer, question: dict[str, Any]) -> dict[str, Any]:
     """`question` names a method in "do"; the rest are its arguments."""
-    doing = {"tokenize": scorer.tokenize, "text": scorer.text, "score": scorer.score, "perplexity": scorer.perplexity}
+    doing: dict[str, Callable[..., Any]] = {
+        "tokenize": scorer.tokenize,
+        "text": scorer.text,
+        "score": scorer.score,
+        "perplexity": scorer.perplexity,
+    }
     return {"answer": doing[question.pop("do")](**question)}
 
 

@@ -77,7 +77,7 @@ class Worker:
             except EngineCrashed as exc:
                 raise BadModelFile(
                     f"The engine could not load {Path(self.plan.model).name}.",
-                    why=_reason(self._child.last_words) or str(exc),
+                    why=self._child.complaint or str(exc),
                     do="Pull it again, or try another file.",
                 ) from exc
             if "error" in answer:
@@ -90,7 +90,7 @@ class Worker:
         if "Failed to init server" in error:
             return BadModelFile(
                 f"The engine could not load {Path(self.plan.model).name}.",
-                why=_reason(self._child.last_words),
+                why=self._child.complaint,
                 do="Pull it again, or try another file.",
             )
         return EngineMissing("The engine does not start.", why=f"{error}.", do="`filbert doctor` says what is missing.")
@@ -105,12 +105,3 @@ class Worker:
     def kill(self) -> None:
         self._child.kill()
         shutil.rmtree(self._folder, ignore_errors=True)
-
-
-def _reason(last_words: list[str]) -> str:
-    """The engine's own complaint: the first line that names an error, without its function names."""
-    for line in last_words:
-        lowered = line.lower()
-        if "error" in lowered or "assert" in lowered or "unknown" in lowered or "failed" in lowered:
-            return line.split("error loading model: ")[-1][-200:].rstrip(".") + "."
-    return ""

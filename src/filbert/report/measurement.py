@@ -18,8 +18,8 @@ class Provenance:
 
     def __str__(self) -> str:
         return (
-            f"{self.model} (sha256 {self.model_sha256[:12]}), {self.versions}, {self.machine}, {self.threads} threads.\n"
-            f"Again: {self.command}"
+            f"{self.model} (sha256 {self.model_sha256[:12]}), {self.versions}, {self.machine}, {self.threads} threads\n"
+            f"again: {self.command}"
         )
 
 
@@ -34,5 +34,5 @@ class Measurement:
 
     @property
     def invalid_note(self) -> str:
-        """"" or ", 3 of 10 items invalid and left out"."""
+        """ "" or ", 3 of 10 items invalid and left out"."""
         return f", {self.n_invalid} of {self.n + self.n_invalid} items invalid and left out" if self.n_invalid else ""
