@@ -231,6 +231,13 @@ def wheel_of(members: dict[str, bytes], project: str = "tiny_model", version: st
 class IndexServer(Origin):
     """A package index; `add_wheel` puts a wheel on it. It is the only index that pip knows in the test."""
 
+    password: str = ""  # the Authorization header without which nothing is given
+
+    def answer(self, handler: BaseHTTPRequestHandler, head: bool) -> None:
+        if self.password and handler.headers.get("Authorization") != self.password:
+            return self._start(handler, 401, {"WWW-Authenticate": "Basic", "Content-Length": "0"})
+        return super().answer(handler, head)
+
     def add_wheel(self, wheel: bytes, file: str = "tiny_model-1.0-py3-none-any.whl") -> None:
         project = file.partition("-")[0].replace("_", "-")
         self.files[f"/files/{file}"] = wheel

