@@ -98,11 +98,12 @@ def locked(path: Path, *, wait_s: float = -1) -> Iterator[None]:
 
 
 SAFE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+=@ -]{0,199}")
+DEVICES = re.compile(r"(con|prn|aux|nul|com\d|lpt\d) *(\..*)?", re.IGNORECASE)  # Windows opens these in any folder
 
 
 def safe_name(name: str) -> str:
     """`name` when it is a plain file name on every system, else BadInput: names from a hub never become paths."""
-    if not SAFE.fullmatch(name) or name.endswith((".", " ")) or ".." in name:
+    if not SAFE.fullmatch(name) or name.endswith((".", " ")) or ".." in name or DEVICES.fullmatch(name):
         raise BadInput(f"{name!r} is not a plain file name.", do="Rename the file where it comes from.")
     return name
 

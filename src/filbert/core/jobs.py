@@ -74,12 +74,13 @@ def record(kind: str, about: dict[str, Any]) -> Iterator[Watch]:
     except (OSError, FilbertError):
         yield lambda event: None
         return
-    last = 0.0
+    last, step = 0.0, ""
 
     def tell(event: Progress) -> None:
-        nonlocal last
-        if event.done == event.total or time.monotonic() - last > 1 / EVENTS_PER_S:
-            last = time.monotonic()
+        nonlocal last, step
+        news = event.step != step or event.done == event.total
+        if news or time.monotonic() - last > 1 / EVENTS_PER_S:
+            last, step = time.monotonic(), event.step
             with suppress(OSError):
                 events.write(json.dumps({"at": _now(), **asdict(event)}) + "\n")
                 events.flush()
@@ -126,9 +127,17 @@ def _forget_old() -> None:
     """Keep the newest folders of jobs that are over; one that still runs stays whatever its age."""
     folders = sorted(path for path in paths.jobs_folder().iterdir() if path.is_dir())
     for folder in folders[:-KEPT]:
-        story = json.loads((folder / "job.json").read_text("utf-8"))
-        if story["state"] != "running" or not _alive(story["pid"]):
+        if not _runs(folder):
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def _runs(folder: Path) -> bool:
+    """A story that is missing or damaged is of a job that was killed long ago."""
+    try:
+        story = json.loads((folder / "job.json").read_text("utf-8"))
+        return story["state"] == "running" and _alive(story["pid"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
 
 
 def _alive(pid: int) -> bool:

@@ -3,27 +3,32 @@
 from __future__ import annotations
 
 import logging
+from logging import LogRecord
 from logging.handlers import RotatingFileHandler
 
 from filbert.core import paths
 
 ROOT = "filbert"
+FILES, FILE_BYTES = 5, 1_000_000
 log = logging.getLogger(ROOT)
 log.addHandler(logging.NullHandler())
 
 
 def to_file(level: str) -> None:
-    """Write to the rotating log file (5 files of 1 MB). A store that cannot be written has no log, and works."""
+    """Write to the rotating log file. A store that cannot be written has no log, and works."""
     path = paths.log_file()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handler = RotatingFileHandler(path, maxBytes=1_000_000, backupCount=4, encoding="utf-8", delay=True)
-        handler.acquire()
-        handler.release()
         path.touch()
+        handler = _LogFile(path, maxBytes=FILE_BYTES, backupCount=FILES - 1, encoding="utf-8", delay=True)
     except OSError:
         return
     handler.setFormatter(logging.Formatter("%(asctime)s %(process)d %(levelname)s %(name)s: %(message)s"))
     log.addHandler(handler)
     log.setLevel(level)
     log.propagate = False
+
+
+class _LogFile(RotatingFileHandler):
+    def handleError(self, record: LogRecord) -> None:
+        """A disk that fills up costs lines of the log, not a traceback on the terminal for each."""

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import psutil
 
+CONTROL_GROUP = Path("/sys/fs/cgroup")
+
 
 @dataclass(frozen=True, slots=True)
 class Memory:
@@ -24,24 +26,33 @@ class Memory:
 def memory() -> Memory:
     seen = psutil.virtual_memory()
     total, available = int(seen.total), int(seen.available)
-    for limit, used in _container_memory():
-        total, available = min(total, limit), min(available, limit - used)
+    if container := container_memory(CONTROL_GROUP):
+        total, available = min(total, container.total), min(available, container.available)
     return Memory(total, max(0, available))
 
 
-def _container_memory() -> list[tuple[int, int]]:
-    """(limit, used) in bytes of the control group this process lives in, version 2 or 1; empty without a limit."""
-    for limit_file, used_file in (
-        ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
-        ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
+def container_memory(group: Path) -> Memory | None:
+    """Of the control group this process lives in, version 2 or 1; None without a limit. Files that the kernel keeps
+    in memory while nobody needs the room count as available: just after a download they may fill the limit."""
+    for limit, used, statistics, kept in (
+        ("memory.max", "memory.current", "memory.stat", ("active_file", "inactive_file")),
+        (
+            "memory/memory.limit_in_bytes",
+            "memory/memory.usage_in_bytes",
+            "memory/memory.stat",
+            ("total_active_file", "total_inactive_file"),
+        ),
     ):
         try:
-            limit, used = Path(limit_file).read_text(), Path(used_file).read_text()
+            total = (group / limit).read_text().strip()
+            if total == "max" or int(total) >= 1 << 60:
+                continue
+            lines = (group / statistics).read_text().splitlines()
+            files = sum(int(line.split()[1]) for line in lines if line.startswith(kept))
+            return Memory(int(total), int(total) - int((group / used).read_text()) + files)
         except OSError:
             continue
-        if limit.strip() != "max" and int(limit) < 1 << 60:
-            return [(int(limit), int(used))]
-    return []
+    return None
 
 
 @cache

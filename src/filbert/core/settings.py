@@ -7,9 +7,11 @@ Fields of the table "" stand at the top of the file and have no infix (FILBERT_O
 
 from __future__ import annotations
 
+import json
 import os
 import tomllib
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any, ClassVar, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -57,12 +59,14 @@ def read_file() -> dict[str, Any]:
         return {}
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as exc:
         raise BadSetting(f"{path} is not a TOML file.", why=f"{exc}.", do="Mend or delete it.") from exc
+    except OSError as exc:
+        raise BadSetting(f"{path} cannot be read.", why=f"{exc.strerror}.", do="Mend or delete it.") from exc
 
 
 def from_file(options: type[Options]) -> dict[str, Any]:
     whole = read_file()
     if not options.table:
-        return {name: value for name, value in whole.items() if name in options.model_fields}
+        return {name: value for name, value in whole.items() if not isinstance(value, dict)}
     table = whole.get(options.table, {})
     if not isinstance(table, dict):
         raise BadSetting(
@@ -71,12 +75,20 @@ def from_file(options: type[Options]) -> dict[str, Any]:
     return table
 
 
-def from_environment(options: type[Options]) -> dict[str, str]:
+def from_environment(options: type[Options]) -> dict[str, Any]:
     return {
-        name: os.environ[variable(options, name)]
+        name: _value(os.environ[variable(options, name)])
         for name in options.model_fields
         if os.environ.get(variable(options, name))
     }
+
+
+def _value(text: str) -> Any:
+    """Lists and tables are spelled as JSON in the environment; the rest is text, which pydantic reads."""
+    if text.startswith(("[", "{")):
+        with suppress(ValueError):
+            return json.loads(text)
+    return text
 
 
 def configured(options: type[T], given: Mapping[str, Any] | None = None) -> T:
@@ -92,7 +104,8 @@ def checked(options: type[T], values: Mapping[str, Any]) -> T:
         problem = exc.errors()[0]
         name = ".".join(str(part) for part in problem["loc"]) or options.__name__
         if problem["type"] == "extra_forbidden":
-            raise BadSetting(f"There is no setting {name}.", do="`filbert config` lists them all.") from exc
+            known = f"{options.table}.{name}".lstrip(".")
+            raise BadSetting(f"There is no setting {known}.", do="`filbert config` lists them all.") from exc
         raise BadSetting(
             f"{name} cannot be {problem['input']!r}.",
             why=f"{problem['msg']}.",
