@@ -5,7 +5,9 @@ FilbertError
 │   ├── UnknownModel
 │   ├── BadSetting
 │   ├── ContextOverflow
-│   └── BadRequest          the engine refused a request (a broken grammar, a value out of range)
+│   ├── BadRequest          the engine refused a request (a broken grammar, a value out of range)
+│   ├── Forbidden           a request of a page or name that this server does not serve
+│   └── BodyTooLarge
 ├── OfflineRefused
 ├── DownloadFailed
 │   └── HashMismatch
@@ -58,6 +60,16 @@ class ContextOverflow(BadInput):
 
 class BadRequest(BadInput):
     code = "bad_request"
+
+
+class Forbidden(BadInput):
+    code = "forbidden"
+    http_status = 403
+
+
+class BodyTooLarge(BadInput):
+    code = "body_too_large"
+    http_status = 413
 
 
 class OfflineRefused(FilbertError):
