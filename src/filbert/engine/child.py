@@ -33,23 +33,26 @@ _alive: weakref.WeakSet[Child] = weakref.WeakSet()
 class Child:
     """A running script of this folder: `worker_main.py` or `scorer_main.py`."""
 
-    def __init__(
-        self, script: str, config: Mapping[str, Any], *, extra_environment: Mapping[str, str] | None = None
-    ) -> None:
+    def __init__(self, script: str, config: Mapping[str, Any]) -> None:
         self.name = script.removesuffix("_main.py")
         self._process = subprocess.Popen(
             [sys.executable, "-P", str(Path(__file__).with_name(script))],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            env={**os.environ, **environment(), **(extra_environment or {})},
-            start_new_session=True,  # Ctrl-C in the terminal stops the answer, not the engine
+            env={**os.environ, **environment(config["threads"], config.get("openmp", "bundled"))},
+            start_new_session=True,  # Ctrl-C in the terminal stops the answer, not the engine; so on Windows:
+            creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
         )
         self._said: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
         self._last_words: deque[str] = deque(maxlen=60)
         self._asking = threading.Lock()
-        for pump in (self._pump_output, self._pump_errors):
-            threading.Thread(target=pump, name=f"filbert-{self.name}-{pump.__name__}", daemon=True).start()
+        self._hearing, self._overhearing = (
+            threading.Thread(target=pump, name=f"filbert-{self.name}-{pump.__name__}", daemon=True)
+            for pump in (self._pump_output, self._pump_errors)
+        )
+        self._hearing.start()
+        self._overhearing.start()
         _alive.add(self)
         self.tell(config)
 
@@ -94,15 +97,21 @@ class Child:
             status = self._process.wait(GRACE_S)
         except subprocess.TimeoutExpired:
             status = 0
-        words = " ".join(line for line in list(self._last_words)[-3:])
+        words = " ".join(self._words()[-3:])
         return EngineCrashed(
             f"The {self.name} ended ({_how(status)}).", why=words, do="`filbert doctor` checks the engine."
         )
 
+    def _words(self) -> list[str]:
+        """The last lines of standard error; all of them once the child is gone."""
+        if not self.running:
+            self._overhearing.join(GRACE_S)
+        return list(self._last_words)
+
     @property
     def complaint(self) -> str:
         """The engine's own: the first of its last words that names an error, without its function names; or ""."""
-        for line in list(self._last_words):
+        for line in self._words():
             if any(word in line.lower() for word in ("error", "assert", "unknown", "failed")):
                 return line.split("error loading model: ")[-1][-200:].rstrip(".") + "."
         return ""
@@ -124,7 +133,7 @@ class Child:
 
     def _pump_output(self) -> None:
         assert self._process.stdout is not None
-        with self._process.stdout as stdout:
+        with self._process.stdout as stdout, contextlib.suppress(ValueError):  # half a line, when it is killed
             for line in stdout:
                 self._said.put(json.loads(line))
         self._said.put(None)

@@ -7,6 +7,7 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from filbert.core.settings import Options
+from filbert.engine.threads import Runtime
 
 KvType = Literal["f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0"]
 
@@ -22,6 +23,9 @@ class LoadOptions(Options):
     kv: KvType = Field("f16", description="Number type of the key/value cache; q8_0 halves its memory.")
     threads: int | None = Field(
         None, ge=1, le=1024, description="Threads of the engine. Left out: one a physical core."
+    )
+    openmp: Runtime = Field(
+        "bundled", description="OpenMP's runtime on Linux: LLVM's, which comes along, or the system's own."
     )
     parallel: int = Field(4, ge=1, le=256, description="Answers generated at once; they share the context.")
     batch: int = Field(512, ge=32, le=16384, description="Prompt tokens computed in one go.")
