@@ -26,6 +26,7 @@ Floats = NDArray[np.float32]
 
 N_BATCH = 512  # tokens a decode: more gains nothing on a processor and costs buffers
 BRANCHES = 32  # sequences beside the first
+GROUP = 32  # tokens; the engine's kernels take 4 to 16 at a time
 OUTPUT_BYTES = 64 << 20  # logits held at once: a vocabulary of 152,000 makes 0.6 MB of them a row
 INSTALL = f"Install xllamacpp=={capi_layout.VERSION}."
 
@@ -187,7 +188,7 @@ class Context:
         self.n_ctx = n_ctx
         self.n_decoded = 0  # tokens since the start
         self._ffi, self._lib, self._n_vocab = ffi, lib, weights.n_vocab
-        self._n_outputs = max(BRANCHES + 1, min(N_BATCH, OUTPUT_BYTES // (4 * weights.n_vocab)))
+        self._n_outputs = n_outputs(weights.n_vocab)
         params = lib.llama_context_default_params()
         params.n_ctx, params.n_batch, params.n_ubatch = n_ctx, N_BATCH, N_BATCH
         params.n_seq_max, params.n_outputs_max, params.kv_unified = BRANCHES + 1, self._n_outputs, True
@@ -239,6 +240,12 @@ class Context:
         if status:
             raise EngineError("The engine could not decode the text.", why=f"llama_decode answered {status}.")
         self.n_decoded += len(tokens)
+
+
+def n_outputs(n_vocab: int) -> int:
+    """Rows of logits a decode may give. Whole groups of GROUP, so that how a text is cut leaves the kernels alone."""
+    affordable = min(N_BATCH, OUTPUT_BYTES // (4 * n_vocab))
+    return max(2 * GROUP, affordable // GROUP * GROUP)
 
 
 def parts(wanted: NDArray[np.bool_], n_tokens: int, n_outputs: int) -> Iterator[slice]:
