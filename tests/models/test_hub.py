@@ -66,7 +66,7 @@ def test_a_repository_or_file_that_is_not_there_is_a_sentence(repo, name: str) -
 
 def test_a_gated_repository_says_how_to_get_in_before_a_byte_is_fetched(repo) -> None:
     repo.gated.add("acme/Tiny-GGUF")
-    with pytest.raises(DownloadFailed, match="gated.*HF_TOKEN"):
+    with pytest.raises(DownloadFailed, match=r"gated.*HF_TOKEN"):
         finish(store.pull("hf:acme/Tiny-GGUF:Q4_K_M"))
     assert repo.served == 0
 

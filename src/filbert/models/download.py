@@ -47,10 +47,8 @@ def download(remote: RemoteFile, target: Path, options: DownloadOptions | None =
     """Fetch `remote` to `target`; returns it with its size and sha256. Raises DownloadFailed, HashMismatch, DiskFull,
     OfflineRefused. A target that is there already is checked, and kept when its hash is right."""
     options = options or configured(DownloadOptions)
-    if target.exists():
-        sha256 = yield from hashing(target)
-        if remote.sha256 in ("", sha256):
-            return replace(remote, sha256=sha256, size_bytes=target.stat().st_size)
+    if there := (yield from already_there(remote, target)):
+        return there
     need_network(remote.name)
     with web_client(remote.url, options) as client:
         for _ in range(2):
@@ -65,6 +63,15 @@ def download(remote: RemoteFile, target: Path, options: DownloadOptions | None =
                 continue
             return (yield from _finish(replace(remote, sha256=remote.sha256 or transfer.offer.sha256), target))
     raise DownloadFailed(f"{remote.name} changed on the server while it was downloaded.", do="Run the command again.")
+
+
+def already_there(remote: RemoteFile, target: Path) -> Job[RemoteFile | None]:
+    """The finished file of an earlier run, if it is the one that is wanted. It had its name only once it was checked,
+    so where no hash is known its own will do."""
+    if not target.exists():
+        return None
+    sha256 = yield from hashing(target)
+    return replace(remote, sha256=sha256, size_bytes=target.stat().st_size) if remote.sha256 in ("", sha256) else None
 
 
 def hashing(path: Path) -> Job[str]:

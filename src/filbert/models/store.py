@@ -386,8 +386,9 @@ def _bring(full: str, origin: Name, source: Source, listing: Listing, options: D
             yield from _hold(files_folder() / f"{folder}.lock", held)
         if whole := _whole(full):  # another process was quicker
             return whole
-        kept = []
+        kept, pins = [], _pins(full)
         for remote, folder in zip(listing.files, folders, strict=True):
+            remote = remote if remote.sha256 else replace(remote, sha256=pins.get(remote.name, ""))
             target = files_folder() / folder / safe_name(remote.name)
             got = yield from source.fetch(remote, target, options)
             size = target.stat().st_size
@@ -395,6 +396,14 @@ def _bring(full: str, origin: Name, source: Source, listing: Listing, options: D
         yield Progress("reading the header")
         _install(full, origin, listing, kept)
     return installed(full)
+
+
+def _pins(full: str) -> dict[str, str]:
+    """The hashes that the first pull of a name found: mending it brings the same bytes or none."""
+    try:
+        return {file.name: file.sha256 for file in _read(_manifest_file(full)).files}
+    except BadModelFile:
+        return {}
 
 
 def _hold(lock: Path, held: ExitStack) -> Job[None]:

