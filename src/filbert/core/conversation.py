@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from filbert.core.errors import BadInput
+
 Role = Literal["system", "user", "assistant", "tool"]
 
 
@@ -19,6 +21,10 @@ class Message:
     tool_calls: tuple[Mapping[str, Any], ...] = ()
     tool_call_id: str = ""
     name: str = ""
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.content, str | tuple):
+            raise BadInput(f"A message holds text, not {type(self.content).__name__}.", do="Give it as a string.")
 
     def to_json(self) -> dict[str, Any]:
         """The message in OpenAI's chat shape."""

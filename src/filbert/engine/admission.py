@@ -59,6 +59,8 @@ class Admission:
                 continue
             if used + place.tokens > self._tokens:
                 return
-            self._given.add(self._waiting.popleft())
-            used += place.tokens
-            place.reached.set_result(None)
+            self._waiting.popleft()
+            if place.reached.set_running_or_notify_cancel():  # from here on nobody can cancel it under our hands
+                self._given.add(place)
+                used += place.tokens
+                place.reached.set_result(None)

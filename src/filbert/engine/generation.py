@@ -197,8 +197,9 @@ class AsyncGeneration:
         return self._reply().__await__()
 
     async def _reply(self) -> Reply:
-        async for _ in self:
-            pass
+        if self._generation is None:
+            async for _ in self:
+                pass
         assert self._generation is not None
         return self._generation.reply()
 

@@ -6,6 +6,7 @@ weights are memory-mapped, so they share its pages. A child that dies or hangs i
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -37,6 +38,9 @@ if TYPE_CHECKING:
 Kind = Literal["text", "embedding", "rerank"]
 Role = Literal["text", "plain", "embedding", "rerank"]
 MESSAGE_OVERHEAD = 64  # tokens a chat template may put around one message, generously
+TEMPLATE_OVERHEAD = 256  # and at the head of them all: a date, an identity
+UNBOUNDED = 1 << 40  # an image has as many tokens as its projector likes
+MEMORY_MARGIN = 2 << 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +78,7 @@ class Model:
         self.name = stored.name
         self.options = options or configured(LoadOptions)
         self._headers = _checked(stored)
+        self._adapters = tuple(_checked_adapter(Path(adapter)) for adapter in self.options.adapters)
         self.header = self._headers[0]
         self.kind: Kind = _kind(self.header)
         self.threads = self.options.threads or threads.choose()
@@ -83,6 +88,7 @@ class Model:
         self._lock = threading.RLock()
         self._closed = False
         self._admission = Admission(self.context, self.options.parallel)
+        self._pooling_admission = Admission(self.options.parallel, self.options.parallel)  # counts texts
 
     def __enter__(self) -> Self:
         return self
@@ -125,7 +131,7 @@ class Model:
         """Go on from `prompt` as it stands, without a chat template. Raises ContextOverflow."""
         self._need("text")
         return self._generate(
-            "/v1/completions", {"prompt": prompt}, sampling or configured(Sampling), len(prompt.encode()) + 1
+            "/v1/completions", {"prompt": prompt}, sampling or configured(Sampling), text_bound(prompt)
         )
 
     def count_tokens(self, messages: Sequence[Message]) -> int:
@@ -172,11 +178,13 @@ class Model:
         """Unit vectors. A text model gives the mean of its last layer; an embedder pools as its file says.
         Raises ContextOverflow for a text longer than the model's context."""
         self.need_embeddings()
-        if not texts:
-            return Embeddings([], Usage())
-        (event,) = self._pooled("embedding", "/v1/embeddings", {"input": list(texts)})
-        rows = sorted(event["data"], key=lambda row: int(row["index"]))
-        return Embeddings([row["embedding"] for row in rows], Usage(prompt_tokens=event["usage"]["prompt_tokens"]))
+        vectors: list[list[float]] = []
+        tokens = 0
+        for part in self._parts(texts):
+            event = self._pooled("embedding", "/v1/embeddings", {"input": part}, len(part))
+            vectors += [row["embedding"] for row in sorted(event["data"], key=lambda row: int(row["index"]))]
+            tokens += event["usage"]["prompt_tokens"]
+        return Embeddings(vectors, Usage(prompt_tokens=tokens))
 
     def need_embeddings(self) -> None:
         """Raises BadInput for a model that makes none."""
@@ -186,15 +194,24 @@ class Model:
     def rerank(self, query: str, documents: Sequence[str]) -> list[Ranked]:
         """Documents by closeness to the query, the closest first. Raises BadInput when the model is no reranker."""
         self._need("rerank")
-        if not documents:
-            return []
-        (event,) = self._pooled("rerank", "/v1/rerank", {"query": query, "documents": list(documents)})
-        found = [Ranked(int(row["index"]), float(row["relevance_score"])) for row in event["results"]]
+        found: list[Ranked] = []
+        for part in self._parts(documents):
+            before = len(found)
+            event = self._pooled("rerank", "/v1/rerank", {"query": query, "documents": part}, len(part))
+            found += [Ranked(before + int(row["index"]), float(row["relevance_score"])) for row in event["results"]]
         return sorted(found, key=lambda ranked: -ranked.score)
 
-    def _pooled(self, role: Role, route: str, body: Mapping[str, Any]) -> Iterator[Event]:
+    def _parts(self, texts: Sequence[str]) -> Iterator[list[str]]:
+        """As many as are computed at once: the answer to thousands would look like an engine that hangs."""
+        for start in range(0, len(texts), self.options.parallel):
+            yield list(texts[start : start + self.options.parallel])
+
+    def _pooled(self, role: Role, route: str, body: Mapping[str, Any], texts: int) -> Event:
+        place = self._pooling_admission.ask(texts)
         try:
-            yield from self._send(role, route, body)
+            place.wait()
+            (event,) = self._send(role, route, body)
+            return event
         except BadRequest as exc:
             if "too large to process" in exc.why:
                 raise ContextOverflow(
@@ -202,6 +219,8 @@ class Model:
                     do="Split it.",
                 ) from exc
             raise
+        finally:
+            place.give_back()
 
     # Measures
 
@@ -257,17 +276,19 @@ class Model:
             name=self.name,
             model=str(self.stored.path),
             projector=str(self.stored.projector or ""),
-            adapters=tuple(str(Path(adapter).expanduser().absolute()) for adapter in self.options.adapters),
+            adapters=self._adapters,
             n_ctx=self._pooled_context * slots if pooled else self.context,
             n_batch=self._pooled_context if pooled else self.options.batch,
             n_parallel=slots,
             kv=self.options.kv,
             threads=self.threads,
+            openmp=self.options.openmp,
             n_gpu_layers=self.options.gpu_layers,
             cache_ram_mib=0 if pooled else self.prompt_cache_mib,
             speculation=role == "text" and self.options.speculation == "auto",
             pooling=self._pooling(role),
             stall_s=self.options.stall_s,
+            memory_limit=self._memory_limit(self._pooled_context * slots if pooled else self.context),
         )
         log.info("%s: %s worker with %s", self.name, role, plan)
         return plan
@@ -294,8 +315,14 @@ class Model:
             return self.options.context
         if self.kind != "text":
             return self._pooled_context
-        demand = fit.Demand(self.options.kv, self.options.parallel, self.options.batch, self.prompt_cache_mib << 20)
-        return fit.default_context(self._headers, memory(), demand)
+        return fit.default_context(self._headers, memory(), self._demand())
+
+    def _demand(self) -> fit.Demand:
+        return fit.Demand(self.options.kv, self.options.parallel, self.options.batch, self.prompt_cache_mib << 20)
+
+    def _memory_limit(self, context: int) -> int:
+        """Generous, for it is there to end what explodes, not to hold an estimate to its word."""
+        return 2 * fit.estimate(self._headers, context, self._demand()).total + MEMORY_MARGIN
 
     def _need(self, kind: Kind) -> None:
         if self.kind != kind:
@@ -325,8 +352,23 @@ def _kind(header: Header) -> Kind:
 
 
 def prompt_bound(messages: Sequence[Message]) -> int:
-    """More tokens than the conversation can have, without counting: a token has one byte at least."""
-    return sum(len(str(message.content).encode()) + MESSAGE_OVERHEAD for message in messages)
+    """More tokens than the conversation can have, without counting. Raises BadInput for text that is none."""
+    return TEMPLATE_OVERHEAD + sum(_message_bound(message.to_json()) for message in messages)
+
+
+def _message_bound(message: Mapping[str, Any]) -> int:
+    content = message["content"]
+    if not isinstance(content, str) and any(part.get("type") != "text" for part in content):
+        return UNBOUNDED
+    return text_bound(json.dumps(message, ensure_ascii=False)) + MESSAGE_OVERHEAD
+
+
+def text_bound(text: str) -> int:
+    """A token has one byte at least, and one may be put before the first. Raises BadInput for half a character."""
+    try:
+        return len(text.encode()) + 1
+    except UnicodeEncodeError as exc:
+        raise BadInput("The text holds half a character (a lone surrogate).", do="Decode it as UTF-8.") from exc
 
 
 STREAMED = {"stream": True, "stream_options": {"include_usage": True}, "return_progress": True}
@@ -370,3 +412,12 @@ def _checked(stored: StoredModel) -> tuple[Header, ...]:
     """Headers of all parts and the projector, checked against their files: nothing unchecked reaches native code."""
     headers = check_split(stored.parts)
     return (*headers, read_header(stored.projector)) if stored.projector else headers
+
+
+def _checked_adapter(path: Path) -> str:
+    path = path.expanduser().absolute()
+    if not path.is_file():
+        raise BadInput(f"There is no adapter at {path}.", do="Check the path.")
+    if (kind := read_header(path).kind) != "adapter":
+        raise BadInput(f"{path.name} is no adapter ({kind}).", do="Give a LoRA adapter that was converted to GGUF.")
+    return str(path)

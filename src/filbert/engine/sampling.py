@@ -53,6 +53,11 @@ class Sampling(Options):
     )
     grammar: str | None = Field(None, description="The answer holds to this GBNF grammar.", json_schema_extra=FROM_FILE)
 
+    @field_validator("stop", mode="before")
+    @classmethod
+    def _one_or_many(cls, stop: object) -> object:
+        return (stop,) if isinstance(stop, str) else stop
+
     @field_validator("json_schema")
     @classmethod
     def _bounded_schema(cls, schema: dict[str, Any] | None) -> dict[str, Any] | None:

@@ -5,14 +5,17 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
+import threading
+import weakref
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from filbert.core import paths
-from filbert.core.errors import BadModelFile, EngineCrashed, EngineMissing
+from filbert.core.errors import BadModelFile, EngineCrashed, EngineMissing, EngineStalled
 from filbert.core.machine import unsupported_by_engine
 from filbert.engine.child import Child
+from filbert.engine.threads import Runtime
 from filbert.engine.transport import WorkerSocket
 
 START_S = 600.0  # a model of tens of GB on a slow disk
@@ -32,9 +35,11 @@ class WorkerPlan:
     n_parallel: int
     kv: str
     threads: int
+    openmp: Runtime
     n_gpu_layers: int
     cache_ram_mib: int
     speculation: bool
+    memory_limit: int  # bytes it may allocate besides mapped files
     pooling: Pooling = ""
     stall_s: float = 120
 
@@ -61,6 +66,8 @@ class Worker:
             },
         )
         self._transport: WorkerSocket | None = None
+        self._loading = threading.Lock()
+        self._end = weakref.finalize(self, _end, self._child, self._folder)  # also when its model is forgotten unclosed
 
     @property
     def running(self) -> bool:
@@ -71,37 +78,45 @@ class Worker:
         return self._child.pid
 
     def transport(self) -> WorkerSocket:
-        if self._transport is None:
-            try:
-                answer = self._child.hear(START_S)
-            except EngineCrashed as exc:
-                raise BadModelFile(
-                    f"The engine could not load {Path(self.plan.model).name}.",
-                    why=self._child.complaint or str(exc),
-                    do="Pull it again, or try another file.",
-                ) from exc
-            if "error" in answer:
-                self.stop()
-                raise self._load_error(answer["error"])
-            self._transport = WorkerSocket(answer["address"], self._secret, self.plan.stall_s)
-        return self._transport
+        """Raises BadModelFile when the engine cannot load the file, EngineMissing when there is no engine."""
+        with self._loading:
+            if self._transport is None:
+                self._transport = WorkerSocket(self._address(), self._secret, self.plan.stall_s)
+            return self._transport
 
-    def _load_error(self, error: str) -> Exception:
-        if "Failed to init server" in error:
-            return BadModelFile(
-                f"The engine could not load {Path(self.plan.model).name}.",
-                why=self._child.complaint,
-                do="Pull it again, or try another file.",
-            )
-        return EngineMissing("The engine does not start.", why=f"{error}.", do="`filbert doctor` says what is missing.")
+    def _address(self) -> str:
+        try:
+            answer = self._child.hear(START_S)
+        except EngineStalled:
+            self.kill()
+            raise
+        except EngineCrashed as exc:
+            self.stop()
+            raise self._not_loaded(self._child.complaint or str(exc)) from exc
+        if "error" not in answer:
+            return str(answer["address"])
+        self.stop()
+        if "Failed to init server" in answer["error"]:
+            raise self._not_loaded(self._child.complaint)
+        raise EngineMissing(
+            "The engine does not start.", why=f"{answer['error']}.", do="`filbert doctor` says what is missing."
+        )
+
+    def _not_loaded(self, why: str) -> BadModelFile:
+        name = Path(self.plan.model).name
+        return BadModelFile(f"The engine could not load {name}.", why=why, do="Pull it again, or try another file.")
 
     def crashed(self) -> EngineCrashed:
         return self._child.crashed()
 
     def stop(self) -> None:
-        self._child.stop()
-        shutil.rmtree(self._folder, ignore_errors=True)
+        self._end()
 
     def kill(self) -> None:
         self._child.kill()
-        shutil.rmtree(self._folder, ignore_errors=True)
+        self._end()
+
+
+def _end(child: Child, folder: Path) -> None:
+    child.stop()
+    shutil.rmtree(folder, ignore_errors=True)

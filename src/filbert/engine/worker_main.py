@@ -5,6 +5,7 @@ Told once, as the first line of its standard input, what to load; answers {"addr
 
 import os
 import shutil
+import sys
 from typing import Any
 
 from filbert.engine.lifeline import heard, open_lifeline
@@ -45,10 +46,19 @@ def parameters(config: dict[str, Any]) -> Any:
     return params
 
 
+def bound_memory(limit_bytes: int) -> None:
+    """What explodes (a chat template, a grammar) then fails to allocate, and the machine keeps its memory."""
+    if sys.platform == "linux":  # macOS does not hold a process to it, and Windows would need a job object
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_DATA, (limit_bytes, limit_bytes))
+
+
 def main() -> None:
     say = open_lifeline()
     said = heard()
     config = next(said)
+    bound_memory(config["memory_limit"])
     try:
         import xllamacpp
 

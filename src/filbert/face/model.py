@@ -58,7 +58,8 @@ class Model(engine.Model):
 def load(name: str, **options: Any) -> Model:
     """Load a model by name or path; one that is not here yet is pulled first. Keyword arguments are the fields of
     LoadOptions: context=8192, threads=2, … Raises UnknownModel, BadModelFile, OfflineRefused, DownloadFailed."""
-    model = Model(store.resolve_or_pull(name), configured(LoadOptions, options))
+    wanted = configured(LoadOptions, options)  # what is wrong here should not cost a download
+    model = Model(store.resolve_or_pull(name), wanted)
     try:
         model.wait_until_loaded()
     except BaseException:
