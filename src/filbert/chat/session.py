@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from typing import Literal
 
@@ -13,6 +14,7 @@ from filbert.engine.model import Model, prompt_bound
 from filbert.engine.sampling import Sampling
 
 Overflow = Literal["drop_oldest", "error"]
+SETTLE_S = 5.0
 KEEP_SHARE = 0.75  # forget down to here, so that the next turns find their prompt in the cache again
 
 
@@ -22,12 +24,15 @@ class Turn:
     def __init__(self, session: ChatSession, generation: Generation, forgotten_turns: int) -> None:
         self._session, self._generation = session, generation
         self.forgotten_turns = forgotten_turns  # left out of this prompt for want of room
+        self.over = threading.Event()
+        self._begun = False
 
     def __iter__(self) -> Iterator[Chunk]:
+        self._begun = True
         try:
             yield from self._generation
         finally:
-            self._session._keep(self, self._generation.so_far())
+            self._end()
 
     def reply(self) -> Reply:
         for _ in self:
@@ -43,6 +48,13 @@ class Turn:
 
     def cancel(self) -> None:
         self._generation.cancel()
+        if not self._begun:
+            self._end()
+
+    def _end(self) -> None:
+        if not self.over.is_set():
+            self._session._keep(self._generation.so_far())
+            self.over.set()
 
 
 class ChatSession:
@@ -54,20 +66,26 @@ class ChatSession:
         self.sampling = sampling or configured(Sampling)
         self.messages: list[Message] = [Message("system", system)] if system else []
         self.last_finish: Finish | None = None
+        self._before: list[Message] = []
         self._turn: Turn | None = None
         self._forgotten = 0
 
     def send(self, text: str, sampling: Sampling | None = None) -> Turn:
         """Say something; iterate the turn for the answer. Raises ContextOverflow when this turn alone is too long."""
-        if self._turn:
-            raise BadInput("The last answer is still under way.", do="Read it to its end or cancel it.")
+        self._need_rest()
         return self._answer([*self.messages, Message("user", text)], sampling or self.sampling)
 
     def asend(self, text: str, sampling: Sampling | None = None) -> AsyncGeneration:
-        return AsyncGeneration(lambda: self.send(text, sampling))
+        return AsyncGeneration(lambda: self._send_after_last(text, sampling))
+
+    def _send_after_last(self, text: str, sampling: Sampling | None) -> Turn:
+        if turn := self._turn:
+            turn.over.wait(SETTLE_S)  # an `async for` that was left early ends a moment later
+        return self.send(text, sampling)
 
     def regenerate(self) -> Turn:
         """Answer the last question anew."""
+        self._need_rest()
         messages = list(self.messages)
         while messages and messages[-1].role != "user":
             messages.pop()
@@ -77,6 +95,7 @@ class ChatSession:
 
     def reset(self) -> None:
         """Forget the conversation; the system message stays."""
+        self._need_rest()
         self.messages = [message for message in self.messages[:1] if message.role == "system"]
         self._forgotten = 0
 
@@ -90,42 +109,40 @@ class ChatSession:
         rest = self.messages[1:] if self.system else self.messages
         self.messages = [Message("system", text), *rest] if text else list(rest)
 
+    def _need_rest(self) -> None:
+        if self._turn:
+            raise BadInput("The last answer is still under way.", do="Read it to its end or cancel it.")
+
     def _answer(self, messages: list[Message], sampling: Sampling) -> Turn:
-        prompt = self._within_context(messages, sampling) if self.overflow == "drop_oldest" else messages
-        self._turn = Turn(self, self.model.respond(prompt, sampling), self._forgotten)
-        self.messages = messages
+        head, rest = turns(messages)
+        forgotten = self._to_forget(head, rest, sampling) if self.overflow == "drop_oldest" else 0
+        generation = self.model.respond(flatten(head, rest[forgotten:]), sampling)
+        self._before, self.messages, self._forgotten = self.messages, messages, forgotten
+        self._turn = Turn(self, generation, forgotten)
         return self._turn
 
-    def _keep(self, turn: Turn, reply: Reply) -> None:
-        if turn is not self._turn:
-            return
+    def _keep(self, reply: Reply) -> None:
         self._turn = None
         self.last_finish = reply.finish
         if reply.text or reply.tool_calls:
             self.messages.append(
                 Message("assistant", reply.text, reasoning=reply.reasoning, tool_calls=reply.tool_calls)
             )
-        else:  # nothing was said: the question can be asked again
-            self.messages.pop()
+        else:  # nothing was said: as if it had not been asked
+            self.messages = self._before
 
-    def _within_context(self, messages: list[Message], sampling: Sampling) -> list[Message]:
-        """The messages without the oldest turns that do not fit; system message and last turn always stay."""
-        head, rest = turns(messages)
+    def _to_forget(self, head: list[Message], rest: list[list[Message]], sampling: Sampling) -> int:
+        """How many of the oldest turns are left out; the system message and the last turn always stay."""
         answer = sampling.max_tokens or min(1024, self.model.context // 4)
-        self._forgotten = min(self._forgotten, len(rest) - 1)
-        kept = flatten(head, rest[self._forgotten :])
-        if (
-            prompt_bound(kept) + answer <= self.model.context
-            or self.model.count_tokens(kept) + answer <= self.model.context
-        ):
-            return kept
-        room = int(self.model.context * KEEP_SHARE) - answer
-        self._forgotten = self._first_that_fits(head, rest, room)
-        return flatten(head, rest[self._forgotten :])
+        forgotten = min(self._forgotten, len(rest) - 1)
+        kept = flatten(head, rest[forgotten:])
+        if any(size(kept) + answer <= self.model.context for size in (prompt_bound, self.model.count_tokens)):
+            return forgotten
+        return self._first_that_fits(head, rest, forgotten, int(self.model.context * KEEP_SHARE) - answer)
 
-    def _first_that_fits(self, head: list[Message], rest: list[list[Message]], room: int) -> int:
+    def _first_that_fits(self, head: list[Message], rest: list[list[Message]], forgotten: int, room: int) -> int:
         """Bisection over how many turns to forget: each count renders the chat template once."""
-        low, high = self._forgotten + 1, len(rest) - 1
+        low, high = forgotten + 1, len(rest) - 1
         while low < high:
             middle = (low + high) // 2
             if self.model.count_tokens(flatten(head, rest[middle:])) <= room:
