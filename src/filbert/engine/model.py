@@ -262,11 +262,11 @@ class Model:
                 worker = self._workers[role] = Worker(self._plan(role))
             return worker
 
-    def end_worker(self, role: Role) -> None:
-        """Kill a worker that hangs; the next request starts another."""
+    def end_worker(self, role: Role, socket: WorkerSocket) -> None:
+        """Kill the worker behind a socket that hangs; the next request starts another."""
         with self._lock:
-            worker = self._workers.pop(role, None)
-        if worker:
+            worker = self._workers.get(role)
+        if worker and worker.serves(socket):  # a neighbour may have replaced it by now
             worker.kill()
 
     def _plan(self, role: Role) -> WorkerPlan:

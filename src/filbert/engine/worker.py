@@ -84,6 +84,9 @@ class Worker:
                 self._transport = WorkerSocket(self._address(), self._secret, self.plan.stall_s)
             return self._transport
 
+    def serves(self, socket: WorkerSocket) -> bool:
+        return self._transport is socket
+
     def _address(self) -> str:
         try:
             answer = self._child.hear(START_S)
