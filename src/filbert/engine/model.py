@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from filbert.core.conversation import Message
-from filbert.core.errors import BadInput, BadRequest, ContextOverflow, EngineCrashed, EngineStalled
+from filbert.core.errors import BadInput, ContextOverflow, EngineCrashed, EngineStalled
 from filbert.core.log import log
 from filbert.core.machine import memory
 from filbert.core.settings import configured
@@ -123,13 +123,13 @@ class Model:
 
     def respond(self, messages: Sequence[Message], sampling: Sampling | None = None) -> Generation:
         """Answer a conversation, rendered by the model's own chat template. Raises ContextOverflow."""
-        self._need("text")
+        self.need("text")
         body: dict[str, Any] = {"messages": [message.to_json() for message in messages]}
         return self._generate("/v1/chat/completions", body, sampling or configured(Sampling), prompt_bound(messages))
 
     def complete(self, prompt: str, sampling: Sampling | None = None) -> Generation:
         """Go on from `prompt` as it stands, without a chat template. Raises ContextOverflow."""
-        self._need("text")
+        self.need("text")
         return self._generate(
             "/v1/completions", {"prompt": prompt}, sampling or configured(Sampling), text_bound(prompt)
         )
@@ -164,7 +164,8 @@ class Model:
 
     def _count(self, route: str, body: Mapping[str, Any]) -> int:
         if route == "/v1/completions":
-            return len(self.tokenize(body["prompt"])) + 1
+            (event,) = self._send("text", "/tokenize", {"content": body["prompt"], "add_special": True})
+            return len(event["tokens"])
         (event,) = self._send("text", "/v1/chat/completions/input_tokens", body)
         return int(event["input_tokens"])
 
@@ -189,11 +190,11 @@ class Model:
     def need_embeddings(self) -> None:
         """Raises BadInput for a model that makes none."""
         if self.kind == "rerank":
-            self._need("embedding")
+            self.need("embedding")
 
     def rerank(self, query: str, documents: Sequence[str]) -> list[Ranked]:
         """Documents by closeness to the query, the closest first. Raises BadInput when the model is no reranker."""
-        self._need("rerank")
+        self.need("rerank")
         found: list[Ranked] = []
         for part in self._parts(documents):
             before = len(found)
@@ -202,7 +203,12 @@ class Model:
         return sorted(found, key=lambda ranked: -ranked.score)
 
     def _parts(self, texts: Sequence[str]) -> Iterator[list[str]]:
-        """As many as are computed at once: the answer to thousands would look like an engine that hangs."""
+        """As many as are computed at once: the answer to thousands would look like an engine that hangs.
+        Raises BadInput for what is no list of texts."""
+        if isinstance(texts, str):
+            raise BadInput("A list of texts is wanted, not one.", do="Write [text].")
+        for text in texts:
+            text_bound(text)
         for start in range(0, len(texts), self.options.parallel):
             yield list(texts[start : start + self.options.parallel])
 
@@ -212,13 +218,6 @@ class Model:
             place.wait()
             (event,) = self._send(role, route, body)
             return event
-        except BadRequest as exc:
-            if "too large to process" in exc.why:
-                raise ContextOverflow(
-                    f"A text is longer than the {self._pooled_context} tokens {self.name} can take at once.",
-                    do="Split it.",
-                ) from exc
-            raise
         finally:
             place.give_back()
 
@@ -324,7 +323,8 @@ class Model:
         """Generous, for it is there to end what explodes, not to hold an estimate to its word."""
         return 2 * fit.estimate(self._headers, context, self._demand()).total + MEMORY_MARGIN
 
-    def _need(self, kind: Kind) -> None:
+    def need(self, kind: Kind) -> None:
+        """Raises BadInput when the model is of another kind."""
         if self.kind != kind:
             can = {"text": "answers text", "embedding": "makes embeddings", "rerank": "ranks documents"}
             raise BadInput(
@@ -364,7 +364,9 @@ def _message_bound(message: Mapping[str, Any]) -> int:
 
 
 def text_bound(text: str) -> int:
-    """A token has one byte at least, and one may be put before the first. Raises BadInput for half a character."""
+    """A token has one byte at least, and one may be put before the first. Raises BadInput for what is no text."""
+    if not isinstance(text, str):
+        raise BadInput(f"A text is wanted, not {type(text).__name__}.", do="Give it as a string.")
     try:
         return len(text.encode()) + 1
     except UnicodeEncodeError as exc:
@@ -399,9 +401,8 @@ def _chat_fields(route: str, sampling: Sampling) -> dict[str, Any]:
     chat = route == "/v1/chat/completions"
     fields: dict[str, Any] = {}
     if sampling.logprobs is not None:
-        fields |= (
-            {"logprobs": True, "top_logprobs": sampling.logprobs} if chat else {"logprobs": max(1, sampling.logprobs)}
-        )
+        others = max(1, sampling.logprobs)  # asked for none, the engine leaves out the token's own as well
+        fields |= {"logprobs": True, "top_logprobs": others} if chat else {"logprobs": others}
     if sampling.json_schema is not None:
         schema = {"type": "json_schema", "json_schema": {"name": "answer", "schema": sampling.json_schema}}
         fields |= {"response_format": schema} if chat else {"json_schema": sampling.json_schema}

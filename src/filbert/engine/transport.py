@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json
+import re
 import socket
 from collections.abc import Iterator, Mapping
 from typing import Any, Protocol
@@ -18,6 +19,7 @@ from filbert.core.errors import BadRequest, ContextOverflow, EngineCrashed, Engi
 
 Event = dict[str, Any]
 CONNECT_S = 5.0
+TOO_LONG = re.compile(r"input \((\d+) tokens\) is too large.*current batch size: (\d+)")
 
 
 class Exchange(Protocol):
@@ -128,6 +130,10 @@ def refusal(status: int, body: bytes) -> FilbertError:
         return ContextOverflow(
             f"The prompt has {error.get('n_prompt_tokens')} tokens and the context holds {error.get('n_ctx')}.",
             do="Shorten it, or load the model with a larger --context.",
+        )
+    if too_long := TOO_LONG.match(message):
+        return ContextOverflow(
+            f"A text has {too_long[1]} tokens and the model takes {too_long[2]} at once.", do="Split it."
         )
     if status < 500:
         return BadRequest("The engine refused the request.", why=f"{message.rstrip('.')}.", do="Mend the request.")
