@@ -61,11 +61,7 @@ class Sampling(Options):
     @field_validator("json_schema")
     @classmethod
     def _bounded_schema(cls, schema: dict[str, Any] | None) -> dict[str, Any] | None:
-        if schema is not None:
-            if len(json.dumps(schema)) > MAX_GRAMMAR_BYTES:
-                raise ValueError(f"a schema may have {MAX_GRAMMAR_BYTES} bytes")
-            _check_schema(schema, 0)
-        return schema
+        return schema if schema is None else bounded_schema(schema)
 
     @field_validator("grammar")
     @classmethod
@@ -92,6 +88,14 @@ class Sampling(Options):
         if self.stop:
             plain["stop"] = list(self.stop)
         return plain
+
+
+def bounded_schema(schema: dict[str, Any]) -> dict[str, Any]:
+    """The schema, unless its grammar would explode. Raises ValueError."""
+    if len(json.dumps(schema)) > MAX_GRAMMAR_BYTES:
+        raise ValueError(f"a schema may have {MAX_GRAMMAR_BYTES} bytes")
+    _check_schema(schema, 0)
+    return schema
 
 
 def _check_schema(node: object, depth: int) -> None:
