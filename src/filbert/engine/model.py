@@ -113,7 +113,9 @@ class Model:
         """What a person is told at load."""
         trained = self.header.context_length
         of = f" of {trained} trained" if trained and self.kind == "text" else ""
-        return f"{self.name}: context {self.context} tokens{of}, {self.threads} threads"
+        asked = self.options.context
+        more = f" ({asked} asked, more than it was trained with)" if asked and asked > self.context else ""
+        return f"{self.name}: context {self.context} tokens{of}{more}, {self.threads} threads"
 
     def wait_until_loaded(self) -> None:
         """Raises BadModelFile when the engine cannot load the file."""
@@ -311,7 +313,7 @@ class Model:
 
     def _context(self) -> int:
         if self.options.context:
-            return self.options.context
+            return min(self.options.context, self.header.context_length or self.options.context)
         if self.kind != "text":
             return self._pooled_context
         return fit.default_context(self._headers, memory(), self._demand())
