@@ -10,6 +10,7 @@ app = typer.Typer(
     name="filbert",
     help="Open language models in a nutshell: get one, run it, serve it, measure it.",
     epilog="`filbert --version` prints the version.",
+    context_settings={"help_option_names": ["-h", "--help"]},
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,

@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import sys
 from collections.abc import Callable
+from threading import Timer
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from filbert.cli.console import dim, note, piped_text, say
+from filbert.cli.console import note, patience, piped_text, say, say_dim
 from filbert.cli.loading import MODEL, loaded
 from filbert.cli.options import with_options
 from filbert.core.errors import BadInput, FilbertError
@@ -30,47 +31,55 @@ Ctrl-C           stop the answer
 \"\"\"              begin and end a text of several lines; a line that ends in \\ goes on"""
 
 
-@with_options(LoadOptions, Sampling)
+@with_options(LoadOptions, Sampling, without=("parallel", "logprobs"))
 def chat(
     load: LoadOptions,
     sampling: Sampling,
     settings: Settings,
     prompt: Annotated[str, typer.Argument(help="What to ask. Left out on a terminal: a conversation.")] = "",
     model: MODEL = "",
-    system: Annotated[str, typer.Option("--system", help="The system message.")] = "",
+    system: Annotated[str, typer.Option("--system", help="The system message.", show_default=False)] = "",
 ) -> None:
     """Talk to a model: one answer, or a conversation. Text piped in is added to the prompt."""
+    question = "\n\n".join(part for part in (prompt, piped_text()) if part.strip())
+    if not question and not sys.stdin.isatty():
+        raise BadInput("There is nothing to answer.", do='Try `filbert chat "Why is the sky blue?"`.')
     with loaded(model, load.model_copy(update={"parallel": 1}), settings) as engine:
         from filbert.chat.session import ChatSession
 
-        question = "\n\n".join(part for part in (prompt, piped_text()) if part.strip())
         session = ChatSession(engine, system=system, sampling=sampling)
         if question:
             answer(session.send(question), settings)
-        elif sys.stdin.isatty():
-            note(f"{engine.name}, {engine.context} tokens of context. /help lists what you can do.", settings)
-            converse(session, settings)
         else:
-            raise BadInput("There is nothing to answer.", do='Try `filbert chat "Why is the sky blue?"`.')
+            note("/help lists what you can do.", settings)
+            converse(session, settings)
 
 
 def answer(turn: Turn, settings: Settings) -> None:
     """Print an answer as it comes; Ctrl-C stops it."""
     if turn.forgotten_turns:
         note(f"The context is full: the oldest {turn.forgotten_turns} turns are left out.", settings)
-    thinking = False
     try:
-        for chunk in turn:
-            if chunk.reasoning and sys.stdout.isatty():
-                say(dim(chunk.reasoning), end="")
-                thinking = True
-            if chunk.text:
-                say(("\n\n" if thinking else "") + chunk.text, end="")
-                thinking = False
-        if turn.reply().finish.reason == "length":
-            note("\nThe answer was cut at its token limit.", settings)
+        with patience("reading the prompt", settings) as waiting:
+            show(turn, waiting)
     finally:
         say()
+    if turn.reply().finish.reason == "length":
+        note("The answer was cut at its token limit.", settings)
+
+
+def show(turn: Turn, waiting: Timer) -> None:
+    """Print chunks; what a model thinks before it answers is for a terminal only, and dim."""
+    thinking = False
+    for chunk in turn:
+        if chunk.reasoning or chunk.text:
+            waiting.cancel()
+        if chunk.reasoning and sys.stdout.isatty():
+            say_dim(chunk.reasoning)
+            thinking = True
+        if chunk.text:
+            say(("\n\n" if thinking else "") + chunk.text, end="")
+            thinking = False
 
 
 def converse(session: ChatSession, settings: Settings) -> None:
@@ -138,12 +147,15 @@ def command(session: ChatSession, text: str, settings: Settings) -> None:
 
 
 def interruptible(start: Callable[[], Turn], settings: Settings) -> None:
-    turn = start()
+    """Ctrl-C ends the answer and nothing else; what was said so far stays in the conversation."""
+    turn = None
     try:
+        turn = start()
         answer(turn, settings)
     except KeyboardInterrupt:
-        turn.cancel()
-        turn.reply()
+        if turn:
+            turn.cancel()
+            turn.reply()
         note("(stopped)", settings)
 
 

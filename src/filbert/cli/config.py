@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 import typer
+from pydantic.fields import FieldInfo
 
 from filbert.cli.console import note, say
 from filbert.cli.options import with_options
 from filbert.core import paths
-from filbert.core.errors import BadSetting
+from filbert.core.errors import BadInput, BadSetting
 from filbert.core.settings import Options, Settings, checked, configured, from_environment, from_file, variable
 
-app = typer.Typer(help="Read and change settings: defaults, then the file, then FILBERT_… variables, then flags.")
+app = typer.Typer(
+    help="Read and change settings. Defaults, then the file, then FILBERT_… variables, then flags: the later wins."
+)
 
 
 def tables() -> list[type[Options]]:
@@ -35,18 +38,18 @@ def config(settings: Settings, context: typer.Context) -> None:
     from filbert.report.table import table
 
     rows = [row for options in tables() for row in _rows(options)]
-    say(table(("setting", "value", "from", "what it is"), rows))
+    say(table(("setting", "value", "from", "takes", "what it is"), rows))
     note(f"file: {paths.config_file()}", settings)
 
 
-def _rows(options: type[Options]) -> list[tuple[str, str, str, str]]:
+def _rows(options: type[Options]) -> list[tuple[str, ...]]:
     values, file, environment = configured(options), from_file(options), from_environment(options)
 
     def origin(name: str) -> str:
         return variable(options, name) if name in environment else "file" if name in file else "default"
 
     return [
-        (_key(options, name), _shown(getattr(values, name)), origin(name), field.description or "")
+        (_key(options, name), _shown(getattr(values, name)), origin(name), takes(field), field.description or "")
         for name, field in options.model_fields.items()
     ]
 
@@ -60,8 +63,7 @@ def set_value(
 ) -> None:
     """Write a setting to the file."""
     options, name = _find(setting)
-    parsed = json.loads(value) if value[:1] in "[{" else value
-    kept = checked(options, {**from_file(options), name: parsed})
+    kept = checked(options, {**from_file(options), name: _parsed(value)})
     _change(options, name, kept.model_dump(mode="json")[name])
     note(f"{setting} = {_shown(getattr(kept, name))}", settings)
 
@@ -78,9 +80,19 @@ def unset(
 
 
 @app.command("path")
+@with_options()
 def path() -> None:
     """Where the file is."""
     say(str(paths.config_file()))
+
+
+def _parsed(value: str) -> Any:
+    if value[:1] not in ("[", "{"):
+        return value
+    try:
+        return json.loads(value)
+    except ValueError as exc:
+        raise BadInput(f"{value} is not JSON.", why=f"{exc}.", do="""Write lists as '["one", "two"]'.""") from exc
 
 
 def _find(setting: str) -> tuple[type[Options], str]:
@@ -117,4 +129,32 @@ def _key(options: type[Options], name: str) -> str:
 
 
 def _shown(value: Any) -> str:
-    return "" if value in (None, ()) else str(value)
+    if isinstance(value, tuple | dict):
+        return json.dumps(value, ensure_ascii=False) if value else ""
+    return "" if value is None else str(value)
+
+
+def takes(field: FieldInfo) -> str:
+    """What a field can be: "1 to 16", "off | auto", "0 or more", "text"."""
+    kinds = [kind for kind in get_args(field.annotation) or (field.annotation,) if kind is not type(None)]
+    if get_origin(field.annotation) is tuple:
+        return "a list of texts"
+    if get_origin(kinds[0]) is Literal or get_origin(field.annotation) is Literal:
+        return " | ".join(get_args(kinds[0]) or map(str, kinds))
+    word = {bool: "yes or no", int: "a whole number", float: "a number", str: "text"}.get(kinds[0], "JSON")
+    return _bounds(field) or word
+
+
+def _bounds(field: FieldInfo) -> str:
+    limits = {
+        kind: getattr(limit, kind)
+        for limit in field.metadata
+        for kind in ("ge", "gt", "le", "pattern")
+        if hasattr(limit, kind)
+    }
+    low = str(limits["ge"]) if "ge" in limits else f"above {limits['gt']}" if "gt" in limits else ""
+    if limits.get("pattern"):
+        return str(limits["pattern"]).strip("^$()").replace("|", " | ")
+    if "le" in limits:
+        return f"{low}{' to' if 'ge' in limits else ', at most'} {limits['le']}"
+    return f"{low} or more" if "ge" in limits else low

@@ -2,31 +2,42 @@
 
 from __future__ import annotations
 
+import re
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from time import monotonic
+from typing import TextIO
 
 from filbert.core.errors import BadInput
 from filbert.core.jobs import Progress, Watch
 from filbert.core.settings import Settings
 
 LINE_EVERY_S = 2.0
+PATIENCE_S = 2.0
+CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
 def say(text: str = "", end: str = "\n") -> None:
-    sys.stdout.write(text + end)
+    sys.stdout.write(without_controls(text, sys.stdout) + end)
+    sys.stdout.flush()
+
+
+def say_dim(text: str) -> None:
+    sys.stdout.write(f"\x1b[2m{without_controls(text, sys.stdout)}\x1b[0m")
     sys.stdout.flush()
 
 
 def note(text: str, settings: Settings) -> None:
     if not settings.quiet:
-        sys.stderr.write(text + "\n")
+        sys.stderr.write(without_controls(text, sys.stderr) + "\n")
         sys.stderr.flush()
 
 
-def dim(text: str) -> str:
-    return f"\x1b[2m{text}\x1b[0m" if sys.stdout.isatty() else text
+def without_controls(text: str, stream: TextIO) -> str:
+    """What a model or a file's header says must not drive the terminal: it could rename the window, or hide text."""
+    return CONTROLS.sub("\N{REPLACEMENT CHARACTER}", text) if stream.isatty() else text
 
 
 def piped_text() -> str:
@@ -41,6 +52,24 @@ def piped_text() -> str:
             why=f"Byte {exc.object[exc.start]:#04x} at {exc.start}.",
             do="Convert it with iconv.",
         ) from exc
+
+
+def piped_lines() -> list[str]:
+    """The lines that were piped in, blank ones left out."""
+    return [line for line in piped_text().splitlines() if line.strip()]
+
+
+@contextmanager
+def patience(doing: str, settings: Settings) -> Iterator[threading.Timer]:
+    """Say what is being done when it takes more than two seconds and nobody knows how far it is. Cancel the timer that
+    this gives as soon as there is something to see."""
+    timer = threading.Timer(PATIENCE_S, note, (f"{doing} …", settings))
+    timer.daemon = True
+    timer.start()
+    try:
+        yield timer
+    finally:
+        timer.cancel()
 
 
 @contextmanager
@@ -58,26 +87,22 @@ def progress(settings: Settings) -> Iterator[Watch]:
 @contextmanager
 def _bar() -> Iterator[Watch]:
     from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        DownloadColumn,
-        TaskID,
-        TaskProgressColumn,
-        TextColumn,
-        TimeRemainingColumn,
-        TransferSpeedColumn,
-    )
+    from rich.progress import BarColumn, TaskID, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as Bars
 
-    bytes_only = (DownloadColumn(), TransferSpeedColumn())
-    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), *bytes_only, TimeRemainingColumn())
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        TextColumn("{task.fields[share]}"),
+        TimeRemainingColumn(),
+    )
     with Bars(*columns, console=Console(stderr=True), transient=True) as bars:
         tasks: dict[str, TaskID] = {}
 
         def watch(event: Progress) -> None:
             if event.step not in tasks:
-                tasks[event.step] = bars.add_task(event.step, total=event.total)
-            bars.update(tasks[event.step], completed=event.done, total=event.total)
+                tasks[event.step] = bars.add_task(event.step, total=event.total, share="")
+            bars.update(tasks[event.step], completed=event.done, total=event.total, share=_share(event))
 
         yield watch
 
@@ -91,7 +116,7 @@ def _lines() -> Watch:
         if event.step == step and monotonic() - last < LINE_EVERY_S and event.done != event.total:
             return
         if event.step != step or event.total:
-            sys.stderr.write(f"{event.step}{_share(event)}\n")
+            sys.stderr.write(": ".join(filter(None, (event.step, _share(event)))) + "\n")
             sys.stderr.flush()
         last, step = monotonic(), event.step
 
@@ -99,10 +124,11 @@ def _lines() -> Watch:
 
 
 def _share(event: Progress) -> str:
+    """12 % of 98 MB."""
     if not event.total:
         return ""
-    of = f" of {size(event.total)}" if event.unit == "bytes" else f" of {event.total:g} {event.unit}".rstrip()
-    return f": {100 * event.done / event.total:.0f} %{of}"
+    whole = size(event.total) if event.unit == "bytes" else f"{event.total:g} {event.unit}".rstrip()
+    return f"{100 * event.done / event.total:.0f} % of {whole}"
 
 
 def size(size_bytes: float) -> str:

@@ -7,15 +7,15 @@ from typing import Annotated
 
 import typer
 
-from filbert.cli.console import piped_text, say
-from filbert.cli.loading import MODEL, loaded
+from filbert.cli.console import patience, piped_lines, say
+from filbert.cli.loading import MODEL, NO_TEXT, loaded
 from filbert.cli.options import with_options
 from filbert.core.errors import BadInput
 from filbert.core.settings import Settings
 from filbert.engine.options import LoadOptions
 
 
-@with_options(LoadOptions)
+@with_options(LoadOptions, without=NO_TEXT)
 def embed(
     load: LoadOptions,
     settings: Settings,
@@ -23,9 +23,11 @@ def embed(
     model: MODEL = "",
 ) -> None:
     """Turn texts into vectors: one JSON array a line, in order."""
-    wanted = texts or [line for line in piped_text().splitlines() if line.strip()]
+    wanted = texts or piped_lines()
     if not wanted:
         raise BadInput("There is nothing to embed.", do='Try `filbert embed "a sentence"`.')
     with loaded(model, load, settings) as engine:
-        for vector in engine.embed(wanted).vectors:
+        with patience(f"embedding {len(wanted)} texts", settings):
+            vectors = engine.embed(wanted).vectors
+        for vector in vectors:
             say(json.dumps(vector))

@@ -22,14 +22,12 @@ def list_models(
 
     models = store.list_models()
     if as_json:
-        say(
-            json.dumps(
-                [{"name": m.name, "bytes": m.size_bytes, "sha256": m.sha256, "source": m.source} for m in models],
-                indent=1,
-            )
-        )
+        kept = [{"name": m.name, "bytes": m.size_bytes, "sha256": m.sha256, "source": m.source} for m in models]
+        say(json.dumps(kept, indent=1))
     elif models:
         rows = [(m.name, size(m.size_bytes), m.licence or "?", m.source) for m in models]
         say(table(("name", "size", "licence", "source"), rows))
     else:
         note("No models yet. `filbert pull smollm2:135m` fetches the starter (98 MB).", settings)
+    for error in store.damaged():
+        note(f"damaged: {error}", settings)

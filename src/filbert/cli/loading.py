@@ -8,13 +8,25 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from filbert.cli.console import note, progress
+from filbert.cli.console import note, patience, progress
 from filbert.core.settings import Settings
 from filbert.engine.options import LoadOptions
 
 if TYPE_CHECKING:
     from filbert.face.model import Model
     from filbert.models.store import StoredModel
+
+# Fields of LoadOptions that mean nothing where no text is generated, and where only scores are taken.
+NO_TEXT = frozenset({"kv", "batch", "speculation", "prompt_cache_mib"})
+NO_WORKER = frozenset(LoadOptions.model_fields) - {"threads"}
+
+
+def installed_names() -> list[str]:
+    """What a shell offers to complete."""
+    from filbert.models import store
+
+    return [model.name for model in store.list_models()]
+
 
 MODEL = Annotated[
     str,
@@ -23,6 +35,7 @@ MODEL = Annotated[
         "-m",
         help="A model's name, or the path of a GGUF file. Left out: the setting `model`.",
         show_default=False,
+        autocompletion=installed_names,
     ),
 ]
 
@@ -31,7 +44,8 @@ MODEL = Annotated[
 def loaded(name: str, load: LoadOptions, settings: Settings) -> Iterator[Model]:
     """A model that answers."""
     with opened(name, load, settings) as model:
-        model.wait_until_loaded()
+        with patience(f"loading {model.name}", settings):
+            model.wait_until_loaded()
         note(model.summary, settings)
         yield model
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 
 
@@ -16,15 +15,22 @@ def main() -> None:
 
 
 def run() -> int:
-    """Exit status: 0 done, 2 input, 3 offline, 4 download, 5 disk, 6 model file, 7 engine, 130 stopped, 70 our fault."""
-    from filbert.core.errors import FilbertError
+    """Exit status: 0 done, 2 input, 3 offline, 4 download, 5 disk or store, 6 model file, 7 engine, 8 missing extra,
+    70 our own fault, 130 stopped, 141 nobody reads."""
+    from filbert.core.errors import Cancelled, FilbertError
 
     try:
+        for stream in (sys.stdout, sys.stderr):
+            stream.reconfigure(errors="replace")  # type: ignore[union-attr]  # an old code page has no emoji
         from filbert.cli.app import app
 
         app()
+    except Cancelled as exc:
+        return _failed(str(exc), exc.exit_status)
     except FilbertError as exc:
         return _failed(f"error: {exc}", exc.exit_status)
+    except KeyboardInterrupt:
+        return _failed("Stopped.", Cancelled.exit_status)
     except SystemExit as exc:
         return int(exc.code or 0)
     except Exception as exc:  # noqa: BLE001 - the last door: a person gets a sentence, the log gets the rest
@@ -38,9 +44,21 @@ def run() -> int:
 
 
 def _failed(sentence: str, status: int) -> int:
-    if "--debug" in sys.argv or os.environ.get("FILBERT_DEBUG"):
+    from filbert.cli.console import without_controls
+
+    if _wants_traceback():
         import traceback
 
         traceback.print_exc()
-    sys.stderr.write(f"{sentence}\n")
+    sys.stderr.write(f"{without_controls(sentence, sys.stderr)}\n")
     return status
+
+
+def _wants_traceback() -> bool:
+    from filbert.core.errors import BadSetting
+    from filbert.core.settings import Settings, configured
+
+    try:
+        return "--debug" in sys.argv or configured(Settings).debug
+    except BadSetting:  # it may be the error that is told
+        return False

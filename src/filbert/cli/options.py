@@ -8,7 +8,7 @@ import json
 import os
 import sys
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Union, get_args, get_origin
@@ -18,34 +18,36 @@ from pydantic.fields import FieldInfo
 
 from filbert.core import log
 from filbert.core.errors import BadInput, Cancelled
-from filbert.core.settings import Options, Settings, configured
+from filbert.core.settings import Options, Settings, configured, variable
+
+Command = Callable[..., None]
 
 
-def with_options(*classes: type[Options]) -> Callable[[Callable[..., None]], Callable[..., None]]:
+def with_options(*classes: type[Options], without: Collection[str] = ()) -> Callable[[Command], Command]:
     """Give a command a flag for each field of the classes, and call it with one record a class, named by its table
-    (`load: LoadOptions`). Settings rides along on every command as `settings`."""
+    (`load: LoadOptions`). Settings rides along on every command as `settings`. without: fields that mean nothing to
+    this command; they get no flag."""
 
-    def decorate(command: Callable[..., None]) -> Callable[..., None]:
-        wanted: tuple[type[Options], ...] = (*classes, Settings)
-        own = [
-            p for p in inspect.signature(command, eval_str=True).parameters.values() if p.name not in _records(wanted)
-        ]
-        flags = [(options, name, parameter) for options in wanted for name, parameter in flags_of(options)]
+    def decorate(command: Command) -> Command:
+        every: tuple[type[Options], ...] = (*classes, Settings)
+        wanted = {options.table or "settings": options for options in every}
+        own = inspect.signature(command, eval_str=True).parameters
+        flags = {name: [f for f in flags_of(options) if f.name not in without] for name, options in wanted.items()}
 
         @functools.wraps(command)
         def called(**given: Any) -> None:
+            told = {record: {flag.name: given.pop(flag.name) for flag in flags[record]} for record in wanted}
+            for name, value in told["settings"].items():
+                if value is not None:  # rooms below read these by themselves, and children inherit them
+                    os.environ[variable(Settings, name)] = str(value)
             records: dict[str, Any] = {
-                _record(options): configured(
-                    options, {n: _value(options, n, given.pop(n)) for o, n, _ in flags if o is options}
-                )
-                for options in wanted
+                record: configured(options, _read(options, told[record])) for record, options in wanted.items()
             }
             log.to_file(records["settings"].log_level)
-            wishes = inspect.signature(command).parameters
             with stopped_in_our_words():
-                command(**given, **{name: record for name, record in records.items() if name in wishes})
+                command(**given, **{name: record for name, record in records.items() if name in own})
 
-        parameters = [*own, *(parameter for _, _, parameter in flags)]
+        parameters = [p for p in own.values() if p.name not in wanted] + [f for flag in flags.values() for f in flag]
         called.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
         called.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
         return called
@@ -65,18 +67,27 @@ def stopped_in_our_words() -> Iterator[None]:
         raise typer.Exit(141) from exc
 
 
-def flags_of(options: type[Options]) -> Iterator[tuple[str, inspect.Parameter]]:
+def flags_of(options: type[Options]) -> Iterator[inspect.Parameter]:
     for name, field in options.model_fields.items():
         if _extra(field, "flag") is False:
             continue
         option = typer.Option(
-            *filter(None, (_extra(field, "short"), f"--{name.replace('_', '-')}")),
-            help=field.description,
-            show_default=False if field.default in (None, (), False, "") else str(field.default),
-            metavar="FILE" if _is_file(field) else None,
+            *filter(None, (_extra(field, "short"), flag(name))),
+            help=_help(field),
+            metavar="FILE" if _is_file(field) else "TEXT" if _is_list(field) else None,
         )
-        annotation = Annotated[_flag_type(field), option]
-        yield name, inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
+        parameter = inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None)
+        yield parameter.replace(annotation=Annotated[_flag_type(field), option])
+
+
+def flag(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
+
+
+def _help(field: FieldInfo) -> str:
+    again = " May be repeated." if _is_list(field) else ""
+    default = "" if field.default in (None, (), False, "") else f" [{field.default}]"
+    return f"{field.description}{again}{default}"
 
 
 def _flag_type(field: FieldInfo) -> Any:
@@ -86,34 +97,34 @@ def _flag_type(field: FieldInfo) -> Any:
         kind = next(part for part in get_args(kind) if part is not type(None))
     if _is_file(field):
         kind = Path
-    elif get_origin(kind) is tuple:
+    elif _is_list(field):
         kind = list[str]
     return kind | None
 
 
-def _value(options: type[Options], name: str, given: Any) -> Any:
-    if given is None or given == []:
-        return None
-    if not _is_file(options.model_fields[name]):
+def _read(options: type[Options], told: dict[str, Any]) -> dict[str, Any]:
+    """What was told, with the text of files in place of their names."""
+    fields = options.model_fields
+    return {name: _value(name, fields[name], value) for name, value in told.items() if value not in (None, [])}
+
+
+def _value(name: str, field: FieldInfo, given: Any) -> Any:
+    if not _is_file(field):
         return given
     try:
         text = Path(given).expanduser().read_text("utf-8")
-        return json.loads(text) if name == "json_schema" else text
-    except (OSError, ValueError) as exc:
-        raise BadInput(f"--{name.replace('_', '-')} {given} cannot be read.", why=f"{exc}.", do="Name a file.") from exc
+        return text if field.annotation == str | None else json.loads(text)
+    except (OSError, RuntimeError, ValueError) as exc:
+        raise BadInput(f"{flag(name)} {given} cannot be read.", why=f"{exc}.", do="Name a file.") from exc
 
 
 def _is_file(field: FieldInfo) -> bool:
     return _extra(field, "from_file") is True
 
 
+def _is_list(field: FieldInfo) -> bool:
+    return get_origin(field.annotation) is tuple
+
+
 def _extra(field: FieldInfo, key: str) -> Any:
     return field.json_schema_extra.get(key) if isinstance(field.json_schema_extra, dict) else None
-
-
-def _record(options: type[Options]) -> str:
-    return options.table or "settings"
-
-
-def _records(classes: tuple[type[Options], ...]) -> set[str]:
-    return {_record(options) for options in classes}

@@ -7,15 +7,15 @@ from typing import Annotated
 
 import typer
 
-from filbert.cli.console import say
-from filbert.cli.loading import MODEL, opened
+from filbert.cli.console import progress, say
+from filbert.cli.loading import MODEL, NO_WORKER, opened
 from filbert.cli.options import with_options
 from filbert.core.errors import BadInput
 from filbert.core.settings import Settings
 from filbert.engine.options import LoadOptions
 
 
-@with_options(LoadOptions)
+@with_options(LoadOptions, without=NO_WORKER)
 def perplexity(
     load: LoadOptions,
     settings: Settings,
@@ -25,10 +25,15 @@ def perplexity(
         int, typer.Option("--window", min=16, help="Tokens a window; the second half of each is scored.")
     ] = 512,
 ) -> None:
-    """Perplexity by llama.cpp's convention; lower is better."""
+    """How well a model predicts a text: perplexity by llama.cpp's convention; lower is better."""
     try:
         words = text.read_text("utf-8")
     except (OSError, UnicodeDecodeError) as exc:
         raise BadInput(f"{text} cannot be read as UTF-8 text.", why=f"{exc}.", do="Name a text file.") from exc
-    with opened(model, load, settings) as engine:
-        say(str(engine.perplexity(words, window)))
+    with opened(model, load, settings) as engine, progress(settings) as watch:
+        from filbert.core.jobs import run
+        from filbert.engine.measure import perplexity_job
+
+        about = {"model": engine.name, "text": str(text), "window": window}
+        found = run("perplexity", about, perplexity_job(engine.scorer, words, window), watch)
+    say(str(found))

@@ -6,15 +6,15 @@ from typing import Annotated
 
 import typer
 
-from filbert.cli.console import piped_text, say
-from filbert.cli.loading import MODEL, loaded
+from filbert.cli.console import patience, piped_lines, say
+from filbert.cli.loading import MODEL, NO_TEXT, loaded
 from filbert.cli.options import with_options
 from filbert.core.errors import BadInput
 from filbert.core.settings import Settings
 from filbert.engine.options import LoadOptions
 
 
-@with_options(LoadOptions)
+@with_options(LoadOptions, without=NO_TEXT)
 def rerank(
     query: Annotated[str, typer.Argument(help="What is looked for.")],
     load: LoadOptions,
@@ -24,10 +24,12 @@ def rerank(
     ] = None,
     model: MODEL = "",
 ) -> None:
-    """Order documents by closeness to a query: score, tab, document, the closest first. Needs a reranker."""
-    wanted = documents or [line for line in piped_text().splitlines() if line.strip()]
+    """Order documents by closeness to a query. The closest first: score, tab, document. Needs a reranker."""
+    wanted = documents or piped_lines()
     if not wanted:
         raise BadInput("There is nothing to rank.", do="Name documents, or pipe them in, one a line.")
     with loaded(model, load, settings) as engine:
-        for ranked in engine.rerank(query, wanted):
+        with patience(f"reading {len(wanted)} documents", settings):
+            order = engine.rerank(query, wanted)
+        for ranked in order:
             say(f"{ranked.score:.4f}\t{wanted[ranked.index]}")

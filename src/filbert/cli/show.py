@@ -32,6 +32,8 @@ def show(
     if as_json:
         say(json.dumps(facts, indent=1))
         return
+    if stored.projector is None:
+        del facts["projector"]
     width = max(len(label) for label in facts)
     for label, value in facts.items():
         say(f"{label:<{width}}  {_readable(label, value)}")
