@@ -2,7 +2,8 @@
 
 1. Fetches the engine's own source archive (the sdist of that version; pip checks its hash, the layout records it).
 2. Writes src/filbert/engine/capi_layout.py: the C declarations `capi.py` names, out of the archive's headers, and the
-   defaults of the parameter structs, out of the archive's sources. Needs no compiler and runs nothing of the archive.
+   defaults of the parameter structs and the names of architectures, out of the archive's sources. Needs no compiler
+   and runs nothing of the archive.
 3. Pins the version in pyproject.toml and constraints.txt, installs it, and runs the probes: the layout check,
    perplexity against the golden figures, tokens to text and back.
 """
@@ -16,6 +17,7 @@ import subprocess
 import sys
 import tarfile
 import tempfile
+import textwrap
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -30,6 +32,7 @@ LAYOUT = CHECKOUT / "src/filbert/engine/capi_layout.py"
 PROBES = ["tests/engine/test_capi.py", "tests/engine/test_measure.py"]
 GGML = ("ggml", "ggml-alloc", "ggml-backend", "ggml-cpu", "ggml-opt", "gguf")  # what llama.h includes, in its order
 HEADERS = (*(f"ggml/include/{name}.h" for name in GGML), "include/llama.h")
+ARCHITECTURES_IN = "src/llama-arch.cpp"
 DEFAULTS_IN = {"llama_model_params": "src/llama-model.cpp", "llama_context_params": "src/llama-context.cpp"}
 FUNCTIONS = """
     llama_backend_init llama_model_default_params llama_context_default_params
@@ -82,7 +85,7 @@ def layout(version: str, archive: Path) -> str:
     sha256 = sha256_of(archive)
     if version == capi_layout.VERSION and sha256 != capi_layout.ARCHIVE_SHA256:
         sys.exit(f"{archive.name} has sha256 {sha256}, and {capi_layout.ARCHIVE_SHA256} is recorded for {version}.")
-    names = (*HEADERS, *DEFAULTS_IN.values())
+    names = (*HEADERS, ARCHITECTURES_IN, *DEFAULTS_IN.values())
     sources = read(archive, f"xllamacpp-{version}/thirdparty/llama.cpp/", names)
     macros: dict[str, str] = {}
     tree = parse("".join(preprocessed(sources[name], macros) for name in HEADERS))
@@ -96,7 +99,16 @@ def layout(version: str, archive: Path) -> str:
         f'DECLARATIONS = """\n{declarations}"""\n'
         "# None stands for a null pointer.\n"
         f"DEFAULTS: dict[str, dict[str, float | None]] = {pprint.pformat(defaults, sort_dicts=False)}\n"
+        f'ARCHITECTURES = tuple("""\n{architectures(sources[ARCHITECTURES_IN])}\n""".split())\n'
     )
+
+
+def architectures(source: str) -> str:
+    """The names a model's file may give in `general.architecture`, by alphabet."""
+    table = re.search(r"\bLLM_ARCH_NAMES = \{(.*?)\n\};", without_comments(source), re.DOTALL)
+    assert table, "the table of architectures has another name now"
+    names = set(re.findall(r'\{ *LLM_ARCH_\w+, *"([^"(]+)" *\}', table[1])) - {"clip"}  # a projector's, not a model's
+    return textwrap.fill(" ".join(sorted(names)), 110, break_on_hyphens=False)
 
 
 def read(archive: Path, root: str, names: tuple[str, ...]) -> dict[str, str]:
