@@ -1,0 +1,142 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+
+from filbert.core import paths
+from filbert.core.errors import BadSetting
+from filbert.core.settings import Options, Settings, configured, variable
+
+
+class Oven(Options):
+    """An options class as rooms declare them."""
+
+    table: ClassVar[str] = "oven"
+    degrees: int = 180
+    racks: tuple[str, ...] = ()
+    recipe: dict[str, Any] | None = None
+
+
+@pytest.fixture
+def write(home: Path) -> Any:
+    def to_file(text: str | bytes) -> None:
+        paths.config_file().parent.mkdir(parents=True, exist_ok=True)
+        paths.config_file().write_bytes(text.encode() if isinstance(text, str) else text)
+
+    return to_file
+
+
+def test_the_default_holds_where_nothing_is_said() -> None:
+    assert configured(Oven).degrees == 180
+    assert not configured(Settings).offline
+
+
+def test_the_file_is_overruled_by_the_environment_and_that_by_what_is_given(write: Any, monkeypatch: Any) -> None:
+    write("[oven]\ndegrees = 190\n")
+    assert configured(Oven).degrees == 190
+    monkeypatch.setenv("FILBERT_OVEN_DEGREES", "200")
+    assert configured(Oven).degrees == 200
+    assert configured(Oven, {"degrees": 210}).degrees == 210
+    assert configured(Oven, {"degrees": None}).degrees == 200
+
+
+def test_variables_are_named_after_table_and_field() -> None:
+    assert variable(Oven, "degrees") == "FILBERT_OVEN_DEGREES"
+    assert variable(Settings, "offline") == "FILBERT_OFFLINE"
+
+
+def test_an_empty_variable_says_nothing(monkeypatch: Any) -> None:
+    monkeypatch.setenv("FILBERT_OVEN_DEGREES", "")
+    assert configured(Oven).degrees == 180
+
+
+def test_lists_and_tables_are_json_in_the_environment(monkeypatch: Any) -> None:
+    monkeypatch.setenv("FILBERT_OVEN_RACKS", '["top", "[middle]"]')
+    monkeypatch.setenv("FILBERT_OVEN_RECIPE", '{"flour": 3}')
+    assert configured(Oven).racks == ("top", "[middle]")
+    assert configured(Oven).recipe == {"flour": 3}
+
+
+def test_a_setting_at_the_top_of_the_file_is_read_beside_tables(write: Any) -> None:
+    write("offline = true\n[oven]\ndegrees = 190\n")
+    assert configured(Settings).offline
+    assert configured(Oven).degrees == 190
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("ofline = true", "There is no setting ofline."),
+        ("[oven]\ndegres = 190", "There is no setting oven.degres."),
+        ("[oven]\ndegrees = 'hot'", "degrees cannot be 'hot'."),
+        ("oven = 3", "oven in "),
+        ("[oven\n", "is not a TOML file."),
+        (b"\xff\xfe", "is not a TOML file."),
+    ],
+    ids=["mistyped at the top", "mistyped in a table", "wrong value", "no table", "broken", "no UTF-8"],
+)
+def test_a_bad_file_is_one_sentence_saying_what_to_do(write: Any, text: str | bytes, told: str) -> None:
+    write(text)
+    with pytest.raises(BadSetting) as caught:
+        configured(Oven)
+        configured(Settings)
+    assert told in caught.value.what
+    assert caught.value.do
+
+
+def test_a_bad_variable_is_told_with_its_value(monkeypatch: Any) -> None:
+    monkeypatch.setenv("FILBERT_OFFLINE", "perhaps")
+    with pytest.raises(BadSetting, match="offline cannot be 'perhaps'"):
+        configured(Settings)
+
+
+def test_what_nobody_declared_is_refused() -> None:
+    with pytest.raises(BadSetting, match=r"There is no setting oven\.colour"):
+        configured(Oven, {"colour": "red"})
+
+
+def test_a_file_that_cannot_be_read_is_told(home: Path) -> None:
+    paths.config_file().mkdir(parents=True)  # a folder where the file should be: unreadable for root as well
+    with pytest.raises(BadSetting, match="cannot be read"):
+        configured(Oven)
+
+
+def test_one_variable_moves_everything(home: Path) -> None:
+    for path in (
+        paths.data_folder(),
+        paths.models_folder(),
+        paths.jobs_folder(),
+        paths.config_file(),
+        paths.log_file(),
+    ):
+        assert path.is_relative_to(home)
+
+
+def test_without_it_the_platforms_own_folders_are_used(monkeypatch: Any, tmp_path: Path) -> None:
+    monkeypatch.delenv("FILBERT_HOME")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for name in ("XDG_DATA_HOME", "XDG_CONFIG_HOME", "XDG_STATE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    assert paths.home() is None
+    assert paths.data_folder().is_relative_to(tmp_path)
+    assert paths.config_file().is_relative_to(tmp_path)
+    assert "filbert" in str(paths.log_file())
+
+
+def test_a_home_with_a_tilde_is_the_persons_own(monkeypatch: Any, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("FILBERT_HOME", "~/nuts")
+    assert paths.data_folder() == tmp_path / "nuts"
+
+
+def test_a_runtime_folder_is_its_owners_alone_and_its_path_is_short(monkeypatch: Any, tmp_path: Path) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / ("deep" * 30)))
+    folder = paths.new_runtime_folder()
+    try:
+        assert folder.stat().st_mode & 0o777 == 0o700
+        assert len(os.fsencode(folder / "x.sock")) < 100
+    finally:
+        folder.rmdir()
