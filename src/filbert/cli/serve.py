@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import logging
+import socket
+from contextlib import closing, suppress
 from typing import Annotated
 
 import typer
 
 from filbert.cli.console import note
-from filbert.cli.loading import present
+from filbert.cli.loading import installed_names, present
 from filbert.cli.options import with_options
+from filbert.core.errors import BadInput
+from filbert.core.log import log
 from filbert.core.settings import Settings
 from filbert.engine.options import LoadOptions
 from filbert.server.options import ServeOptions
+
+GRACE_S = 3  # answers under way may end within it when the server is told to
 
 
 @with_options(ServeOptions, LoadOptions)
@@ -20,17 +27,37 @@ def serve(
     load: LoadOptions,
     settings: Settings,
     model: Annotated[
-        list[str] | None, typer.Option("--model", "-m", help="Load this model at once; may be repeated.")
+        list[str] | None,
+        typer.Option("--model", "-m", help="Load this model at once. May be repeated.", autocompletion=installed_names),
     ] = None,
 ) -> None:
-    """Answer OpenAI's HTTP protocol on 127.0.0.1, for every model that is here."""
+    """Answer OpenAI's HTTP protocol. It listens on 127.0.0.1 only, and offers every model that is here."""
     import uvicorn
 
     from filbert.server.app import make_app
+    from filbert.server.loaded import Loaded
 
-    names = tuple(present(name, settings).name for name in model or ())
-    config = uvicorn.Config(make_app(load, names), host="127.0.0.1", port=serve.port, log_config=None, access_log=False)
-    server = uvicorn.Server(config)
-    socket = config.bind_socket()
-    note(f"http://127.0.0.1:{socket.getsockname()[1]}/v1 (Ctrl-C stops it)", settings)
-    server.run(sockets=[socket])
+    logging.getLogger("uvicorn").handlers = log.handlers  # its story belongs into our log file
+    with _listening(serve.port) as listener, closing(Loaded(load)) as loaded:
+        for name in model or ():
+            note(loaded.add(present(name, settings)).summary, settings)
+        config = uvicorn.Config(
+            make_app(loaded),
+            ws="none",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=GRACE_S,
+        )
+        note(f"http://127.0.0.1:{listener.getsockname()[1]}/v1 (Ctrl-C stops it)", settings)
+        with suppress(KeyboardInterrupt):  # how one stops a server
+            uvicorn.Server(config).run(sockets=[listener])
+
+
+def _listening(port: int) -> socket.socket:
+    try:
+        return socket.create_server(("127.0.0.1", port))
+    except OSError as exc:
+        raise BadInput(
+            f"Port {port} cannot be used.", why=f"{exc.strerror}.", do="Name another with --port; 0 takes a free one."
+        ) from exc

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
-from typing import Any
+from contextlib import asynccontextmanager, suppress
 from urllib.parse import urlsplit
 
 import httptools
@@ -15,24 +13,18 @@ from filbert.core.errors import EngineCrashed, EngineStalled
 from filbert.engine.transport import CONNECT_S, WorkerSocket
 
 READ_BYTES = 1 << 16
+LET_GO_S = 10.0  # a long prompt's batch, on a busy machine
 
 
-@dataclass
 class RelayedAnswer:
-    """Status, headers and body of an answer under way; httptools calls the on_… methods."""
+    """Status and body of an answer under way; httptools calls the on_… methods."""
 
-    reader: asyncio.StreamReader
-    stall_s: float
-    status: int = 0
-    headers: dict[str, str] = field(default_factory=dict)
-    _ready: list[bytes] = field(default_factory=list)
-    _complete: bool = False
-
-    def __post_init__(self) -> None:
+    def __init__(self, reader: asyncio.StreamReader, stall_s: float) -> None:
+        self.status = 0
+        self.under_way = True
+        self._reader, self._stall_s = reader, stall_s
+        self._ready: list[bytes] = []
         self._parser = httptools.HttpResponseParser(self)
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        self.headers[name.decode().lower()] = value.decode()
 
     def on_headers_complete(self) -> None:
         self.status = self._parser.get_status_code()
@@ -41,50 +33,57 @@ class RelayedAnswer:
         self._ready.append(body)
 
     def on_message_complete(self) -> None:
-        self._complete = True
+        self.under_way = False
 
     async def until_headers(self) -> None:
         while not self.status:
             await self._read()
 
     async def body(self) -> AsyncIterator[bytes]:
-        """Pieces as the worker wrote them. Raises EngineCrashed, EngineStalled."""
-        while True:
-            if self._ready:
-                piece = b"".join(self._ready)
-                self._ready.clear()
-                yield piece
-            elif self._complete:
-                return
-            else:
+        """Pieces as the worker wrote them; nothing is read ahead of who takes them. Raises EngineCrashed,
+        EngineStalled."""
+        while self._ready or self.under_way:
+            if not self._ready:
                 await self._read()
+            piece = b"".join(self._ready)
+            self._ready.clear()
+            if piece:
+                yield piece
 
     async def _read(self) -> None:
         try:
-            data = await asyncio.wait_for(self.reader.read(READ_BYTES), self.stall_s)
+            async with asyncio.timeout(self._stall_s):
+                data = await self._reader.read(READ_BYTES)
         except TimeoutError as exc:
-            raise EngineStalled(f"The engine gave no sign of life for {self.stall_s:.0f} s.", do="Try again.") from exc
-        except OSError as exc:
-            raise EngineCrashed("The engine ended before its answer did.", why=f"{exc}.", do="Try again.") from exc
+            self.under_way = False
+            raise EngineStalled(
+                f"The engine gave no sign of life for {self._stall_s:g} s.", do="Try again: its worker is replaced."
+            ) from exc
+        except OSError:  # its end was reset rather than closed
+            data = b""
         if not data:
+            self.under_way = False
             raise EngineCrashed("The engine ended before its answer did.", do="Try again.")
         self._parser.feed_data(data)
 
 
 @asynccontextmanager
 async def relay(worker: WorkerSocket, route: str, body: bytes) -> AsyncIterator[RelayedAnswer]:
-    """Send `body` to a worker's route. Leaving the block closes the connection, which frees the engine's slot."""
+    """Send `body` to a worker's route. Leaving the block early ends the answer, and waits until the worker let go of
+    it, so that its share of the context is free again."""
     try:
-        reader, writer = await asyncio.wait_for(_connect(worker.address), CONNECT_S)
+        async with asyncio.timeout(CONNECT_S):
+            reader, writer = await _connect(worker.address)
     except (OSError, TimeoutError) as exc:
         raise EngineCrashed("The worker does not answer.", why=f"{exc}.", do="Try again.") from exc
+    answer = RelayedAnswer(reader, worker.stall_s)
     try:
         writer.write(_head(route, worker.headers, len(body)) + body)
-        await writer.drain()
-        answer = RelayedAnswer(reader, worker.stall_s)
         await answer.until_headers()
         yield answer
     finally:
+        if answer.under_way:
+            await _let_go(reader, writer)
         writer.close()
 
 
@@ -95,7 +94,16 @@ async def _connect(address: str) -> tuple[asyncio.StreamReader, asyncio.StreamWr
     return await asyncio.open_connection(parts.hostname, parts.port)
 
 
-def _head(route: str, headers: Mapping[str, Any], length: int) -> bytes:
+def _head(route: str, headers: Mapping[str, str], length: int) -> bytes:
     lines = [f"POST {route} HTTP/1.1", "Host: localhost", f"Content-Length: {length}", "Connection: close"]
     lines += [f"{name}: {value}" for name, value in headers.items()]
     return ("\r\n".join(lines) + "\r\n\r\n").encode()
+
+
+async def _let_go(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Say that nothing more is wanted, and read to the end: the worker closes once it has cancelled."""
+    with suppress(OSError, TimeoutError):
+        writer.write_eof()
+        async with asyncio.timeout(LET_GO_S):
+            while await reader.read(READ_BYTES):
+                pass

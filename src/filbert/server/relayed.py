@@ -1,4 +1,4 @@
-"""A worker's answer as our own: a stream's bytes untouched, or put together for a client that did not ask for a stream.
+"""A worker's answer as our own: a stream's bytes as they come, or put together for a client that wants it whole.
 
 Either way the gateway reads the worker as a stream, and a client that goes away closes it, which frees the slot.
 """
@@ -16,15 +16,17 @@ from fastapi.responses import JSONResponse
 from starlette.types import Receive, Scope, Send
 
 from filbert.core.errors import EngineCrashed, EngineStalled, FilbertError
-from filbert.engine.generation import NOTHING, Chunk, Reason, Reply, finish_reason, gather, read_event
+from filbert.engine.generation import Reply, finish_reason, gather, read_event
 from filbert.engine.model import Model, Prepared
 from filbert.engine.relay import RelayedAnswer, relay
 from filbert.engine.transport import refusal
 from filbert.server.errors import error_body
 
+PROGRESS = b'"prompt_progress":{'  # inside a string its quotes would be escaped
+
 
 class Relayed(Response):
-    """Sends what the worker sends, as it comes."""
+    """A stream: what the worker sends, as it comes."""
 
     def __init__(self, model: Model, prepared: Prepared) -> None:
         super().__init__()
@@ -33,26 +35,33 @@ class Relayed(Response):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         answering = asyncio.create_task(self._answer(scope, receive, send))
         leaving = asyncio.create_task(_client_left(receive))
-        done, pending = await asyncio.wait({answering, leaving}, return_when=asyncio.FIRST_COMPLETED)
-        for task in pending:
-            task.cancel()
-        await asyncio.gather(*pending, return_exceptions=True)
-        if answering in done:
+        try:
+            await asyncio.wait({answering, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            answering.cancel()
+            leaving.cancel()
+            await asyncio.wait({answering, leaving})
+        if not answering.cancelled():
             answering.result()
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async with _worker_answer(self._model, self._prepared) as answer:
-            kind = answer.headers.get("content-type", "application/json")
-            head = [(b"content-type", kind.encode()), (b"cache-control", b"no-cache")]
-            await send({"type": "http.response.start", "status": 200, "headers": head})
-            try:
-                async for piece in answer.body():
+        begun = False
+        try:
+            async with _worker_answer(self._model, self._prepared) as answer:
+                async for piece in without_progress(answer.body()):
+                    if not begun:
+                        begun = True
+                        await send({"type": "http.response.start", "status": 200, "headers": STREAM_HEADERS})
                     await send({"type": "http.response.body", "body": piece, "more_body": True})
-            except FilbertError as exc:  # the head is out: the stream itself must say it
-                _forget_worker(self._model, self._prepared, exc)
-                last = f"data: {json.dumps(error_body(exc))}\n\n".encode()
-                await send({"type": "http.response.body", "body": last, "more_body": True})
-            await send({"type": "http.response.body", "body": b""})
+        except FilbertError as exc:
+            if not begun:
+                raise
+            last = f"data: {json.dumps(error_body(exc))}\n\n".encode()  # the head is out: the stream has to say it
+            await send({"type": "http.response.body", "body": last, "more_body": True})
+        await send({"type": "http.response.body", "body": b""})
+
+
+STREAM_HEADERS = [(b"content-type", b"text/event-stream"), (b"cache-control", b"no-cache")]
 
 
 class Gathered(Relayed):
@@ -60,30 +69,27 @@ class Gathered(Relayed):
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         async with _worker_answer(self._model, self._prepared) as answer:
-            document = await _gathered(answer)
+            document = gathered([event async for event in events(answer.body())])
         await JSONResponse(document)(scope, receive, send)
 
 
 @asynccontextmanager
 async def _worker_answer(model: Model, prepared: Prepared) -> AsyncIterator[RelayedAnswer]:
+    """The worker's answer under way, once there is room for it. Raises what the engine refuses."""
     place = model.admit(prepared)
     try:
-        await asyncio.wrap_future(place.reached)
+        await asyncio.shield(asyncio.wrap_future(place.reached))
         socket = await asyncio.to_thread(model.socket, prepared.role)
-        async with relay(socket, prepared.route, json.dumps(prepared.body).encode()) as answer:
-            if answer.status != 200:
-                raise refusal(answer.status, b"".join([piece async for piece in answer.body()]))
-            yield answer
-    except FilbertError as exc:
-        _forget_worker(model, prepared, exc)
-        raise
+        try:
+            async with relay(socket, prepared.route, json.dumps(prepared.body).encode()) as answer:
+                if answer.status != 200:
+                    raise refusal(answer.status, b"".join([piece async for piece in answer.body()]))
+                yield answer
+        except (EngineCrashed, EngineStalled):
+            model.end_worker(prepared.role, socket)
+            raise
     finally:
         place.give_back()
-
-
-def _forget_worker(model: Model, prepared: Prepared, error: FilbertError) -> None:
-    if isinstance(error, EngineCrashed | EngineStalled):
-        model.end_worker(prepared.role)
 
 
 async def _client_left(receive: Receive) -> None:
@@ -91,53 +97,64 @@ async def _client_left(receive: Receive) -> None:
         pass
 
 
-async def _gathered(answer: RelayedAnswer) -> dict[str, Any]:
-    first: dict[str, Any] = {}
-    usage: dict[str, Any] = {}
-    chunks: list[Chunk] = []
-    reason: Reason = "stop"
-    async for event in _events(answer):
-        if "error" in event:
-            raise refusal(event["error"].get("code", 500), json.dumps(event).encode())
-        first = first or event
-        reason = finish_reason(event) or reason
-        usage = event.get("usage") or usage
-        chunks.append(read_event(event, reason))
-    reply = gather([chunk for chunk in chunks if chunk != NOTHING])
-    chat = first["object"].startswith("chat")
-    choice = {"index": 0, "finish_reason": reason, **(_message(reply) if chat else {"text": reply.text})}
-    if reply.logprobs:
-        choice["logprobs"] = {"content": [_logprob(item) for item in reply.logprobs]}
-    return {
-        "id": first["id"],
-        "object": "chat.completion" if chat else "text_completion",
-        "created": first["created"],
-        "model": first["model"],
-        "choices": [choice],
-        "usage": usage,
-    }
+async def without_progress(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """The stream without the events that tell how far the prompt is; they show us that the engine lives. They come
+    first, so that from the first other event on the bytes are not looked at."""
+    held = b""
+    async for piece in pieces:
+        held += piece
+        while held.find(PROGRESS, 0, end := held.find(b"\n\n") + 2) >= 0:
+            held = held[end:]
+        if b"\n\n" in held:
+            yield held
+            break
+    async for piece in pieces:
+        yield piece
 
 
-async def _events(answer: RelayedAnswer) -> AsyncIterator[dict[str, Any]]:
+async def events(pieces: AsyncIterator[bytes]) -> AsyncIterator[dict[str, Any]]:
+    """The documents of a stream. Raises what the engine says went wrong."""
     rest = b""
-    async for piece in answer.body():
+    async for piece in pieces:
         *lines, rest = (rest + piece).split(b"\n")
         for line in lines:
             if line.startswith(b"data: {"):
-                yield json.loads(line[6:])
+                event: dict[str, Any] = json.loads(line[6:])
+                if "error" in event:
+                    raise refusal(event["error"].get("code", 500), line[6:])
+                yield event
+
+
+def gathered(events: list[dict[str, Any]]) -> dict[str, Any]:
+    """One document out of a stream's events, in the shape the worker gives to those who want it whole."""
+    reasons = [reason for event in events if (reason := finish_reason(event))]
+    reason = reasons[-1] if reasons else "stop"
+    reply = gather([read_event(event, reason) for event in events])
+    last = events[-1]
+    chat = last["object"].startswith("chat")
+    choice: dict[str, Any] = {"index": 0, "finish_reason": reason}
+    choice |= {"message": _message(reply)} if chat else {"text": reply.text}
+    if tokens := [token for event in events for token in _logprobs(event)]:
+        choice["logprobs"] = {"content": tokens}
+    return {
+        "id": last["id"],
+        "object": "chat.completion" if chat else "text_completion",
+        "created": last["created"],
+        "model": last["model"],
+        "choices": [choice],
+        "usage": next((event["usage"] for event in reversed(events) if event.get("usage")), None),
+    }
 
 
 def _message(reply: Reply) -> dict[str, Any]:
-    message: dict[str, Any] = {"role": "assistant", "content": reply.text or None}
+    message: dict[str, Any] = {"role": "assistant", "content": reply.text}
     if reply.reasoning:
         message["reasoning_content"] = reply.reasoning
     if reply.tool_calls:
-        message["tool_calls"] = list(reply.tool_calls)
-    return {"message": message}
+        message |= {"content": reply.text or None, "tool_calls": list(reply.tool_calls)}
+    return message
 
 
-def _logprob(item: Any) -> dict[str, Any]:
-    def one(token: str, logprob: float) -> dict[str, Any]:
-        return {"token": token, "logprob": logprob, "bytes": list(token.encode())}
-
-    return {**one(item.token, item.logprob), "top_logprobs": [one(*other) for other in item.top]}
+def _logprobs(event: dict[str, Any]) -> list[dict[str, Any]]:
+    choices = event.get("choices")
+    return (choices[0].get("logprobs") or {}).get("content") or [] if choices else []

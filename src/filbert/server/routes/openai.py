@@ -1,158 +1,133 @@
-"""OpenAI's routes. Each request is rebuilt from our own schema; a stream's bytes go out as the worker wrote them."""
+"""OpenAI's routes. Each request is rebuilt from the schemas of `bodies`; nothing else of it reaches a worker."""
 
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
-import time
-from collections.abc import Mapping
-from typing import Any, Literal
+import struct
+from collections.abc import Callable, Coroutine
+from datetime import datetime
+from typing import Any
 
 from fastapi import APIRouter, Request, Response
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from fastapi.routing import APIRoute
+from pydantic_core import from_json
 
-from filbert.core.conversation import Message
-from filbert.core.errors import BadInput
-from filbert.core.settings import configured
-from filbert.engine.model import Model, Prepared, prompt_bound
-from filbert.engine.sampling import Sampling
-from filbert.models import store
+from filbert.core.errors import Cancelled
+from filbert.engine.model import STREAMED, Model, prompt_bound, text_bound
+from filbert.models.store import StoredModel
+from filbert.server.bodies import ChatBody, CompletionBody, EmbeddingsBody, GenerationBody
+from filbert.server.errors import ErrorBody
+from filbert.server.loaded import Loaded
 from filbert.server.relayed import Gathered, Relayed
 
-router = APIRouter()
+TEXTS_AT_ONCE = 32  # embedded between two looks whether the client is still there
 
 
-class OpenAISampling(Sampling):
-    """Sampling in OpenAI's spelling; what a client sends beyond it is ignored, as other servers do."""
+class JsonRequest(Request):
+    """JSON as its standard has it: no NaN, nothing nested deeper than 200, text that is UTF-8."""
 
-    model_config = ConfigDict(extra="ignore", frozen=True)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _in_our_spelling(cls, given: Any) -> Any:
-        if not isinstance(given, dict):
-            return given
-        body = {name: value for name, value in given.items() if value is not None}
-        if "max_completion_tokens" in body:
-            body["max_tokens"] = body.pop("max_completion_tokens")
-        if isinstance(body.get("stop"), str):
-            body["stop"] = [body["stop"]]
-        if isinstance(body.get("logprobs"), bool):
-            body["logprobs"] = body.get("top_logprobs", 0) if body["logprobs"] else None
-        if isinstance(body.get("response_format"), dict):
-            body["json_schema"] = _schema(body["response_format"])
-        return body
-
-    def sampling(self) -> Sampling:
-        fields = {name: getattr(self, name) for name in Sampling.model_fields if name in self.model_fields_set}
-        return configured(Sampling, fields)
+    async def json(self) -> Any:
+        try:
+            return from_json(await self.body(), allow_inf_nan=False)
+        except ValueError as exc:
+            raise json.JSONDecodeError(str(exc), "", 0) from exc
 
 
-def _schema(wanted: Mapping[str, Any]) -> dict[str, Any] | None:
-    kind = wanted.get("type", "text")
-    if kind == "json_schema":
-        found = wanted.get("json_schema", {}).get("schema")
-        if not isinstance(found, dict):
-            raise ValueError("response_format.json_schema.schema is missing")
-        return found
-    return {"type": "object"} if kind == "json_object" else None
+class JsonRoute(APIRoute):
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        handle = super().get_route_handler()
+
+        async def as_json(request: Request) -> Response:
+            # Whatever type it says it is, as curl's -d says "form": pages of other sites were stopped at the door.
+            headers = [(name, value) for name, value in request.scope["headers"] if name != b"content-type"]
+            return await handle(JsonRequest({**request.scope, "headers": headers}, request.receive))
+
+        return as_json
 
 
-class ChatMessage(BaseModel):
-    role: Literal["system", "developer", "user", "assistant", "tool"]
-    content: str | list[dict[str, Any]] | None = None
-    name: str = ""
-    tool_call_id: str = ""
-    tool_calls: list[dict[str, Any]] = Field(default_factory=list)
-
-    def message(self) -> Message:
-        content = self.content or ""
-        return Message(
-            role="system" if self.role == "developer" else self.role,
-            content=content if isinstance(content, str) else "".join(_text(part) for part in content),
-            name=self.name,
-            tool_call_id=self.tool_call_id,
-            tool_calls=tuple(self.tool_calls),
-        )
-
-
-def _text(part: Mapping[str, Any]) -> str:
-    if part.get("type") != "text":
-        raise BadInput(f"Parts of type {part.get('type')} are not understood.", do="Send text parts.")
-    return str(part.get("text", ""))
-
-
-class StreamOptions(BaseModel):
-    include_usage: bool = False
-
-
-class GenerationBody(OpenAISampling):
-    model: str
-    stream: bool = False
-    stream_options: StreamOptions = StreamOptions()
-    n: Literal[1] = 1
-
-
-class ChatBody(GenerationBody):
-    messages: list[ChatMessage] = Field(min_length=1)
-    tools: list[dict[str, Any]] = Field(default_factory=list)
-    tool_choice: str | dict[str, Any] | None = None
-
-
-class CompletionBody(GenerationBody):
-    prompt: str
-
-
-class EmbeddingsBody(BaseModel):
-    model: str
-    input: str | list[str]
-    encoding_format: Literal["float", "base64"] = "float"
+router = APIRouter(route_class=JsonRoute, responses={"4XX": {"model": ErrorBody}, "5XX": {"model": ErrorBody}})
+STREAM: dict[int | str, dict[str, Any]] = {
+    200: {"description": "One document, or with `stream` its events.", "content": {"text/event-stream": {}}}
+}
 
 
 @router.get("/health")
 async def health() -> dict[str, str]:
+    """Whether the server answers."""
     return {"status": "ok"}
 
 
 @router.get("/v1/models")
-async def models() -> dict[str, Any]:
-    return {
-        "object": "list",
-        "data": [
-            {"id": model.name, "object": "model", "created": int(time.time()), "owned_by": "filbert"}
-            for model in store.list_models()
-        ],
-    }
+async def models(request: Request) -> dict[str, Any]:
+    """Every model that can be asked for."""
+    found = await asyncio.to_thread(_loaded(request).known)
+    return {"object": "list", "data": [_shown(stored) for stored in found]}
 
 
-@router.post("/v1/chat/completions")
+@router.get("/v1/models/{name:path}")
+async def model(name: str, request: Request) -> dict[str, Any]:
+    """One model."""
+    return _shown(await asyncio.to_thread(_loaded(request).find, name))
+
+
+def _shown(stored: StoredModel) -> dict[str, Any]:
+    created = int(datetime.fromisoformat(stored.pulled).timestamp()) if stored.pulled else 0
+    return {"id": stored.name, "object": "model", "created": created, "owned_by": "filbert"}
+
+
+@router.post("/v1/chat/completions", responses=STREAM)
 async def chat_completions(body: ChatBody, request: Request) -> Response:
-    model: Model = await request.app.state.loaded.get(body.model)
+    """Answer a conversation."""
+    model = await _loaded(request).get(body.model)
     messages = [message.message() for message in body.messages]
-    rest: dict[str, Any] = {"messages": [message.to_json() for message in messages]}
-    if body.tools:
-        rest |= {"tools": body.tools} | ({"tool_choice": body.tool_choice} if body.tool_choice else {})
-    size = prompt_bound(messages) + len(json.dumps(body.tools))
-    return await _generate(model, "/v1/chat/completions", rest, body, size)
+    rest: dict[str, Any] = {"messages": [message.to_json() for message in messages], **body.tool_fields()}
+    # How much a template says about tools is anyone's guess: then the tokens are counted.
+    bound = model.context if body.tools else prompt_bound(messages)
+    return await _generate(model, "/v1/chat/completions", rest, body, bound)
 
 
-@router.post("/v1/completions")
+@router.post("/v1/completions", responses=STREAM)
 async def completions(body: CompletionBody, request: Request) -> Response:
-    model: Model = await request.app.state.loaded.get(body.model)
-    return await _generate(model, "/v1/completions", {"prompt": body.prompt}, body, len(body.prompt.encode()) + 1)
+    """Go on from a text as it stands, without a chat template."""
+    model = await _loaded(request).get(body.model)
+    return await _generate(model, "/v1/completions", {"prompt": body.prompt}, body, text_bound(body.prompt))
 
 
-async def _generate(model: Model, route: str, rest: dict[str, Any], body: GenerationBody, size: int) -> Response:
-    """The worker always streams; a client that did not ask for a stream gets the whole."""
+async def _generate(model: Model, route: str, rest: dict[str, Any], body: GenerationBody, bound: int) -> Response:
+    """bound: more tokens than the prompt can have."""
+    model.need("text")
     usage = body.stream_options.include_usage or not body.stream
-    wanted = {**rest, "stream": True, "stream_options": {"include_usage": usage}}
-    prepared = await asyncio.to_thread(model.prepare, route, wanted, body.sampling(), size)
+    wanted = {**rest, **STREAMED, "stream_options": {"include_usage": usage}}
+    prepared = await asyncio.to_thread(model.prepare, route, wanted, body.sampling(), bound)
     return Relayed(model, prepared) if body.stream else Gathered(model, prepared)
 
 
 @router.post("/v1/embeddings")
-async def embeddings(body: EmbeddingsBody, request: Request) -> Response:
-    model: Model = await request.app.state.loaded.get(body.model)
-    model.need_embeddings()
-    wanted = {"input": body.input, "encoding_format": body.encoding_format}
-    return Relayed(model, Prepared("embedding", "/v1/embeddings", wanted, tokens=0))
+async def embeddings(body: EmbeddingsBody, request: Request) -> dict[str, Any]:
+    """Unit vectors, one a text."""
+    model = await _loaded(request).get(body.model)
+    texts = [body.input] if isinstance(body.input, str) else body.input
+    vectors: list[list[float]] = []
+    tokens = 0
+    for start in range(0, len(texts), TEXTS_AT_ONCE):
+        if await request.is_disconnected():
+            raise Cancelled("The client left.")
+        part = await asyncio.to_thread(model.embed, texts[start : start + TEXTS_AT_ONCE])
+        vectors += part.vectors
+        tokens += part.usage.prompt_tokens
+    shape = _base64 if body.encoding_format == "base64" else list
+    data = [{"object": "embedding", "index": i, "embedding": shape(vector)} for i, vector in enumerate(vectors)]
+    usage = {"prompt_tokens": tokens, "total_tokens": tokens}
+    return {"object": "list", "model": model.name, "data": data, "usage": usage}
+
+
+def _base64(vector: list[float]) -> str:
+    """Little-endian 32-bit numbers, as OpenAI's clients read them."""
+    return base64.b64encode(struct.pack(f"<{len(vector)}f", *vector)).decode()
+
+
+def _loaded(request: Request) -> Loaded:
+    loaded: Loaded = request.app.state.loaded
+    return loaded
