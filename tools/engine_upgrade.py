@@ -95,7 +95,7 @@ def layout(version: str, archive: Path) -> str:
     }
     return (
         f'"""Made by tools/engine_upgrade.py out of {archive.name}; run it again instead of editing this file."""\n\n'
-        f"# ruff: noqa: E501\nVERSION = {version!r}\nARCHIVE_SHA256 = {sha256!r}\n"
+        f"# ruff: noqa: E501, SIM905\nVERSION = {version!r}\nARCHIVE_SHA256 = {sha256!r}\n"
         f'DECLARATIONS = """\n{declarations}"""\n'
         "# None stands for a null pointer.\n"
         f"DEFAULTS: dict[str, dict[str, float | None]] = {pprint.pformat(defaults, sort_dicts=False)}\n"

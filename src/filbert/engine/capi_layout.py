@@ -1,6 +1,6 @@
 """Made by tools/engine_upgrade.py out of xllamacpp-2026.10.11549.tar.gz; run it again instead of editing this file."""
 
-# ruff: noqa: E501
+# ruff: noqa: E501, SIM905
 VERSION = "2026.10.11549"
 ARCHIVE_SHA256 = "c17ee1163006f70726abb9f72137830818f3d8cb60bfc34cb232d08428eaa22b"
 DECLARATIONS = """

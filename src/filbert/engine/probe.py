@@ -1,0 +1,65 @@
+"""Whether the engine can be used here, tried in a child: an engine that dies takes nobody with it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib import metadata
+
+from filbert.core.errors import EngineError
+from filbert.core.machine import unsupported_by_engine
+from filbert.engine.capi_layout import ARCHITECTURES, VERSION
+from filbert.engine.child import Child
+from filbert.engine.threads import Runtime, bundled_runtime, choose
+
+START_S = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class EngineFound:
+    """build: the installed version, "" for none. made_for: the one this Filbert knows. unsupported: why no build runs on
+    this machine; problem: why this one cannot be used; "" where there is nothing. openmp: the runtimes it loads. bundled_openmp: whether Filbert brought one.
+    architectures: the kinds of model it knows, as files name them."""
+
+    build: str
+    made_for: str
+    unsupported: str
+    problem: str
+    openmp: tuple[str, ...]
+    bundled_openmp: bool
+    architectures: tuple[str, ...]
+
+
+def probe(openmp: Runtime = "bundled") -> EngineFound:
+    """Load the engine once. Raises nothing: what goes wrong is the answer."""
+    unsupported = unsupported_by_engine()
+    problem, libraries = (unsupported, ()) if unsupported else _try(openmp)
+    return EngineFound(
+        build=_installed(),
+        made_for=VERSION,
+        unsupported=unsupported,
+        problem=problem,
+        openmp=libraries,
+        bundled_openmp=bundled_runtime() is not None,
+        architectures=ARCHITECTURES,
+    )
+
+
+def _try(openmp: Runtime) -> tuple[str, tuple[str, ...]]:
+    """The problem, or "" and the paths of the OpenMP runtimes."""
+    child = None
+    try:
+        child = Child("probe_main.py", {"threads": choose(), "openmp": openmp})
+        told = child.hear(START_S)
+        return told["problem"], tuple(told["openmp"])
+    except EngineError as exc:
+        return str(exc), ()
+    finally:
+        if child:
+            child.stop()
+
+
+def _installed() -> str:
+    try:
+        return metadata.version("xllamacpp")
+    except metadata.PackageNotFoundError:
+        return ""

@@ -1,0 +1,139 @@
+"""What this machine has, what is installed, and what would help."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from filbert.core import paths
+from filbert.core.errors import BadModelFile
+from filbert.core.machine import busy_cores, cores, has_avx2, is_x86, memory, processor
+from filbert.engine.probe import EngineFound, probe
+from filbert.engine.threads import Runtime
+from filbert.models import store
+from filbert.models.gguf import read_header
+from filbert.version import __version__
+
+LITTLE_MEMORY = 1_000_000_000
+LITTLE_DISK = 2_000_000_000
+LOAD_OVER_S = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class MachineFound:
+    """Sizes in bytes. avx2: None where the processor is no x86. busy_cores: what other programs keep busy."""
+
+    system: str
+    python: str
+    processor: str
+    avx2: bool | None
+    cores: int
+    busy_cores: float
+    memory: int
+    memory_available: int
+    disk_free: int
+
+
+@dataclass(frozen=True, slots=True)
+class StoreFound:
+    """models: how many, with `size_bytes` together. adapters: names of those that are LoRA adapters.
+    damaged: a sentence each."""
+
+    folder: str
+    writable: bool
+    models: int
+    size_bytes: int
+    adapters: tuple[str, ...]
+    damaged: tuple[str, ...]
+    settings_file: str
+    has_settings_file: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Checkup:
+    filbert: str
+    machine: MachineFound
+    engine: EngineFound
+    store: StoreFound
+    advice: tuple[str, ...]
+
+
+def checkup(openmp: Runtime = "bundled") -> Checkup:
+    """Look at everything once, in about a second. Contacts nothing, changes nothing."""
+    machine, found = _machine(), _store()  # the load first: the probe would be a part of it
+    engine = probe(openmp)
+    return Checkup(__version__, machine, engine, found, tuple(advice(machine, engine, found)))
+
+
+def advice(machine: MachineFound, engine: EngineFound, found: StoreFound) -> Iterator[str]:
+    """What would help, a sentence or two each; nothing where all is well."""
+    if engine.unsupported:
+        yield f"{engine.unsupported} Models run on x86 processors with AVX2, and on Apple's."
+    elif not engine.build:
+        yield f"The engine is missing: install xllamacpp=={engine.made_for}."
+    elif "libgomp" in engine.problem:
+        yield f"{engine.problem} Install Filbert again, which brings an OpenMP runtime, or Debian's package libgomp1."
+    elif engine.problem:
+        yield engine.problem
+    if machine.avx2 and machine.system.startswith("Linux") and not engine.bundled_openmp:
+        yield "Install cmeel-libomp: with the system's OpenMP answers come slowly while other programs are busy."
+    if machine.memory_available < LITTLE_MEMORY:
+        yield f"Only {_gb(machine.memory_available)} of memory are free: close programs, or take a smaller model."
+    if machine.disk_free < LITTLE_DISK:
+        yield f"Only {_gb(machine.disk_free)} of disk are free: `filbert rm NAME`, or move all with FILBERT_HOME."
+    if machine.busy_cores > machine.cores / 2:
+        yield f"Other programs keep {machine.busy_cores:.1f} of {machine.cores} cores busy, which slows answers down."
+    if not found.writable:
+        yield f"{found.folder} cannot be written: point FILBERT_HOME at a folder you own."
+    if not found.models:
+        yield "There is no model yet: `filbert pull smollm2:135m` fetches a small one (98 MB)."
+    yield from found.damaged
+
+
+def _machine() -> MachineFound:
+    free = memory()
+    return MachineFound(
+        system=f"{platform.system()} {platform.release()} {platform.machine()}",
+        python=platform.python_version(),
+        processor=processor(),
+        avx2=has_avx2() if is_x86() else None,
+        cores=cores(),
+        busy_cores=round(busy_cores(LOAD_OVER_S), 1),
+        memory=free.total,
+        memory_available=free.available,
+        disk_free=shutil.disk_usage(_nearest(paths.models_folder())).free,
+    )
+
+
+def _store() -> StoreFound:
+    models, folder = store.list_models(), paths.data_folder()
+    return StoreFound(
+        folder=str(folder),
+        writable=os.access(_nearest(folder), os.W_OK) and _nearest(folder).is_dir(),
+        models=len(models),
+        size_bytes=sum(model.size_bytes for model in models),
+        adapters=tuple(model.name for model in models if _is_adapter(model.path)),
+        damaged=tuple(str(error) for error in store.damaged()),
+        settings_file=str(paths.config_file()),
+        has_settings_file=paths.config_file().is_file(),
+    )
+
+
+def _is_adapter(path: Path) -> bool:
+    try:
+        return read_header(path).kind == "adapter"
+    except BadModelFile:
+        return False
+
+
+def _nearest(path: Path) -> Path:
+    """The path itself, or the nearest folder above it that is there."""
+    return next(parent for parent in (path, *path.parents) if parent.exists())
+
+
+def _gb(size_bytes: int) -> str:
+    return f"{size_bytes / 1e9:.1f} GB"
