@@ -23,7 +23,7 @@ def write_whole(path: Path) -> Iterator[BinaryIO]:
     """Write `path` in full or leave the old one, through a crash or a power cut."""
     part = path.with_name(f".{path.name}.{uuid4().hex}.part")  # same folder: a rename cannot cross disks
     with disk_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         try:
             with part.open("wb") as file:
                 yield file
@@ -68,6 +68,16 @@ def disk_errors(path: Path) -> Iterator[None]:
         raise
 
 
+def make_folder(folder: Path) -> None:
+    """Raises StoreReadOnly where there is a file in the way, or no such disk."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (FileNotFoundError, NotADirectoryError, FileExistsError) as exc:
+        raise StoreReadOnly(
+            f"{folder} cannot be made.", why=f"{exc.strerror}.", do="Point FILBERT_HOME at a folder you own."
+        ) from exc
+
+
 def need_room(folder: Path, size_bytes: int) -> None:
     """Refuse before a long download rather than at its end. Raises DiskFull."""
     nearest = next(parent for parent in (folder, *folder.parents) if parent.exists())
@@ -83,7 +93,7 @@ def need_room(folder: Path, size_bytes: int) -> None:
 def locked(path: Path, *, wait_s: float = -1) -> Iterator[None]:
     """Hold the lock `path` against other processes. `wait_s` < 0 waits as long as it takes. Raises StoreBusy."""
     with disk_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         lock = FileLock(path, timeout=wait_s)
         try:
             lock.acquire()
