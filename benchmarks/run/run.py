@@ -1,0 +1,281 @@
+"""Speed and memory of running a model: one command, a table with the ratios of one run.
+
+    python benchmarks/run/run.py [--peer PYTHON] [--rounds 5] [idle prompt busy speculation start memory]
+
+PYTHON is an interpreter that has `llama-cpp-python` 0.3.36, compiled for this machine
+(`python -m venv peer && peer/bin/pip install llama-cpp-python==0.3.36`, ten minutes). Without it the peer's rows are left
+out, and said. Ways are asked in turn, round by round, and compared by their medians; prompts are fresh; speculation is off
+unless it is the subject. Close other programs first: the load at the start is printed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack
+from importlib.metadata import version
+
+import psutil
+from ways import CONTEXT, Ours, Way, fresh_prompt, ours, over_http, speaker, spinning
+
+from filbert.core import machine
+from filbert.core.errors import EngineStalled
+from filbert.core.settings import configured
+from filbert.engine import threads
+from filbert.engine.sampling import Sampling
+from filbert.models import fit, store
+from filbert.report.table import table
+
+TOKENS = 96
+WORDS = 700  # of a long prompt: about 1,000 tokens
+SYSTEM = {"openmp": "system"}
+UNBOUND = {"OMP_PROC_BIND": "false"}
+STATIC: dict[str, tuple[dict[str, str], dict[str, object]]] = {
+    "LLVM": (UNBOUND, {}),
+    "LLVM, blocktime 1 ms": ({**UNBOUND, "KMP_BLOCKTIME": "1ms"}, {}),
+    "LLVM, bound, blocktime 5 ms": ({"OMP_PROC_BIND": "true", "KMP_BLOCKTIME": "5ms"}, {}),
+    "LLVM, dynamic": ({**UNBOUND, "OMP_DYNAMIC": "true"}, {}),
+    "LLVM, one thread": (UNBOUND, {"threads": 1}),
+    "GNU": (UNBOUND, SYSTEM),
+    "GNU, spin 1000": ({**UNBOUND, "GOMP_SPINCOUNT": "1000"}, SYSTEM),
+    "GNU, spin 30000": ({**UNBOUND, "GOMP_SPINCOUNT": "30000"}, SYSTEM),
+    "GNU, bound, spin 1000": ({"OMP_PROC_BIND": "true", "GOMP_SPINCOUNT": "1000"}, SYSTEM),
+    "GNU, one thread": (UNBOUND, {**SYSTEM, "threads": 1}),
+}
+
+
+def generation(way: Way) -> float:
+    return way.ask(fresh_prompt(20), TOKENS).generation_tps
+
+
+def prompt(way: Way) -> float:
+    return way.ask(fresh_prompt(WORDS), 2).prompt_tps
+
+
+def in_turn(ways: dict[str, Way], measure: Callable[[Way], float], rounds: int) -> dict[str, list[float]]:
+    for way in ways.values():
+        way.ask(fresh_prompt(5), 8)
+    seen: dict[str, list[float]] = {name: [] for name in ways}
+    for _ in range(rounds):
+        for name, way in ways.items():
+            seen[name].append(measure(way))
+    return seen
+
+
+def print_against(title: str, seen: dict[str, list[float]], base: str, unit: str = "tokens/s") -> None:
+    middle = {name: statistics.median(values) for name, values in seen.items()}
+    rows = [
+        (name, f"{middle[name]:.1f}", f"{min(values):.1f}", f"{max(values):.1f}", f"{middle[name] / middle[base]:.3f}")
+        for name, values in seen.items()
+    ]
+    print(f"\n{title}\n" + table(("", unit, "least", "most", f"÷ {base}"), rows), flush=True)
+
+
+def idle(options: argparse.Namespace) -> None:
+    """Generation, and the same through HTTP."""
+    with ExitStack() as open_ways:
+        enter = open_ways.enter_context
+        ways: dict[str, Way] = {"filbert.load": enter(ours()), "filbert serve": enter(over_http())}
+        ways["bare wheel"] = enter(speaker("wheel", sys.executable, threads.environment(threads.choose())))
+        if options.peer:
+            ways["llama-cpp-python"] = enter(speaker("peer", options.peer))
+        base = "llama-cpp-python" if options.peer else "bare wheel"
+        print_against("Generation, idle", in_turn(ways, generation, options.rounds), base)
+
+
+def prompts(options: argparse.Namespace) -> None:
+    """Prompt processing: the wheel is the measure, since its kernels are what we ship."""
+    with ExitStack() as open_ways:
+        enter = open_ways.enter_context
+        ways: dict[str, Way] = {"filbert.load": enter(ours())}
+        ways["bare wheel"] = enter(speaker("wheel", sys.executable, threads.environment(threads.choose())))
+        if options.peer:
+            ways["llama-cpp-python"] = enter(speaker("peer", options.peer))
+        print_against("Prompt, idle", in_turn(ways, prompt, options.rounds), "bare wheel")
+
+
+def busy(options: argparse.Namespace) -> None:
+    """One spinning process a core; each static setting idle and busy in turn, the peer at its defaults beside them."""
+    kinds = {"shipped": ({}, {}), **STATIC}
+    calm: dict[str, list[float]] = {name: [] for name in kinds}
+    loaded: dict[str, list[float]] = {name: [] for name in kinds}
+    for _ in range(max(2, options.rounds // 2)):
+        for name, (environment, load) in kinds.items():
+            with ours(environment, stall_s=20, **load) as way:
+                calm[name] += [generation(way) for _ in range(2)]
+                with spinning(machine.cores()):
+                    loaded[name] += [_or_zero(way) for _ in range(3)]
+        if options.peer:
+            with speaker("peer", options.peer) as way:
+                calm.setdefault("llama-cpp-python", []).extend(generation(way) for _ in range(2))
+                with spinning(machine.cores()):
+                    loaded.setdefault("llama-cpp-python", []).append(_short(way))
+    shipped = statistics.median(calm["shipped"])
+    rows = [
+        (
+            name,
+            f"{statistics.median(calm[name]):.1f}",
+            f"{statistics.median(loaded[name]):.1f}",
+            f"{min(loaded[name]):.1f}",
+            f"{statistics.median(calm[name]) / shipped:.2f}",
+            f"{statistics.median(loaded[name]) / shipped:.2f}",
+        )
+        for name in calm
+    ]
+    head = ("", "idle tokens/s", "busy tokens/s", "least", "idle ÷ shipped idle", "busy ÷ shipped idle")
+    print(f"\nBusy: {machine.cores()} spinning processes\n" + table(head, rows))
+    best_busy = max(statistics.median(loaded[name]) for name in STATIC)
+    best_idle = max(statistics.median(calm[name]) for name in STATIC)
+    print(f"shipped busy ÷ best static busy: {statistics.median(loaded['shipped']) / best_busy:.2f}")
+    print(f"shipped idle ÷ best static idle: {shipped / best_idle:.2f}", flush=True)
+
+
+def _or_zero(way: Ours) -> float:
+    """A setting under which nothing comes within the time counts as 0."""
+    try:
+        return way.ask(fresh_prompt(20), 48).generation_tps
+    except EngineStalled:
+        return 0.0
+
+
+def _short(way: Way) -> float:
+    return way.ask(fresh_prompt(20), 16).generation_tps
+
+
+def speculation(options: argparse.Namespace) -> None:
+    """Copying 1,500 characters at first sight, and fresh prose."""
+
+    def copy(way: Way) -> float:
+        text = " ".join(f"{random.choice(WORD_STOCK)}" for _ in range(230))[:1500]
+        asked = f"Text:\n{text}\n\nThe same text again, word for word:\n{text[:200]}"
+        return way.ask(asked, 160).generation_tps
+
+    def prose(way: Way) -> float:
+        return way.ask(
+            f"{random.random()} Write a long story about a {random.choice(WORD_STOCK)}. Once", 160
+        ).generation_tps
+
+    for title, measure in (("Copying", copy), ("Fresh prose", prose)):
+        with ours() as plain, ours(speculation="auto") as guessing:
+            seen = in_turn({"off": plain, "auto": guessing}, measure, options.rounds)
+        print_against(f"Speculation: {title}", seen, "off")
+
+
+WORD_STOCK = [
+    "lantern",
+    "meadow",
+    "copper",
+    "sailor",
+    "thunder",
+    "velvet",
+    "compass",
+    "willow",
+    "granite",
+    "feather",
+    "saddle",
+    "mirror",
+    "anchor",
+    "barley",
+    "candle",
+    "dragon",
+    "ember",
+    "falcon",
+    "goblet",
+    "hammer",
+    "island",
+    "jacket",
+    "kettle",
+    "ladder",
+    "magnet",
+    "needle",
+    "orange",
+    "pepper",
+    "quarry",
+    "ribbon",
+    "shadow",
+    "temple",
+]
+
+
+def start(options: argparse.Namespace) -> None:
+    """Cold start to the first token, files in the page cache; and `--version`."""
+    chat = [sys.executable, "-m", "filbert", "chat", "-m", "smollm2:135m", "--quiet", "hi"]
+    seen = {"filbert chat, first token": [], "filbert --version": []}
+    for _ in range(options.rounds + 1):
+        seen["filbert chat, first token"].append(_first_byte_s(chat))
+        seen["filbert --version"].append(_first_byte_s([sys.executable, "-m", "filbert", "--version"]))
+    print_against("Start", {name: values[1:] for name, values in seen.items()}, "filbert chat, first token", "s")
+
+
+def _first_byte_s(command: list[str]) -> float:
+    began = time.perf_counter()
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+        assert process.stdout
+        process.stdout.read(1)
+        took = time.perf_counter() - began
+        process.kill()
+    return took
+
+
+def memory(options: argparse.Namespace) -> None:
+    """The peak of the caller and its worker, the context filled once, against what `fit` says and the file's size."""
+    with ours() as way:
+        model = way.model
+        list(model.complete(fresh_prompt(WORDS * 4)[:9000], configured(Sampling, {"max_tokens": 32})))
+        processes = [psutil.Process(), *psutil.Process().children(recursive=True)]
+        peak = sum(_peak_bytes(process.pid) for process in processes)
+        demand = fit.Demand(parallel=model.options.parallel, prompt_cache_bytes=model.prompt_cache_mib << 20)
+        parts = fit.estimate([model.header], CONTEXT, demand)
+    size = store.resolve("smollm2:135m").size_bytes
+    allowed = size + parts.kv_cache + parts.compute + parts.prompt_cache + 150e6
+    rows = [
+        ("peak of all processes", f"{peak / 1e6:.0f}"),
+        ("file", f"{size / 1e6:.0f}"),
+        ("key/value cache", f"{parts.kv_cache / 1e6:.0f}"),
+        ("compute buffers", f"{parts.compute / 1e6:.0f}"),
+        ("prompt cache, at most", f"{parts.prompt_cache / 1e6:.0f}"),
+        ("allowed: file + these + 150", f"{allowed / 1e6:.0f}"),
+        ("allowed without the prompt cache", f"{(allowed - parts.prompt_cache) / 1e6:.0f}"),
+    ]
+    print("\nMemory\n" + table(("", "MB"), rows), flush=True)
+
+
+def _peak_bytes(pid: int) -> int:
+    """Peak resident size; Linux only."""
+    with open(f"/proc/{pid}/status") as status:  # noqa: PTH123 - a process, not a file of ours
+        return next(int(line.split()[1]) * 1024 for line in status if line.startswith("VmHWM"))
+
+
+SECTIONS = {"idle": idle, "prompt": prompts, "busy": busy, "speculation": speculation, "start": start, "memory": memory}
+
+
+def describe() -> Iterable[str]:
+    yield f"{machine.processor()}, {machine.cores()} cores; {machine.busy_cores(1.0):.1f} cores busy before the start"
+    yield f"filbert {version('filbert')}, xllamacpp {version('xllamacpp')}, {threads.choose()} threads"
+    yield f"smollm2:135m, sha256 {store.resolve('smollm2:135m').sha256[:12]}; again: python {' '.join(sys.argv)}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("sections", nargs="*", default=list(SECTIONS), metavar="section", help=", ".join(SECTIONS))
+    parser.add_argument(
+        "--peer", default=os.environ.get("FILBERT_PEER_PYTHON", ""), help="a Python with llama-cpp-python"
+    )
+    parser.add_argument("--rounds", type=int, default=5)
+    options = parser.parse_args()
+    store.resolve_or_pull("smollm2:135m")
+    print("\n".join(describe()))
+    if not options.peer:
+        print("No --peer: the rows of llama-cpp-python are left out.")
+    for name in options.sections:
+        SECTIONS[name](options)
+
+
+if __name__ == "__main__":
+    main()

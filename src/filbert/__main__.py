@@ -1,0 +1,5 @@
+"""`python -m filbert` is `filbert`."""
+
+from filbert.cli.main import main
+
+main()
