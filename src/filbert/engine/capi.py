@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -33,10 +34,11 @@ INSTALL = f"Install xllamacpp=={capi_layout.VERSION}."
 
 @dataclass(frozen=True, slots=True)
 class Engine:
-    """cffi's two halves: types and functions."""
+    """cffi's two halves, types and functions; and what the engine calls back, which must live as long."""
 
     ffi: Any
     lib: Any
+    callbacks: list[Any] = field(default_factory=list)
 
 
 def open_engine() -> Engine:
@@ -55,6 +57,7 @@ def open_engine() -> Engine:
     for struct, known in capi_layout.DEFAULTS.items():
         _check_defaults(engine, struct, known)
     _check_batch(engine)
+    _keep_to_complaints(engine)
     lib.llama_backend_init()
     return engine
 
@@ -101,14 +104,14 @@ def _check_defaults(engine: Engine, struct: str, known: Mapping[str, float | Non
     function = ffi.addressof(engine.lib, struct.replace("_params", "_default_params"))
     ffi.cdef(f"struct roomy_{struct} {{ struct {struct} known; char room[2048]; }};")
     roomy = ffi.cast(f"struct roomy_{struct} (*)(void)", function)()
-    for field, value in known.items():
-        if not _holds(engine, roomy.known, field, value):
-            raise _mismatch(f"{struct}.{field}")
+    for name, value in known.items():
+        if not _holds(engine, roomy.known, name, value):
+            raise _mismatch(f"{struct}.{name}")
 
 
-def _holds(engine: Engine, struct: Any, field: str, value: float | None) -> bool:
+def _holds(engine: Engine, struct: Any, name: str, value: float | None) -> bool:
     try:
-        seen = getattr(struct, field)
+        seen = getattr(struct, name)
     except ValueError:  # a bool that is neither 0 nor 1
         return False
     return bool(seen == (engine.ffi.NULL if value is None else value))
@@ -120,6 +123,21 @@ def _check_batch(engine: Engine) -> None:
     if batch.n_tokens != 0 or batch.embd != engine.ffi.NULL or engine.ffi.NULL in arrays:
         raise _mismatch("llama_batch")
     engine.lib.llama_batch_free(batch)
+
+
+def _keep_to_complaints(engine: Engine) -> None:
+    """Let only warnings and errors reach standard error, where the caller looks for the reason of a failure."""
+    ffi, lib = engine.ffi, engine.lib
+    loud = (lib.GGML_LOG_LEVEL_WARN, lib.GGML_LOG_LEVEL_ERROR)
+
+    def write(level: int, text: Any, _: Any) -> None:
+        if level in loud:
+            sys.stderr.buffer.write(ffi.string(text))
+            sys.stderr.buffer.flush()
+
+    callback = ffi.callback("ggml_log_callback", write)
+    engine.callbacks.append(callback)
+    lib.llama_log_set(callback, ffi.NULL)
 
 
 def _mismatch(what: str) -> EngineMismatch:

@@ -4,6 +4,17 @@
 VERSION = "2026.10.11549"
 ARCHIVE_SHA256 = "c17ee1163006f70726abb9f72137830818f3d8cb60bfc34cb232d08428eaa22b"
 DECLARATIONS = """
+enum ggml_log_level
+{
+  GGML_LOG_LEVEL_NONE = 0,
+  GGML_LOG_LEVEL_DEBUG = 1,
+  GGML_LOG_LEVEL_INFO = 2,
+  GGML_LOG_LEVEL_WARN = 3,
+  GGML_LOG_LEVEL_ERROR = 4,
+  GGML_LOG_LEVEL_CONT = 5
+};
+typedef void (*ggml_log_callback)(enum ggml_log_level level, const char *text, void *user_data);
+void llama_log_set(ggml_log_callback log_callback, void *user_data);
 void llama_backend_init(void);
 struct ggml_backend_device;
 typedef struct ggml_backend_device *ggml_backend_dev_t;

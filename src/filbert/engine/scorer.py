@@ -7,6 +7,7 @@ middle of a decode hears nothing; the next call starts a fresh one.
 from __future__ import annotations
 
 import threading
+import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -197,7 +198,9 @@ class Scorer:
         if reason := unsupported_by_engine():
             raise EngineMissing(reason, do="Score on another machine.")
         config = {"path": str(self.stored.path), "threads": self.threads, "context": self._limit}
-        return Child("scorer_main.py", config)
+        child = Child("scorer_main.py", config)
+        weakref.finalize(self, child.stop)  # also when this object is forgotten unclosed
+        return child
 
     def _loaded(self, child: Child) -> dict[str, Any]:
         try:
