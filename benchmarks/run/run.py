@@ -2,10 +2,10 @@
 
     python benchmarks/run/run.py [--peer PYTHON] [--rounds 5] [idle prompt busy speculation start memory]
 
-PYTHON is an interpreter that has `llama-cpp-python` 0.3.36, compiled for this machine
-(`python -m venv peer && peer/bin/pip install llama-cpp-python==0.3.36`, ten minutes). Without it the peer's rows are left
-out, and said. Ways are asked in turn, round by round, and compared by their medians; prompts are fresh; speculation is off
-unless it is the subject. Close other programs first: the load at the start is printed.
+PYTHON is an interpreter that has `llama-cpp-python` 0.3.36, compiled for this machine: `python -m venv peer`, then
+`peer/bin/pip install llama-cpp-python==0.3.36`, ten minutes. Without it the peer's rows are left out, and said. Ways are
+asked in turn, round by round, and compared by their medians; prompts are fresh; speculation is off unless it is the
+subject. Close other programs first: the load at the start is printed.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from contextlib import ExitStack
 from importlib.metadata import version
 
 import psutil
-from ways import CONTEXT, Ours, Way, fresh_prompt, ours, over_http, speaker, spinning
+from ways import CONTEXT, NAMES, Ours, Way, fresh_prompt, ours, over_http, speaker, spinning
 
 from filbert.core import machine
 from filbert.core.errors import EngineStalled
@@ -167,7 +167,7 @@ def speculation(options: argparse.Namespace) -> None:
         print_against(f"Speculation: {title}", seen, "off")
 
 
-WORD_STOCK = [
+WORD_STOCK = NAMES + [
     "lantern",
     "meadow",
     "copper",
@@ -178,28 +178,6 @@ WORD_STOCK = [
     "willow",
     "granite",
     "feather",
-    "saddle",
-    "mirror",
-    "anchor",
-    "barley",
-    "candle",
-    "dragon",
-    "ember",
-    "falcon",
-    "goblet",
-    "hammer",
-    "island",
-    "jacket",
-    "kettle",
-    "ladder",
-    "magnet",
-    "needle",
-    "orange",
-    "pepper",
-    "quarry",
-    "ribbon",
-    "shadow",
-    "temple",
 ]
 
 

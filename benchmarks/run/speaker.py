@@ -2,7 +2,8 @@
 
     python speaker.py peer|wheel MODEL CONTEXT THREADS
 
-Reads {"prompt": …, "tokens": …} a line, answers {"arrivals": [seconds since asked, one a token], "prompt_tokens": …} a line.
+Reads {"prompt": …, "tokens": …} a line and answers, a line each, {"arrivals": …, "prompt_tokens": …}; arrivals are seconds
+since asked, one a token.
 Imports nothing of Filbert: the peer lives in an environment of its own.
 """
 
