@@ -1,1 +1,4 @@
+"""Conversations.
 
+session.py  a conversation that remembers, and forgets whole turns when the context is full
+"""

@@ -1,1 +1,20 @@
+"""The terminal door: a file a command. Thin: parse, call, show.
 
+app.py          the commands by name
+chat.py         filbert chat
+config.py       filbert config, and what each setting takes
+console.py      printing, progress, what was piped in
+doctor.py       filbert doctor
+embed.py        filbert embed
+list_models.py  filbert list
+loading.py      how commands get their model
+main.py         the way in: exit statuses, errors as sentences
+options.py      options classes to flags
+perplexity.py   filbert perplexity
+pull.py         filbert pull
+remove.py       filbert rm
+rerank.py       filbert rerank
+score.py        filbert score
+serve.py        filbert serve
+show.py         filbert show
+"""

@@ -1,1 +1,4 @@
+"""Routes, a file a protocol. Thin: parse, call, answer.
 
+openai.py  OpenAI's: models, chat, completions, embeddings
+"""
