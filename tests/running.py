@@ -1,0 +1,47 @@
+"""What tests of running models look at: the engine's slots, processes, and whether something comes true."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import time
+from collections.abc import Callable
+
+import psutil
+
+from filbert.engine.model import Model
+from filbert.engine.transport import _Connection
+
+PATIENCE_S = 60  # for what takes a moment, on a machine that may be busy
+
+
+def busy_slots(model: Model) -> int:
+    """How many answers the engine itself is working at."""
+    socket = model.socket("text")
+    connection: http.client.HTTPConnection = _Connection(socket.address, PATIENCE_S)
+    connection.request("GET", "/slots", headers=socket.headers)
+    slots = json.loads(connection.getresponse().read())
+    connection.close()
+    return sum(slot["is_processing"] for slot in slots)
+
+
+def worker_pid(model: Model) -> int:
+    return model._workers["text"].pid
+
+
+def until(true: Callable[[], bool]) -> bool:
+    """Whether something comes true before our patience ends."""
+    deadline = time.monotonic() + PATIENCE_S
+    while not true():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.02)
+    return True
+
+
+def gone(pid: int) -> bool:
+    """Whether a process has ended, be it that nobody has asked how."""
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
