@@ -1,0 +1,34 @@
+"""The servers that tests of this room share; those that get hurt start their own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from running_server import STARTER, RunningServer, install, serving
+
+
+@pytest.fixture(scope="session")
+def server(starter: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
+    """Four answers at once in 4096 tokens."""
+    home = tmp_path_factory.mktemp("served")
+    install(home, starter)
+    with serving(home, "-m", STARTER, "--context", "4096") as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def narrow(starter: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
+    """One answer at a time: whoever is not let go keeps all others waiting."""
+    home = tmp_path_factory.mktemp("narrow")
+    install(home, starter)
+    with serving(home, "-m", STARTER, "--context", "8192", "--parallel", "1") as running:
+        yield running
+
+
+@pytest.fixture
+def stocked(home: Path, starter: Path) -> Path:
+    """A store of this test's own that holds the starter."""
+    install(home, starter)
+    return home

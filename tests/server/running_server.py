@@ -1,0 +1,135 @@
+"""A real `filbert serve`, started as a person would, and a store that holds the starter."""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import httpx
+import openai
+import psutil
+
+from filbert.models.store import Kept, Manifest
+
+STARTER = "smollm2:135m-q4_1"
+STARTER_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
+WAIT_S = 60  # until something that must happen has happened; no test measures time
+FOR_EVER = 'root ::= "x" root'  # a grammar that no answer ends
+
+
+def install(home: Path, model: Path, name: str = STARTER, sha256: str = STARTER_SHA256) -> Path:
+    """Put a model file into a store, as `filbert pull` would have."""
+    folder = home / "models" / "files" / sha256
+    folder.mkdir(parents=True)
+    target = folder / model.name
+    try:
+        os.link(model, target)
+    except OSError:  # another disk
+        shutil.copy(model, target)
+    kept = Kept(role="model", name=model.name, size_bytes=target.stat().st_size, sha256=sha256, folder=sha256)
+    manifest = Manifest(
+        name=name,
+        source=f"hf:owner/{model.stem}",
+        revision="",
+        licence="",
+        pulled="2026-11-24T08:00:00+00:00",
+        files=(kept,),
+    )
+    path = home / "models" / "names" / _manifest_name(name)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(manifest.model_dump_json())
+    return target
+
+
+def _manifest_name(name: str) -> str:
+    from filbert.models.store import _manifest_file
+
+    return _manifest_file(name).name
+
+
+class RunningServer:
+    """The process, its address, and clients that try once."""
+
+    def __init__(self, home: Path, *flags: str, **settings: str) -> None:
+        environment = {**os.environ, "FILBERT_HOME": str(home), **settings}
+        command = [str(Path(sys.executable).with_name("filbert")), "serve", "--port", "0", *flags]
+        self.process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
+        self._said: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+        threading.Thread(target=self._listen, daemon=True).start()
+        self.url = self._address()
+        self.http = httpx.Client(base_url=self.url, timeout=WAIT_S)
+        self.openai = openai.OpenAI(base_url=f"{self.url}/v1", api_key="none", max_retries=0, timeout=WAIT_S)
+
+    def _listen(self) -> None:
+        assert self.process.stderr
+        for line in self.process.stderr:
+            self._said.put(line)
+        self._said.put(None)
+
+    def _address(self) -> str:
+        heard = []
+        while (line := self._said.get(timeout=WAIT_S)) is not None:
+            heard.append(line)
+            if match := re.search(r"(http://127\.0\.0\.1:\d+)/v1", line):
+                return match[1]
+        raise AssertionError(f"the server ended: {''.join(heard)}")
+
+    def workers(self) -> list[psutil.Process]:
+        return psutil.Process(self.process.pid).children(recursive=True)
+
+    def worker(self) -> psutil.Process:
+        (worker,) = self.workers()
+        return worker
+
+    def chat(self, text: str = "Say hi.", **fields: Any) -> Any:
+        fields = {"model": STARTER, "max_tokens": 8, **fields}
+        return self.openai.chat.completions.create(messages=[{"role": "user", "content": text}], **fields)
+
+    def post(self, route: str = "/v1/chat/completions", **fields: Any) -> httpx.Response:
+        body = {"model": STARTER, "messages": [{"role": "user", "content": "Say hi."}], "max_tokens": 4, **fields}
+        return self.http.post(route, json=body)
+
+    def streaming(self, **fields: Any) -> Any:
+        """A stream's response, to be used in a `with`."""
+        body = {"model": STARTER, "messages": [{"role": "user", "content": "Say hi."}], "stream": True, **fields}
+        return self.http.stream("POST", "/v1/chat/completions", json=body)
+
+    def end(self, how: signal.Signals = signal.SIGTERM) -> int:
+        self.process.send_signal(how)
+        return self.process.wait(WAIT_S)
+
+
+def documents(lines: Iterator[str]) -> Iterator[dict[str, Any]]:
+    """The events of a stream."""
+    for line in lines:
+        if line.startswith("data: {"):
+            yield json.loads(line[6:])
+
+
+@contextmanager
+def serving(home: Path, *flags: str, **settings: str) -> Iterator[RunningServer]:
+    server = RunningServer(home, *flags, **settings)
+    try:
+        yield server
+    finally:
+        with suppress(subprocess.TimeoutExpired):
+            server.end()
+        server.process.kill()
+        server.process.wait()
+
+
+def gone(processes: list[psutil.Process]) -> bool:
+    """Whether all of them end."""
+    _, alive = psutil.wait_procs(processes, timeout=WAIT_S)
+    return not alive

@@ -1,0 +1,101 @@
+"""The stream as the worker writes it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+from hypothesis import given
+from hypothesis import strategies as st
+from running_server import STARTER, serving
+
+from filbert.core.conversation import Message
+from filbert.engine.model import STREAMED, Model
+from filbert.engine.options import LoadOptions
+from filbert.engine.relay import relay
+from filbert.engine.sampling import Sampling
+from filbert.engine.transport import WorkerSocket
+from filbert.models import store
+from filbert.server.relayed import without_progress
+
+OWN = re.compile(rb'"(created|id)":("[^"]*"|\d+)|"timings":\{[^}]*\}')
+
+
+def test_a_stream_is_the_worker_s_own_byte_for_byte(stocked: Path) -> None:
+    """Apart from what names the answer, its second and its speed. Both workers see their first prompt."""
+    messages = [Message("user", "Tell me of Ünïcödé 🌰 and nuts.")]
+    wish = {"temperature": 0.8, "seed": 7, "max_tokens": 24, "logprobs": 1}
+
+    async def from_worker(model: Model) -> bytes:
+        body = {"messages": [message.to_json() for message in messages], **STREAMED, "return_progress": False}
+        prepared = model.prepare("/v1/chat/completions", body, Sampling(**wish), 1000)
+        async with relay(model.socket(prepared.role), prepared.route, json.dumps(prepared.body).encode()) as answer:
+            return b"".join([piece async for piece in answer.body()])
+
+    with Model(store.installed(STARTER), LoadOptions(context=4096)) as model:
+        direct = asyncio.run(from_worker(model))
+    asked = wish | {"logprobs": True, "top_logprobs": 1, "stream_options": {"include_usage": True}}
+    with serving(stocked, "--context", "4096") as server:
+        with server.streaming(messages=[message.to_json() for message in messages], **asked) as answer:
+            relayed = answer.read()
+        assert answer.headers["content-type"] == "text/event-stream"
+    assert relayed.endswith(b"data: [DONE]\n\n")
+    assert OWN.sub(b"", relayed) == OWN.sub(b"", direct)
+
+
+PROGRESS = b'data: {"choices":[],"prompt_progress":{"total":9}}\n\n'
+TOKEN = b'data: {"choices":[{"delta":{"content":"\\"prompt_progress\\":{"}}]}\n\n'
+
+
+@given(st.integers(0, 3), st.integers(0, 3), st.lists(st.integers(1, 60), max_size=12))
+def test_progress_is_taken_out_however_the_bytes_are_cut(before: int, after: int, cuts: list[int]) -> None:
+    stream = PROGRESS * before + TOKEN * after + b"data: [DONE]\n\n"
+
+    async def pieces() -> AsyncIterator[bytes]:
+        rest = stream
+        for cut in cuts:
+            if rest:
+                yield rest[:cut]
+            rest = rest[cut:]
+        if rest:
+            yield rest
+
+    async def relayed() -> bytes:
+        return b"".join([piece async for piece in without_progress(pieces())])
+
+    assert asyncio.run(relayed()) == TOKEN * after + b"data: [DONE]\n\n"
+
+
+def test_a_reader_that_takes_nothing_keeps_the_worker_waiting_not_the_memory_filling(tmp_path: Path) -> None:
+    """A worker that would say 100 MB stops when the pipe is full, and is told when nobody wants the rest."""
+    piece = b"10000\r\n" + b"x" * 65536 + b"\r\n"
+    written, told = 0, asyncio.Event()
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal written
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+        leaving = asyncio.create_task(reader.read(1))
+        while not leaving.done() and written < 100_000_000:
+            writer.write(piece)
+            await writer.drain()
+            written += len(piece)
+        told.set()
+        writer.close()
+
+    async def read_one_piece() -> int:
+        async with await asyncio.start_unix_server(answer, tmp_path / "x.sock"):
+            worker = WorkerSocket(f"unix://{tmp_path}/x.sock", "secret", 5)
+            async with relay(worker, "/", b"") as stream:
+                assert await anext(stream.body())
+                before = -1
+                while written > before:  # until the pipe is full
+                    before = written
+                    await asyncio.sleep(0.2)
+            await asyncio.wait_for(told.wait(), 60)
+            return before
+
+    assert 0 < asyncio.run(read_one_piece()) < 4_000_000
