@@ -29,7 +29,7 @@ from filbert.engine import capi_layout
 
 CHECKOUT = Path(__file__).parent.parent
 LAYOUT = CHECKOUT / "src/filbert/engine/capi_layout.py"
-PROBES = ["tests/engine/test_capi.py", "tests/engine/test_measure.py"]
+PROBES = ["tests/engine/test_capi.py", "tests/engine/test_measure.py", "tests/engine/test_scorer.py"]
 GGML = ("ggml", "ggml-alloc", "ggml-backend", "ggml-cpu", "ggml-opt", "gguf")  # what llama.h includes, in its order
 HEADERS = (*(f"ggml/include/{name}.h" for name in GGML), "include/llama.h")
 ARCHITECTURES_IN = "src/llama-arch.cpp"
@@ -39,7 +39,8 @@ FUNCTIONS = """
     llama_model_load_from_file llama_model_n_ctx_train
     llama_model_get_vocab llama_vocab_n_tokens llama_vocab_bos llama_vocab_eos llama_vocab_get_add_bos
     llama_tokenize llama_detokenize
-    llama_init_from_model llama_free llama_get_memory llama_memory_clear llama_memory_seq_cp llama_memory_seq_rm
+    llama_init_from_model llama_free llama_get_causal_attn
+    llama_get_memory llama_memory_clear llama_memory_seq_cp llama_memory_seq_rm
     llama_batch_init llama_batch_free llama_decode llama_get_logits
 """
 STANDARD = """

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
@@ -132,6 +132,23 @@ def test_an_empty_prompt_or_ending_is_refused(scorer: Scorer, prefix: list[int],
 
 def test_no_endings_have_no_scores(scorer: Scorer) -> None:
     assert scorer.score([1], []) == []
+
+
+@pytest.mark.parametrize("make", [make_tiny.embedder, make_tiny.reranker], ids=["embedder", "reranker"])
+def test_a_model_that_predicts_no_tokens_is_refused(tmp_path: Path, make: Callable[[Path], Path]) -> None:
+    with (
+        Scorer(in_place(make(tmp_path / "tiny.gguf")), threads=1) as scorer,
+        pytest.raises(BadInput, match="predicts no next token"),
+    ):
+        scorer.score([5], [[6]])
+
+
+def test_split_quantised_and_expert_models_are_scored_plumbing_only(tmp_path: Path) -> None:
+    paths = make_tiny.split(tmp_path / "split.gguf")[:1]
+    paths += [make_tiny.experts(tmp_path / "experts.gguf"), make_tiny.quantised(tmp_path / "quantised.gguf")]
+    for path in paths:
+        with Scorer(in_place(path), threads=1) as scorer:
+            assert max(loglikelihoods(scorer.score([5, 6], [[6, 7], [8]]))) < 0
 
 
 def test_a_file_the_engine_refuses_is_told_with_the_engines_reason(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ import cffi
 import numpy as np
 from numpy.typing import NDArray
 
-from filbert.core.errors import BadModelFile, EngineError, EngineMismatch, EngineMissing
+from filbert.core.errors import BadInput, BadModelFile, EngineError, EngineMismatch, EngineMissing
 from filbert.engine import capi_layout
 
 Ints = NDArray[np.int32]
@@ -29,6 +29,7 @@ N_BATCH = 512  # tokens a decode: more gains nothing on a processor and costs bu
 BRANCHES = 32  # sequences beside the first
 GROUP = 32  # tokens; the engine's kernels take 4 to 16 at a time
 OUTPUT_BYTES = 64 << 20  # logits held at once: a vocabulary of 152,000 makes 0.6 MB of them a row
+CHOOSE = "Choose a model that answers text with `filbert list`."
 INSTALL = f"Install xllamacpp=={capi_layout.VERSION}."
 
 
@@ -201,7 +202,7 @@ class Context:
     """A key/value cache of `n_ctx` cells, shared by sequences, so that what they have in common is kept once."""
 
     def __init__(self, weights: Weights, n_ctx: int, threads: int) -> None:
-        """Raises EngineError when there is no memory for it."""
+        """Raises BadInput for a model that predicts no tokens, EngineError when there is no memory for it."""
         ffi, lib = weights.engine.ffi, weights.engine.lib
         self.n_ctx = n_ctx
         self.n_decoded = 0  # tokens since the start
@@ -217,6 +218,8 @@ class Context:
                 f"The engine could not make a context of {n_ctx} tokens.", do="Free memory or shorten the text."
             )
         self._context = ffi.gc(pointer, lib.llama_free)
+        if not lib.llama_get_causal_attn(pointer):  # its logits would be zeros, which look like numbers
+            raise BadInput("This model predicts no next token.", why="It is an embedder or a reranker.", do=CHOOSE)
         self._memory = lib.llama_get_memory(pointer)
 
     def clear(self) -> None:

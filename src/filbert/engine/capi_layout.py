@@ -199,6 +199,7 @@ int32_t llama_tokenize(const struct llama_vocab *vocab, const char *text, int32_
 int32_t llama_detokenize(const struct llama_vocab *vocab, const llama_token *tokens, int32_t n_tokens, char *text, int32_t text_len_max, bool remove_special, bool unparse_special);
 struct llama_context *llama_init_from_model(struct llama_model *model, struct llama_context_params params);
 void llama_free(struct llama_context *ctx);
+bool llama_get_causal_attn(const struct llama_context *ctx);
 struct llama_memory_i;
 typedef struct llama_memory_i *llama_memory_t;
 llama_memory_t llama_get_memory(const struct llama_context *ctx);
