@@ -3,8 +3,8 @@
     python benchmarks/run/run.py [--peer PYTHON] [--rounds 5] [idle prompt busy speculation start memory]
 
 PYTHON is an interpreter that has `llama-cpp-python` 0.3.36, compiled for this machine: `python -m venv peer`, then
-`peer/bin/pip install llama-cpp-python==0.3.36`, ten minutes. Without it the peer's rows are left out, and said. Ways are
-asked in turn, round by round, and compared by their medians; prompts are fresh; speculation is off unless it is the
+`peer/bin/pip install llama-cpp-python==0.3.36`, ten minutes. Without it the peer's rows are left out, and said. Ways
+are asked in turn, round by round, and compared by their medians; prompts are fresh; speculation is off unless it is the
 subject. Close other programs first: the load at the start is printed.
 """
 
@@ -167,7 +167,8 @@ def speculation(options: argparse.Namespace) -> None:
         print_against(f"Speculation: {title}", seen, "off")
 
 
-WORD_STOCK = NAMES + [
+WORD_STOCK = [
+    *NAMES,
     "lantern",
     "meadow",
     "copper",

@@ -2,8 +2,8 @@
 
     python speaker.py peer|wheel MODEL CONTEXT THREADS
 
-Reads {"prompt": …, "tokens": …} a line and answers, a line each, {"arrivals": …, "prompt_tokens": …}; arrivals are seconds
-since asked, one a token.
+Reads {"prompt": …, "tokens": …} a line and answers, a line each, {"arrivals": …, "prompt_tokens": …}; arrivals are
+seconds since asked, one a token.
 Imports nothing of Filbert: the peer lives in an environment of its own.
 """
 
