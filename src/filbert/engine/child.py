@@ -40,7 +40,7 @@ class Child:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            env={**os.environ, **environment(config["threads"], config.get("openmp", "bundled"))},
+            env={**os.environ, **environment(config["threads"], config["openmp"])},
             start_new_session=True,  # Ctrl-C in the terminal stops the answer, not the engine; so on Windows:
             creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
         )

@@ -229,12 +229,14 @@ class Model:
         """Log-likelihood in nats of each ending after the prompt, tokenised as lm-evaluation-harness does."""
         from filbert.engine import measure
 
+        self.need("text")
         return measure.score(self.scorer, prompt, endings)
 
     def perplexity(self, text: str, window: int = 512) -> Perplexity:
         """Perplexity by llama.cpp's convention: windows of `window` tokens, the second half of each scored."""
         from filbert.engine import measure
 
+        self.need("text")
         return measure.perplexity(self.scorer, text, window)
 
     @property
@@ -243,7 +245,7 @@ class Model:
 
         with self._lock:
             if self._scorer is None:
-                self._scorer = Scorer(self.stored, threads=self.threads)
+                self._scorer = Scorer(self.stored, threads=self.threads, openmp=self.options.openmp)
             return self._scorer
 
     # Children

@@ -59,13 +59,20 @@ class Window:
 class Scorer:
     """Starts when it is first asked. One question at a time; callers in other threads wait their turn."""
 
-    def __init__(self, stored: StoredModel, *, threads: int | None = None, context: int | None = None) -> None:
+    def __init__(
+        self,
+        stored: StoredModel,
+        *,
+        threads: int | None = None,
+        context: int | None = None,
+        openmp: engine_threads.Runtime = "bundled",
+    ) -> None:
         """`context`: tokens a prompt and an ending may have; as many as the model was trained with when left out. The
         cache grows with what is asked, so a large one costs nothing until it is needed."""
         self.stored = stored
         self.threads = threads or engine_threads.choose()
         self.n_decoded = 0  # tokens, over the life of this object
-        self._limit = context
+        self._limit, self._openmp = context, openmp
         self._child: Child | None = None
         self._about: dict[str, Any] = {}
         self._asking = threading.Lock()
@@ -197,7 +204,12 @@ class Scorer:
     def _start(self) -> Child:
         if reason := unsupported_by_engine():
             raise EngineMissing(reason, do="Score on another machine.")
-        config = {"path": str(self.stored.path), "threads": self.threads, "context": self._limit}
+        config = {
+            "path": str(self.stored.path),
+            "threads": self.threads,
+            "openmp": self._openmp,
+            "context": self._limit,
+        }
         child = Child("scorer_main.py", config)
         weakref.finalize(self, child.stop)  # also when this object is forgotten unclosed
         return child
