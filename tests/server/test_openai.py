@@ -12,9 +12,12 @@ from typing import Any
 
 import openai
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from running_server import FOR_EVER, STARTER, RunningServer, documents, install, serving
 
 import make_tiny
+from filbert.server.bodies import ChatBody
 
 WEATHER = {
     "type": "function",
@@ -329,3 +332,22 @@ def test_a_model_that_the_engine_refuses_is_told_without_naming_its_file(home: P
         assert (answer.status_code, answer.json()["error"]["code"]) == (422, "bad_model_file")
         assert "gguf" not in answer.text and str(home) not in answer.text
         assert running.post().status_code == 200
+
+
+NAMES = ("type", "function", "name", "role", "content", "schema", "json_schema", "parameters", "include_usage")
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=20),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(NAMES) | st.text(max_size=9), inner, max_size=3)
+    ),
+    max_leaves=8,
+)
+FIELDS = sorted(set(ChatBody.model_fields) - {"model", "max_tokens", "max_completion_tokens"})
+
+
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.dictionaries(st.sampled_from(FIELDS), JSON, min_size=1, max_size=3))
+def test_whatever_stands_in_a_field_is_answered_or_refused(server: RunningServer, fields: dict[str, Any]) -> None:
+    answer = server.post(**{"messages": [{"role": "user", "content": "x"}], **fields}, max_tokens=1)
+    assert answer.status_code in (200, 400), answer.text
+    assert server.http.get("/health").status_code == 200
