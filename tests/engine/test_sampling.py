@@ -1,0 +1,97 @@
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from filbert.core.errors import BadSetting
+from filbert.core.settings import configured
+from filbert.engine.sampling import MAX_REPEAT, Sampling
+
+numbers = st.none() | st.floats() | st.integers(-(2**40), 2**40)
+wishes = st.fixed_dictionaries(
+    {},
+    optional=dict.fromkeys(
+        ("temperature", "top_k", "top_p", "min_p", "repeat_penalty", "seed", "max_tokens", "logprobs"), numbers
+    ),
+)
+
+
+@given(wishes)
+def test_what_is_let_through_is_within_bounds_and_plain_json(given: dict[str, Any]) -> None:
+    try:
+        sampling = configured(Sampling, given)
+    except BadSetting:
+        return
+    body = sampling.to_engine()
+    json.dumps(body, allow_nan=False)
+    assert all(math.isfinite(value) and value >= 0 for value in body.values())
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"temperature": math.nan},
+        {"temperature": math.inf},
+        {"temperature": -0.1},
+        {"top_p": 1.1},
+        {"top_k": -1},
+        {"repeat_penalty": 0},
+        {"frequency_penalty": -3},
+        {"seed": -1},
+        {"seed": 2**32 - 1},  # the engine reads it as "any"
+        {"max_tokens": 0},
+        {"max_tokens": -1},
+        {"logprobs": 100_000_000},
+        {"stop": ("x",) * 65},
+        {"stop": 5},
+        {"grammar": "x" * 64_001},
+        {"grammar": 'root ::= "x"{2001}'},
+        {"grammar": 'root ::= "x"{1, 99999999}'},
+        {"json_schema": {"type": "string", "maxLength": MAX_REPEAT + 1}},
+        {"json_schema": {"items": {"anyOf": [{"minItems": 10**9}]}}},
+        {"json_schema": {"description": "x" * 64_000}},
+        {"json_schema": "string"},
+    ],
+    ids=str,
+)
+def test_absurd_values_are_refused_by_us_and_never_reach_the_engine(given: dict[str, Any]) -> None:
+    (name,) = given
+    with pytest.raises(BadSetting, match=name) as caught:
+        configured(Sampling, given)
+    assert caught.value.do
+
+
+def test_a_schema_too_deep_is_refused() -> None:
+    schema: dict[str, Any] = {"type": "null"}
+    for _ in range(40):
+        schema = {"type": "array", "items": schema}
+    with pytest.raises(BadSetting, match="deep"):
+        configured(Sampling, {"json_schema": schema})
+
+
+def test_one_stop_text_may_come_without_a_list() -> None:
+    assert configured(Sampling, {"stop": "\n"}).stop == ("\n",)
+    assert configured(Sampling, {"stop": ["a", "b"]}).to_engine() == {"stop": ["a", "b"]}
+
+
+def test_what_is_left_out_is_left_to_the_models_own_file() -> None:
+    assert Sampling().to_engine() == {}
+
+
+@pytest.mark.parametrize(
+    ("given", "same"),
+    [
+        ({}, False),
+        ({"temperature": 0.5}, False),
+        ({"temperature": 0}, True),
+        ({"seed": 0}, True),
+        ({"logprobs": 0}, True),
+    ],
+)
+def test_a_seed_temperature_0_and_logprobs_want_the_same_bytes(given: dict[str, Any], same: bool) -> None:
+    assert configured(Sampling, given).wants_same_bytes is same
