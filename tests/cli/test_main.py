@@ -101,6 +101,22 @@ def test_an_output_that_knows_no_unicode_is_no_fault(filbert: Run) -> None:
     assert "n?sse.gguf" in done.stdout
 
 
+@pytest.mark.parametrize(
+    ("command", "status", "said"),
+    [
+        ("filbert config >/dev/full", 5, "error: What was found out cannot be written. No space left on device.\n"),
+        ("filbert list >&-", 0, "No models yet. `filbert pull smollm2:135m` fetches the starter (98 MB).\n"),
+        ("filbert chat <&-", 2, 'error: There is nothing to answer. Try `filbert chat "Why is the sky blue?"`.\n'),
+        ("filbert chat </dev/zero", 2, "error: More than 64 MB were piped in. Send less at once.\n"),
+        ("filbert show nothing 2>&-", 2, ""),
+    ],
+)
+def test_odd_streams_are_no_fault(filbert: Run, command: str, status: int, said: str) -> None:
+    path = f"{Path(FILBERT).parent}{os.pathsep}{os.environ['PATH']}"
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, env={**os.environ, "PATH": path})
+    assert (done.returncode, done.stderr) == (status, said)
+
+
 @contextmanager
 def read_only(folder: Path) -> Iterator[None]:
     """Nothing can be written below it; for root, whom modes do not stop, by a mount."""

@@ -42,7 +42,7 @@ def chat(
 ) -> None:
     """Talk to a model: one answer, or a conversation. Text piped in is added to the prompt."""
     question = "\n\n".join(part for part in (prompt, piped_text()) if part.strip())
-    if not question and not sys.stdin.isatty():
+    if not question and not (sys.stdin and sys.stdin.isatty()):
         raise BadInput("There is nothing to answer.", do='Try `filbert chat "Why is the sky blue?"`.')
     with loaded(model, load.model_copy(update={"parallel": 1}), settings) as engine:
         from filbert.chat.session import ChatSession

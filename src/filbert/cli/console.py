@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 import threading
@@ -10,29 +11,39 @@ from contextlib import contextmanager
 from time import monotonic
 from typing import TextIO
 
-from filbert.core.errors import BadInput
+from filbert.core.errors import BadInput, DiskFull
 from filbert.core.jobs import Progress, Watch
 from filbert.core.settings import Settings
 
 LINE_EVERY_S = 2.0
 PATIENCE_S = 2.0
+MAX_PIPED_BYTES = 64_000_000
 CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
 def say(text: str = "", end: str = "\n") -> None:
-    sys.stdout.write(without_controls(text, sys.stdout) + end)
-    sys.stdout.flush()
+    _write(sys.stdout, without_controls(text, sys.stdout) + end)
 
 
 def say_dim(text: str) -> None:
-    sys.stdout.write(f"\x1b[2m{without_controls(text, sys.stdout)}\x1b[0m")
-    sys.stdout.flush()
+    _write(sys.stdout, f"\x1b[2m{without_controls(text, sys.stdout)}\x1b[0m")
 
 
 def note(text: str, settings: Settings) -> None:
     if not settings.quiet:
-        sys.stderr.write(without_controls(text, sys.stderr) + "\n")
-        sys.stderr.flush()
+        _write(sys.stderr, without_controls(text, sys.stderr) + "\n")
+
+
+def _write(stream: TextIO, text: str) -> None:
+    """Raises BrokenPipeError when nobody reads any more, DiskFull when what reads has no room."""
+    try:
+        stream.write(text)
+        stream.flush()
+    except OSError as exc:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())  # or Python complains once more at exit
+        if isinstance(exc, BrokenPipeError):
+            raise
+        raise DiskFull("What was found out cannot be written.", why=f"{exc.strerror}.") from exc
 
 
 def without_controls(text: str, stream: TextIO) -> str:
@@ -41,11 +52,14 @@ def without_controls(text: str, stream: TextIO) -> str:
 
 
 def piped_text() -> str:
-    """What was piped in, or "" on a terminal. Raises BadInput when it is not UTF-8."""
+    """What was piped in, or "" on a terminal. Raises BadInput when it is not UTF-8, or has no end."""
     if sys.stdin is None or sys.stdin.isatty():
         return ""
+    data = sys.stdin.buffer.read(MAX_PIPED_BYTES + 1)
+    if len(data) > MAX_PIPED_BYTES:
+        raise BadInput(f"More than {size(MAX_PIPED_BYTES)} were piped in.", do="Send less at once.")
     try:
-        return sys.stdin.buffer.read().decode("utf-8")
+        return data.decode("utf-8")
     except UnicodeDecodeError as exc:
         raise BadInput(
             "Standard input is not UTF-8 text.",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 
@@ -20,8 +21,7 @@ def run() -> int:
     from filbert.core.errors import Cancelled, FilbertError
 
     try:
-        for stream in (sys.stdout, sys.stderr):
-            stream.reconfigure(errors="replace")  # type: ignore[union-attr]  # an old code page has no emoji
+        _ready_streams()
         from filbert.cli.app import app
 
         app()
@@ -41,6 +41,14 @@ def run() -> int:
             f"error: Filbert hit a fault of its own ({type(exc).__name__}: {exc}). `--debug` shows where.", 70
         )
     return 0
+
+
+def _ready_streams() -> None:
+    """Somewhere to write, whatever the caller closed; an old code page gets "?" for an emoji."""
+    sys.stdout = sys.stdout or os.fdopen(os.open(os.devnull, os.O_WRONLY), "w")
+    sys.stderr = sys.stderr or os.fdopen(os.open(os.devnull, os.O_WRONLY), "w")
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="replace")  # type: ignore[union-attr]
 
 
 def _failed(sentence: str, status: int) -> int:

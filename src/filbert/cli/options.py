@@ -6,7 +6,6 @@ import functools
 import inspect
 import json
 import os
-import sys
 import types
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
@@ -63,7 +62,6 @@ def stopped_in_our_words() -> Iterator[None]:
     except KeyboardInterrupt as exc:
         raise Cancelled("Stopped.") from exc
     except BrokenPipeError as exc:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains once more at exit
         raise typer.Exit(141) from exc
 
 
