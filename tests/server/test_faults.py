@@ -8,8 +8,10 @@ import socket
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import httpx
 import psutil
 import pytest
 from running_server import FOR_EVER, STARTER, WAIT_S, RunningServer, documents, gone, serving
@@ -161,6 +163,20 @@ def test_however_the_server_ends_its_workers_end_too(stocked: Path, how: signal.
             next(documents(answer.iter_lines()))
             status = server.end(how)
         assert status == (0 if how == signal.SIGINT else -how)
+        assert gone(workers)
+
+
+def test_a_server_ends_although_a_worker_hangs(stocked: Path) -> None:
+    with serving(stocked, "-m", STARTER, "--context", "1024", "--stall-s", "600") as server:
+        server.openai.embeddings.create(model=STARTER, input="x")
+        workers = server.workers()
+        for worker in workers:
+            worker.suspend()
+        with sent(server), sent(server, stream=True), ThreadPoolExecutor(1) as waiting:
+            embedding = waiting.submit(server.http.post, "/v1/embeddings", json={"model": STARTER, "input": "y"})
+            time.sleep(0.5)
+            assert server.end() == -signal.SIGTERM
+            assert isinstance(embedding.exception(), httpx.HTTPError) or embedding.result().status_code >= 500
         assert gone(workers)
 
 

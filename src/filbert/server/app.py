@@ -22,12 +22,13 @@ WAITING_THREADS = 64  # they count tokens and load models: they wait for workers
 
 
 def make_app(loaded: Loaded) -> FastAPI:
-    """The application over models whose owner closes them."""
+    """The application over models, which it closes when it ends."""
 
     @asynccontextmanager
     async def life(app: FastAPI) -> AsyncIterator[None]:
         asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(WAITING_THREADS, "filbert-serve"))
         yield
+        loaded.close()  # first: the loop waits for its threads, and they wait for workers
 
     app = FastAPI(
         title="Filbert", version=__version__, lifespan=life, docs_url=None, redoc_url=None, strict_content_type=False

@@ -20,6 +20,7 @@ class Loaded:
         self._load = load
         self._files: dict[str, StoredModel] = {}
         self._models: dict[str, Model] = {}
+        self._coming: Model | None = None
         self._opening = asyncio.Lock()
 
     def add(self, stored: StoredModel) -> Model:
@@ -58,7 +59,8 @@ class Loaded:
             return self._models[stored.name]
 
     def close(self) -> None:
-        for model in self._models.values():
+        """End every worker, also one that still loads; whoever waits for one is told."""
+        for model in filter(None, (self._coming, *self._models.values())):
             model.close()
 
     def _is_open(self, stored: StoredModel) -> bool:
@@ -74,12 +76,14 @@ class Loaded:
     def _open(self, stored: StoredModel) -> Model:
         if before := self._models.pop(stored.name, None):  # the same name, pulled anew
             before.close()
-        model = Model(stored, self._load)
+        model = self._coming = Model(stored, self._load)
         try:
             model.wait_until_loaded()
         except BaseException:
             model.close()
             raise
+        finally:
+            self._coming = None
         self._models[stored.name] = model
         return model
 

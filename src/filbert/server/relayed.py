@@ -86,7 +86,7 @@ async def _worker_answer(model: Model, prepared: Prepared) -> AsyncIterator[Rela
                     raise refusal(answer.status, b"".join([piece async for piece in answer.body()]))
                 yield answer
         except (EngineCrashed, EngineStalled):
-            model.end_worker(prepared.role, socket)
+            await asyncio.to_thread(model.end_worker, prepared.role, socket)
             raise
     finally:
         place.give_back()
