@@ -58,6 +58,8 @@ class Turn:
 
 
 class ChatSession:
+    """Say something with `send`, one answer at a time; what was said stands in `messages`."""
+
     def __init__(
         self, model: Model, *, system: str = "", overflow: Overflow = "drop_oldest", sampling: Sampling | None = None
     ) -> None:

@@ -13,6 +13,8 @@ KvType = Literal["f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0"]
 
 
 class LoadOptions(Options):
+    """How a model is loaded. Values left out are chosen from the model's file and this machine."""
+
     table: ClassVar[str] = "load"
 
     context: int | None = Field(

@@ -69,4 +69,5 @@ def load(name: str, **options: Any) -> Model:
 
 
 async def aload(name: str, **options: Any) -> Model:
+    """As `load`, without holding up the event loop."""
     return await asyncio.to_thread(lambda: load(name, **options))
