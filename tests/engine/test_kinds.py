@@ -70,6 +70,13 @@ def _dot(one: list[float], other: list[float]) -> float:
     return sum(a * b for a, b in zip(one, other, strict=True))
 
 
+def test_a_long_context_for_talking_does_not_make_embedding_costly(load: Load) -> None:
+    model = load("dense", context=4096)
+    model.embed(["hi"])
+    plan = model._workers["embedding"].plan
+    assert (plan.n_ctx, plan.n_batch) == (2048 * model.options.parallel, 2048)
+
+
 def test_a_text_too_long_to_embed_is_told_with_its_length(load: Load) -> None:
     with pytest.raises(ContextOverflow, match=r"A text has 1\d\d\d tokens and the model takes 512 at once"):
         load("embedder").embed(["short", "the cat " * 600])

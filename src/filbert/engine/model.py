@@ -41,6 +41,7 @@ MESSAGE_OVERHEAD = 64  # tokens a chat template may put around one message, gene
 TEMPLATE_OVERHEAD = 256  # and at the head of them all: a date, an identity
 UNBOUNDED = 1 << 40  # an image has as many tokens as its projector likes
 MEMORY_MARGIN = 2 << 30
+POOLED_CONTEXT = 2048
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,13 +276,15 @@ class Model:
     def _plan(self, role: Role) -> WorkerPlan:
         pooled = role in ("embedding", "rerank")
         slots = self.options.parallel
+        context = self._pooled_context * slots if pooled else self.context
+        batch = self._pooled_context if pooled else self.options.batch
         plan = WorkerPlan(
             name=self.name,
             model=str(self.stored.path),
             projector=str(self.stored.projector or ""),
             adapters=self._adapters,
-            n_ctx=self._pooled_context * slots if pooled else self.context,
-            n_batch=self._pooled_context if pooled else self.options.batch,
+            n_ctx=context,
+            n_batch=batch,
             n_parallel=slots,
             kv=self.options.kv,
             threads=self.threads,
@@ -291,7 +294,7 @@ class Model:
             speculation=role == "text" and self.options.speculation == "auto",
             pooling=self._pooling(role),
             stall_s=self.options.stall_s,
-            memory_limit=self._memory_limit(self._pooled_context * slots if pooled else self.context),
+            memory_limit=self._memory_limit(context, batch),
         )
         log.info("%s: %s worker with %s", self.name, role, plan)
         return plan
@@ -311,21 +314,23 @@ class Model:
 
     @property
     def _pooled_context(self) -> int:
-        return min(self.header.context_length or 512, self.options.context or 2048)
+        """Tokens of one text at most. It is computed in one go, so a conversation's long context is not for it."""
+        asked = self.options.context or POOLED_CONTEXT
+        return min(self.header.context_length or 512, min(asked, POOLED_CONTEXT) if self.kind == "text" else asked)
 
     def _context(self) -> int:
         if self.options.context:
             return min(self.options.context, self.header.context_length or self.options.context)
         if self.kind != "text":
             return self._pooled_context
-        return fit.default_context(self._headers, memory(), self._demand())
+        return fit.default_context(self._headers, memory(), self._demand(self.options.batch))
 
-    def _demand(self) -> fit.Demand:
-        return fit.Demand(self.options.kv, self.options.parallel, self.options.batch, self.prompt_cache_mib << 20)
+    def _demand(self, batch: int) -> fit.Demand:
+        return fit.Demand(self.options.kv, self.options.parallel, batch, self.prompt_cache_mib << 20)
 
-    def _memory_limit(self, context: int) -> int:
+    def _memory_limit(self, context: int, batch: int) -> int:
         """Generous, for it is there to end what explodes, not to hold an estimate to its word."""
-        return 2 * fit.estimate(self._headers, context, self._demand()).total + MEMORY_MARGIN
+        return 2 * fit.estimate(self._headers, context, self._demand(batch)).total + MEMORY_MARGIN
 
     def need(self, kind: Kind) -> None:
         """Raises BadInput when the model is of another kind."""
