@@ -34,7 +34,13 @@ def test_cve_2026_21869_only_fields_of_our_own_schema_are_passed_on(tiny_model: 
     }  # fmt: skip
     for route in ("/v1/chat/completions", "/v1/completions"):
         prepared = tiny_model.prepare(route, {"messages": []}, configured(Sampling, everything), 10)
-        assert set(prepared.body) <= {"messages", "response_format", "top_logprobs", *Sampling.model_fields}
+        assert set(prepared.body) <= {
+            "messages",
+            "cache_prompt",
+            "response_format",
+            "top_logprobs",
+            *Sampling.model_fields,
+        }
 
 
 def test_cve_2024_34359_a_chat_template_reaches_no_python_and_no_file(tmp_path: Path) -> None:

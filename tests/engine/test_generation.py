@@ -51,6 +51,15 @@ def test_a_seed_repeats_exactly_and_another_gives_another_text(model: Model) -> 
     assert texts[0] == texts[1] != texts[2]
 
 
+def test_a_seed_repeats_whatever_the_engine_remembers_of_the_prompt(model: Model) -> None:
+    def told() -> str:
+        return model.generate(STORY + " Go on for long.", seed=5, temperature=1.2, max_tokens=24).text
+
+    first = told()
+    model.generate(STORY + " Go on for a while, and then", max_tokens=1).reply()  # half of it is remembered now
+    assert told() == first
+
+
 def test_without_a_seed_texts_differ(model: Model) -> None:
     assert len({model.generate(STORY, temperature=1.5, max_tokens=8).text for _ in range(3)}) > 1
 

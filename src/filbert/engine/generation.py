@@ -128,6 +128,7 @@ class Generation:
 
     def _run(self) -> Generator[Chunk, None, None]:
         finished = False
+        events: Iterator[Event] = iter(())
         reason: Reason = "stop"  # the engine tells why it ended one event before it tells the counts
         self._place = self._ask()
         try:
@@ -135,7 +136,7 @@ class Generation:
                 self._exchange = self._send()
                 if self._cancelled:
                     self._exchange.cancel()
-                for event in self._exchange:
+                for event in (events := iter(self._exchange)):
                     reason = finish_reason(event) or reason
                     chunk = read_event(event, reason)
                     finished = finished or chunk.finish is not None
@@ -146,6 +147,8 @@ class Generation:
         finally:
             if self._exchange and not finished:
                 self._exchange.cancel()
+                for _ in events:  # to its end: only then is its share of the context free
+                    pass
             self._place.give_back()
 
 

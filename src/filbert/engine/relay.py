@@ -10,10 +10,9 @@ from urllib.parse import urlsplit
 import httptools
 
 from filbert.core.errors import EngineCrashed, EngineStalled
-from filbert.engine.transport import CONNECT_S, WorkerSocket
+from filbert.engine.transport import CONNECT_S, LET_GO_S, WorkerSocket
 
 READ_BYTES = 1 << 16
-LET_GO_S = 10.0  # a long prompt's batch, on a busy machine
 
 
 class RelayedAnswer:

@@ -85,6 +85,8 @@ class Sampling(Options):
     def to_engine(self) -> dict[str, Any]:
         """The fields of a worker's request body."""
         plain = self.model_dump(exclude_none=True, exclude={"stop", "logprobs", "json_schema"})
+        if self.seed is not None:
+            plain["cache_prompt"] = False  # a prompt that is partly remembered is computed in other pieces: other bytes
         if self.stop:
             plain["stop"] = list(self.stop)
         return plain

@@ -12,6 +12,7 @@ import http.client
 import json
 import re
 import socket
+import threading
 from collections.abc import Iterator, Mapping
 from typing import Any, Protocol
 
@@ -19,6 +20,7 @@ from filbert.core.errors import BadRequest, ContextOverflow, EngineCrashed, Engi
 
 Event = dict[str, Any]
 CONNECT_S = 5.0
+LET_GO_S = 5.0  # for a worker to end an answer that is not wanted any more; 5 ms when it is well
 TOO_LONG = re.compile(r"input \((\d+) tokens\) is too large.*current batch size: (\d+)")
 
 
@@ -65,9 +67,17 @@ class HttpExchange:
         self._socket = connection.sock  # http.client forgets it once the answer says it is the connection's last
 
     def cancel(self) -> None:
+        """Say that nothing more is wanted. The worker closes its end once it has cancelled, which ends the iteration;
+        one that hangs is not waited for longer than LET_GO_S."""
         self._cancelled = True
+        self._shut(socket.SHUT_WR)
+        patience = threading.Timer(LET_GO_S, self._shut, [socket.SHUT_RDWR])
+        patience.daemon = True
+        patience.start()
+
+    def _shut(self, how: int) -> None:
         with contextlib.suppress(OSError):
-            self._socket.shutdown(socket.SHUT_RDWR)  # wakes a reader in another thread, which close() would not
+            self._socket.shutdown(how)  # wakes a reader in another thread, which close() would not
 
     def __iter__(self) -> Iterator[Event]:
         try:
