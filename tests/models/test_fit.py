@@ -36,7 +36,7 @@ def test_the_estimate_is_within_15_percent_of_a_real_workers_peak(starter: Path,
     }
     body = {"prompt": "The cat sleeps by the window while it rains. " * 60, "n_predict": 4}
     command = [sys.executable, str(ASK), json.dumps({**asked, "parallel": demand.parallel, "body": body})]
-    done = subprocess.run(command, env={**os.environ, **environment()}, capture_output=True, check=True)
+    done = subprocess.run(command, env={**os.environ, **environment(threads=2)}, capture_output=True, check=True)
     peak_bytes = json.loads(done.stdout)["peak_bytes"]
     assert estimate([read_header(starter)], context, demand).total == pytest.approx(peak_bytes, rel=0.15)
 

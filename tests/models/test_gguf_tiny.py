@@ -32,7 +32,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def run(asked: dict[str, Any], wait_s: float = 60) -> subprocess.CompletedProcess[bytes]:
     command = [sys.executable, str(ASK), json.dumps(asked)]
-    return subprocess.run(command, env={**os.environ, **environment()}, capture_output=True, timeout=wait_s)
+    return subprocess.run(command, env={**os.environ, **environment(threads=2)}, capture_output=True, timeout=wait_s)
 
 
 def ask(model: Path, route: str = "chat", body: dict[str, Any] = CHAT, **more: Any) -> dict[str, Any]:
@@ -102,7 +102,7 @@ def test_a_hostile_template_does_not_come_back_when_provoked(files: Path, name: 
         body = {**CHAT, "messages": [{"role": "user", "content": content}]}
         asked = json.dumps({"model": str(files / f"{name}.gguf"), "route": "chat", "body": body})
         command = ["/bin/sh", "-c", f'ulimit -v 2000000; exec {sys.executable} {ASK} "$0"', asked]
-        environ = {**os.environ, **environment()}
+        environ = {**os.environ, **environment(threads=2)}
         return subprocess.run(command, env=environ, capture_output=True, timeout=wait_s, check=True).stdout
 
     assert b"completion_tokens" in say("the cat", 60)
