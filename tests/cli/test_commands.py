@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from pathlib import Path
 
 import pytest
@@ -52,7 +53,20 @@ def test_rm_takes_a_model_away(filbert: Run, stocked: Path) -> None:
     assert done.returncode == 0
     assert "98 MB freed" in done.stderr
     assert not list(stocked.rglob("*.gguf"))
+    assert list((stocked / "models/files").iterdir()) == []
     assert "No models yet." in filbert("list").stderr
+
+
+def test_rm_takes_what_pulls_left_long_ago(filbert: Run, stocked: Path) -> None:
+    old, new = (stocked / "models/files" / (letter * 64) / "x.gguf.part" for letter in "ab")
+    for part in (old, new):
+        part.parent.mkdir()
+        part.write_bytes(b"12345")
+    os.utime(old, (0, 0))
+    done = filbert("rm", NAME)
+    assert "98 MB freed" in done.stderr
+    assert "Left over from earlier: gone, 5 bytes freed." in done.stderr
+    assert new.exists() and not old.parent.exists()
 
 
 def test_embed_prints_a_unit_vector_a_line(filbert: Run) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import platform
+import sys
 from pathlib import Path
 
 import psutil
@@ -56,3 +57,20 @@ def test_the_first_version_of_control_groups_is_understood(tmp_path: Path) -> No
 )
 def test_without_a_limit_the_machine_counts(tmp_path: Path, files: dict[str, str]) -> None:
     assert machine.container_memory(group(tmp_path, files)) is None
+
+
+@pytest.mark.parametrize(("system", "name", "works"), [("linux", "aarch64", False), ("darwin", "arm64", True)])
+def test_where_there_is_no_x86_only_a_mac_has_an_engine(
+    monkeypatch: pytest.MonkeyPatch, system: str, name: str, works: bool
+) -> None:
+    monkeypatch.setattr(platform, "machine", lambda: name)
+    monkeypatch.setattr(sys, "platform", system)
+    assert machine.unsupported_by_engine() == ("" if works else f"The engine has no wheel for {system} on {name}.")
+
+
+def test_a_processor_without_avx2_is_told_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(platform, "machine", lambda: "x86_64")
+    monkeypatch.setattr(machine, "has_avx2", lambda: False)
+    said = machine.unsupported_by_engine()
+    assert machine.processor() in said
+    assert "no AVX2" in said

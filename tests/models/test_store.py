@@ -2,9 +2,12 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -180,10 +183,63 @@ def test_cleaning_keeps_models_and_what_is_being_pulled(pulled, origin, tiny) ->
     for folder in (busy, given_up):
         (store.files_folder() / folder).mkdir()
         (store.files_folder() / folder / "x.gguf.part").write_bytes(b"12345")
+        os.utime(store.files_folder() / folder / "x.gguf.part", (0, 0))
     with locked(store.files_folder() / f"{busy}.lock"):
         assert store.clean() == 5
     assert (store.files_folder() / busy).exists()
     assert store.resolve(pulled.name).path.read_bytes() == tiny
+
+
+def test_cleaning_keeps_the_part_of_a_pull_that_stopped_lately(pulled) -> None:
+    part = store.files_folder() / ("a" * 64) / "x.gguf.part"
+    part.parent.mkdir()
+    part.write_bytes(b"12345")
+    assert store.clean() == 0
+    assert part.exists()
+
+
+def test_cleaning_keeps_every_file_while_a_damaged_manifest_may_need_it(pulled, tiny) -> None:
+    manifest_of(pulled).write_bytes(b"{")
+    assert store.clean() == 0
+    assert finish(store.pull(pulled.name)).path.read_bytes() == tiny
+
+
+def test_cleaning_takes_the_locks_of_emptied_folders(pulled) -> None:
+    store.remove(pulled.name)
+    assert list(store.files_folder().glob("*.lock"))
+    assert store.clean() == 0
+    assert list(store.files_folder().iterdir()) == []
+
+
+def test_who_waits_for_a_lock_that_cleaning_takes_away_does_not_hold_it_beside_another(pulled) -> None:
+    """Waiters sit on the file that is unlinked; the next comer makes a new one."""
+    lock = store.files_folder() / f"{pulled.path.parent.name}.lock"
+    store.remove(pulled.name)
+    most, inside, guard = 0, 0, threading.Lock()
+
+    def work() -> None:
+        nonlocal most, inside
+        for _ in range(30):
+            with locked(lock):
+                with guard:
+                    inside += 1
+                    most = max(most, inside)
+                time.sleep(0.001)
+                with guard:
+                    inside -= 1
+
+    workers = [threading.Thread(target=work) for _ in range(4)]
+    for worker in workers:
+        worker.start()
+    while any(worker.is_alive() for worker in workers):
+        store.clean()
+    assert most == 1
+
+
+def test_a_name_whose_folder_is_gone_can_be_removed(pulled) -> None:
+    shutil.rmtree(pulled.path.parent)
+    assert store.remove(pulled.name) == 0
+    assert store.list_models() == []
 
 
 def test_a_model_that_is_being_pulled_is_not_removed_under_it(pulled, tiny) -> None:

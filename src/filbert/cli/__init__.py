@@ -6,10 +6,10 @@ config.py       filbert config, and what each setting takes
 console.py      printing, progress, what was piped in
 doctor.py       filbert doctor
 embed.py        filbert embed
+flags.py        options classes to flags
 list_models.py  filbert list
 loading.py      how commands get their model
 main.py         the way in: exit statuses, errors as sentences
-options.py      options classes to flags
 perplexity.py   filbert perplexity
 pull.py         filbert pull
 remove.py       filbert rm

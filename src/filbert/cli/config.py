@@ -9,7 +9,7 @@ import typer
 from pydantic.fields import FieldInfo
 
 from filbert.cli.console import note, say
-from filbert.cli.options import with_options
+from filbert.cli.flags import with_options
 from filbert.core import paths
 from filbert.core.errors import BadInput, BadSetting
 from filbert.core.settings import Options, Settings, checked, configured, from_environment, from_file, variable

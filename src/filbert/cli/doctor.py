@@ -12,7 +12,7 @@ import typer
 
 from filbert.cli.config import tables
 from filbert.cli.console import say, size
-from filbert.cli.options import with_options
+from filbert.cli.flags import with_options
 from filbert.core.errors import BadSetting
 from filbert.core.settings import Settings, configured
 

@@ -60,12 +60,10 @@ def opened(name: str, load: LoadOptions, settings: Settings) -> Iterator[Model]:
 
 
 def present(name: str, settings: Settings) -> StoredModel:
-    """The stored model; one that is not here yet is pulled first."""
-    from filbert.core.jobs import run
+    """The stored model; one that is not here yet is pulled first, where there is an engine to load it."""
     from filbert.models import store
 
-    found = store.find(name)
-    if found:
-        return found
+    if found := store.find(name):
+        return found  # no bar: drawing one takes a while to import
     with progress(settings) as watch:
-        return run("pull", {"name": name}, store.pull(name), watch)
+        return store.resolve_or_pull(name, watch)

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from filbert.cli.console import note, size
-from filbert.cli.options import with_options
+from filbert.cli.flags import with_options
 from filbert.core.settings import Settings
 
 
@@ -15,9 +15,12 @@ from filbert.core.settings import Settings
 def remove(
     names: Annotated[list[str], typer.Argument(help="Names as `filbert list` shows them.")], settings: Settings
 ) -> None:
-    """Delete models from the store. A file that two names share stays while one of them is left."""
+    """Delete models from the store. A file that two names share stays while one of them is left. What is left over from
+    pulls that were given up a week ago goes as well."""
     from filbert.models import store
 
     for name in names:
         freed = store.remove(name)
         note(f"{name}: gone, {size(freed)} freed.", settings)
+    if left_over := store.clean():
+        note(f"Left over from earlier: gone, {size(left_over)} freed.", settings)

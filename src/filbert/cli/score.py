@@ -7,8 +7,8 @@ from typing import Annotated
 import typer
 
 from filbert.cli.console import patience, say
+from filbert.cli.flags import with_options
 from filbert.cli.loading import MODEL, NO_WORKER, opened
-from filbert.cli.options import with_options
 from filbert.core.settings import Settings
 from filbert.engine.options import LoadOptions
 

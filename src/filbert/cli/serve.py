@@ -10,8 +10,8 @@ from typing import Annotated
 import typer
 
 from filbert.cli.console import note
+from filbert.cli.flags import with_options
 from filbert.cli.loading import installed_names, present
-from filbert.cli.options import with_options
 from filbert.core.errors import BadInput
 from filbert.core.log import log
 from filbert.core.settings import Settings

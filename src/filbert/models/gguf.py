@@ -18,9 +18,9 @@ from types import MappingProxyType
 from typing import BinaryIO
 
 from filbert.core.errors import BadModelFile
-from filbert.models.gguf_check import check_meaning
 from filbert.models.gguf_types import TENSOR_TYPES
 from filbert.models.header import NUMBER_CODES, Header, ReadAt, Stored, Tensor, Value, decode
+from filbert.models.header_check import check_meaning
 
 __all__ = ["Header", "ReadAt", "Stored", "Tensor", "check_split", "read_header", "read_header_from"]
 

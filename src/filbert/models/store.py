@@ -14,8 +14,9 @@ import hashlib
 import os
 import re
 import shutil
+import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property
@@ -25,10 +26,11 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from filbert.core import jobs, paths
-from filbert.core.errors import BadInput, BadModelFile, StoreBusy, UnknownModel
+from filbert.core.errors import BadInput, BadModelFile, EngineMissing, StoreBusy, UnknownModel
 from filbert.core.files import disk_errors, locked, safe_name, sha256_of, write_whole
-from filbert.core.jobs import Job, Progress
+from filbert.core.jobs import Job, Progress, Watch
 from filbert.core.log import log
+from filbert.core.machine import unsupported_by_engine
 from filbert.core.settings import configured
 from filbert.models import catalogue
 from filbert.models.catalogue import Role
@@ -39,6 +41,7 @@ from filbert.models.parts import parts_beside
 from filbert.models.sources import Listing, RemoteFile, Source, need_network, source_of
 
 HEX = "^[0-9a-f]{64}$"
+PART_KEPT_S = 7 * 86400
 
 
 @dataclass(frozen=True)
@@ -203,9 +206,14 @@ def pull(text: str, options: DownloadOptions | None = None) -> Job[StoredModel]:
     return (yield from _bring(full, origin, source, listing, options))
 
 
-def resolve_or_pull(text: str) -> StoredModel:
-    """The model that a name means, pulled first when it is not here. Raises what `resolve` and `pull` raise."""
-    return find(text) or jobs.run("pull", {"name": text}, pull(text), lambda event: None)
+def resolve_or_pull(text: str, watch: Watch = lambda event: None) -> StoredModel:
+    """The model that a name means, to be loaded: pulled first when it is not here. Raises what `resolve` and `pull`
+    raise, and EngineMissing rather than pull what cannot be loaded on this machine."""
+    if found := find(text):
+        return found
+    if reason := unsupported_by_engine():
+        raise EngineMissing(reason, do=f"`filbert pull {text}` fetches the model all the same.")
+    return jobs.run("pull", {"name": text}, pull(text), watch)
 
 
 def remove(text: str) -> int:
@@ -232,17 +240,12 @@ def remove(text: str) -> int:
 
 
 def clean() -> int:
-    """Delete what no name needs: parts of pulls that were given up, files of damaged manifests. The bytes it frees."""
-    freed = 0
-    for folder in sorted(
-        path.name for path in files_folder().glob("*") if path.is_dir() and re.fullmatch(HEX, path.name)
-    ):
-        try:
-            with locked(files_folder() / f"{folder}.lock", wait_s=0):
-                freed += 0 if _needed(folder) else _empty(folder)
-        except StoreBusy:
-            continue  # it is being pulled now
-    return freed
+    """Delete what no name needs: parts of pulls that were given up a week ago, files whose manifest is gone, locks of
+    both. The bytes it frees. A damaged manifest may need any file, so as long as there is one, all of them stay."""
+    if len(_names()) < len(_manifest_files()):
+        return 0
+    folders = {path.stem for path in files_folder().glob("*") if re.fullmatch(HEX, path.stem)}
+    return sum(_tidy(folder) for folder in sorted(folders))
 
 
 def one_hash(hashes: Sequence[str]) -> str:
@@ -449,10 +452,30 @@ def _needed(folder: str) -> bool:
     return any(folder in path.read_text("utf-8", errors="replace") for path in _manifest_files())
 
 
+def _tidy(folder: str) -> int:
+    """Delete a folder that nobody needs, and then its lock; the bytes this frees."""
+    lock = files_folder() / f"{folder}.lock"
+    try:
+        with locked(lock, wait_s=0):
+            freed = 0 if _needed(folder) or _resumable(folder) else _empty(folder)
+            if not (files_folder() / folder).exists():
+                with suppress(PermissionError):  # Windows keeps what is open
+                    lock.unlink()  # the last act under it: who waits for it sees that it is gone, and makes another
+            return freed
+    except StoreBusy:  # it is being pulled now
+        return 0
+
+
+def _resumable(folder: str) -> bool:
+    """Whether a pull stopped here so lately that somebody may go on with it."""
+    parts = (files_folder() / folder).glob("*.part")
+    return any(time.time() - part.stat().st_mtime < PART_KEPT_S for part in parts)
+
+
 def _empty(folder: str) -> int:
     path = files_folder() / folder
     size = sum(file.lstat().st_size for file in path.glob("*")) if path.is_dir() else 0
-    with disk_errors(path):
+    with disk_errors(path), suppress(FileNotFoundError):
         shutil.rmtree(path)
     return size
 
