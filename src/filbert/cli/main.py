@@ -16,8 +16,8 @@ def main() -> None:
 
 
 def run() -> int:
-    """Exit status: 0 done, 2 input, 3 offline, 4 download, 5 disk or store, 6 model file, 7 engine, 8 missing extra,
-    70 our own fault, 130 stopped, 141 nobody reads."""
+    """Exit status: 0 done, 2 input, 3 offline, 4 download, 5 disk or store, 6 model file, 7 engine, 70 our own fault,
+    130 stopped, 141 nobody reads."""
     from filbert.core.errors import Cancelled, FilbertError
 
     try:

@@ -20,7 +20,6 @@ FilbertError
 │   ├── EngineMismatch      the installed engine is not the build this Filbert was made for
 │   ├── EngineCrashed
 │   └── EngineStalled
-├── MissingExtra
 └── Cancelled
 """
 
@@ -131,11 +130,6 @@ class EngineCrashed(EngineError):
 class EngineStalled(EngineError):
     code = "engine_stalled"
     http_status = 504
-
-
-class MissingExtra(FilbertError):
-    code = "missing_extra"
-    exit_status = 8
 
 
 class Cancelled(FilbertError):

@@ -138,10 +138,6 @@ class Header:
         return sum(tensor.count for tensor in self.tensors)
 
     @property
-    def weights_bytes(self) -> int:
-        return sum(tensor.size_bytes for tensor in self.tensors)
-
-    @property
     def context_length(self) -> int | None:
         """Tokens it was trained on."""
         return self.number("context_length")
@@ -185,10 +181,6 @@ class Header:
         return any(key.startswith(prefixes) for key in self.metadata)
 
     @property
-    def expert_count(self) -> int:
-        return self.number("expert_count") or 0
-
-    @property
     def expert_used_count(self) -> int:
         return max(self.per_layer("expert_used_count") or (0,))
 
@@ -217,13 +209,6 @@ class Header:
     @property
     def chat_template(self) -> str | None:
         return self.text("tokenizer.chat_template")
-
-    @property
-    def chat_templates(self) -> Mapping[str, str]:
-        """Every template by name; the one without a name is "default"."""
-        prefix = "tokenizer.chat_template"
-        keys = (key for key in self.metadata if key == prefix or key.startswith(f"{prefix}."))
-        return {key.removeprefix(prefix).removeprefix(".") or "default": self.text(key) or "" for key in keys}
 
     @property
     def pooling(self) -> str | None:
