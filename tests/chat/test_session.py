@@ -225,3 +225,13 @@ def test_an_async_loop_left_early_makes_way_for_the_next_question(babbler: Babbl
     session, reply = asyncio.run(talk())
     assert reply.usage.completion_tokens == 500
     assert roles(session) == "uaua"
+
+
+def test_an_answer_that_may_be_as_long_as_the_context_forgets_nothing_while_there_is_room(babbler: Babbler) -> None:
+    session = babbler(context=2048).chat(**{**BRIEF, "grammar": 'root ::= "xxxx"', "max_tokens": 2048})
+    forgotten = []
+    for _ in range(4):
+        turn = session.send("hi")
+        turn.reply()
+        forgotten.append(turn.forgotten_turns)
+    assert forgotten == [0, 0, 0, 0]

@@ -103,6 +103,16 @@ def test_llama_cpp_23652_answers_together_longer_than_the_cache_do_not_end_each_
     assert [(reply.usage.completion_tokens, reply.finish.reason) for reply in replies] == [(200, "length")] * 8
 
 
+def test_llama_cpp_23652_nor_do_those_whose_chat_template_brings_pages_of_its_own(tmp_path: Path) -> None:
+    wordy = "{{ '" + "Be kind and clear. " * 30 + "' }}" + make_tiny.CHATML
+    path = make_tiny.dense(tmp_path / "wordy.gguf", template=wordy)
+    with filbert.load(str(path), context=2048, parallel=2) as model, ThreadPoolExecutor(4) as pool:
+        long = Sampling(max_tokens=700, grammar='root ::= "x" root')
+        replies = list(pool.map(lambda n: model.respond([Message("user", f"{n}" * 20)], long).reply(), range(4)))
+    assert {reply.finish.reason for reply in replies} == {"length"}
+    assert replies[0].usage.prompt_tokens > 500
+
+
 @pytest.mark.slow
 def test_llama_cpp_20509_the_prompt_cache_stays_within_its_budget(load: Load) -> None:
     model = load("dense", context=2048, prompt_cache_mib=4, parallel=1)

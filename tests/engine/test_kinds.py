@@ -138,3 +138,12 @@ def png(side: int) -> bytes:
     rows = b"".join(b"\0" + bytes([row * 9, 5, 200]) * side for row in range(side))
     head = struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+
+
+def test_a_context_that_no_memory_of_this_machine_could_hold_is_refused_before_loading(tiny: Path) -> None:
+    parts = make_tiny.dense_parts()
+    parts.metadata["llama.context_length"] = 2_000_000_000
+    path = tiny / "wide.gguf"
+    make_tiny.write(path, parts)
+    with pytest.raises(BadInput, match=r"needs [\d.]+ GB of memory with 1900000000 tokens"):
+        filbert.load(str(path), context=1_900_000_000)

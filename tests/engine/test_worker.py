@@ -3,6 +3,8 @@ from __future__ import annotations
 import gc
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -13,6 +15,7 @@ import psutil
 import pytest
 
 import filbert
+import make_tiny
 from filbert import Model, Sampling
 from filbert.core.errors import BadInput, BadModelFile, BadRequest, EngineCrashed, EngineStalled
 from running import gone, until, worker_pid
@@ -211,3 +214,32 @@ def test_the_socket_is_its_owners_alone_and_wants_the_secret(model: Model) -> No
     stranger = type(socket)(socket.address, "guess", 10)
     with pytest.raises(BadRequest, match="Invalid API Key"):
         list(stranger.send("/tokenize", {"content": "hi"}))
+
+
+ENDLESS = "{% set big = range(20000) %}" + "".join(f"{{% for {x} in big %}}" for x in "abc") + "{% endfor %}" * 3
+
+
+def test_a_chat_template_that_never_ends_at_load_ends_by_the_deadline(tmp_path: Path) -> None:
+    path = make_tiny.dense(tmp_path / "endless.gguf", template=ENDLESS + make_tiny.CHATML)
+    with pytest.raises(EngineStalled):
+        filbert.load(str(path), context=256, stall_s=1)
+
+
+def test_a_worker_that_never_finishes_loading_ends_with_its_caller(tmp_path: Path) -> None:
+    path = make_tiny.dense(tmp_path / "endless.gguf", template=ENDLESS + make_tiny.CHATML)
+    program = f"""
+import filbert
+from filbert.engine.options import LoadOptions
+from filbert.models.store import in_place
+from pathlib import Path
+model = filbert.Model(in_place(Path({str(path)!r})), LoadOptions(context=256))
+print(model._worker("text").pid, flush=True)
+model.wait_until_loaded()
+"""
+    process = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    worker = int(process.stdout.readline())
+    time.sleep(1)  # it is in its template by now
+    process.kill()
+    process.wait()
+    assert until(lambda: gone(worker))

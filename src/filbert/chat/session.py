@@ -10,7 +10,7 @@ from filbert.core.conversation import Message, flatten, turns
 from filbert.core.errors import BadInput
 from filbert.core.settings import configured
 from filbert.engine.generation import AsyncGeneration, Chunk, Finish, Generation, Reply
-from filbert.engine.model import Model, prompt_bound
+from filbert.engine.model import Model
 from filbert.engine.sampling import Sampling
 
 Overflow = Literal["drop_oldest", "error"]
@@ -135,10 +135,12 @@ class ChatSession:
 
     def _to_forget(self, head: list[Message], rest: list[list[Message]], sampling: Sampling) -> int:
         """How many of the oldest turns are left out; the system message and the last turn always stay."""
-        answer = sampling.max_tokens or min(1024, self.model.context // 4)
+        answer = min(sampling.max_tokens or 1024, self.model.context // 4)
         forgotten = min(self._forgotten, len(rest) - 1)
         kept = flatten(head, rest[forgotten:])
-        if any(size(kept) + answer <= self.model.context for size in (prompt_bound, self.model.count_tokens)):
+        if any(
+            size(kept) + answer <= self.model.context for size in (self.model.prompt_bound, self.model.count_tokens)
+        ):
             return forgotten
         return self._first_that_fits(head, rest, forgotten, int(self.model.context * KEEP_SHARE) - answer)
 

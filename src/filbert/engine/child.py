@@ -26,8 +26,14 @@ from filbert.core.errors import EngineCrashed, EngineStalled
 from filbert.core.log import log
 from filbert.engine.threads import environment
 
+SLOWEST_DISK = 20e6  # bytes a second
 GRACE_S = 3.0  # from asking a child to end until it is killed
 _alive: weakref.WeakSet[Child] = weakref.WeakSet()
+
+
+def load_wait_s(size_bytes: int, stall_s: float) -> float:
+    """How long a child may take to load a model: as long as reading it can take, and the wait that any request gets."""
+    return stall_s + size_bytes / SLOWEST_DISK
 
 
 class Child:

@@ -128,7 +128,9 @@ class Model:
         """Answer a conversation, rendered by the model's own chat template. Raises ContextOverflow."""
         self.need("text")
         body: dict[str, Any] = {"messages": [message.to_json() for message in messages]}
-        return self._generate("/v1/chat/completions", body, sampling or configured(Sampling), prompt_bound(messages))
+        return self._generate(
+            "/v1/chat/completions", body, sampling or configured(Sampling), self.prompt_bound(messages)
+        )
 
     def complete(self, prompt: str, sampling: Sampling | None = None) -> Generation:
         """Go on from `prompt` as it stands, without a chat template. Raises ContextOverflow."""
@@ -136,6 +138,11 @@ class Model:
         return self._generate(
             "/v1/completions", {"prompt": prompt}, sampling or configured(Sampling), text_bound(prompt)
         )
+
+    def prompt_bound(self, messages: Sequence[Message]) -> int:
+        """More tokens than the conversation can have, without counting. Raises BadInput for text that is none."""
+        own_words = max(TEMPLATE_OVERHEAD, len((self.header.chat_template or "").encode()))  # some bring pages of them
+        return own_words + sum(_message_bound(message.to_json()) for message in messages)
 
     def count_tokens(self, messages: Sequence[Message]) -> int:
         """Prompt tokens of a conversation, chat template included."""
@@ -293,6 +300,7 @@ class Model:
             cache_ram_mib=0 if pooled else self.prompt_cache_mib,
             speculation=role == "text" and self.options.speculation == "auto",
             pooling=self._pooling(role),
+            size_bytes=self.stored.size_bytes,
             stall_s=self.options.stall_s,
             memory_limit=self._memory_limit(context, batch),
         )
@@ -320,7 +328,9 @@ class Model:
 
     def _context(self) -> int:
         if self.options.context:
-            return min(self.options.context, self.header.context_length or self.options.context)
+            context = min(self.options.context, self.header.context_length or self.options.context)
+            fit.check(self._headers, context, memory(), self._demand(self.options.batch))
+            return context
         if self.kind != "text":
             return self._pooled_context
         return fit.default_context(self._headers, memory(), self._demand(self.options.batch))
@@ -358,11 +368,6 @@ def _kind(header: Header) -> Kind:
         f"{header.source} is no model by itself ({header.kind}).",
         do="Load the model it belongs to; adapters go with --adapters.",
     )
-
-
-def prompt_bound(messages: Sequence[Message]) -> int:
-    """More tokens than the conversation can have, without counting. Raises BadInput for text that is none."""
-    return TEMPLATE_OVERHEAD + sum(_message_bound(message.to_json()) for message in messages)
 
 
 def _message_bound(message: Mapping[str, Any]) -> int:

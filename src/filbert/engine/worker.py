@@ -14,11 +14,10 @@ from typing import Literal
 from filbert.core import paths
 from filbert.core.errors import BadModelFile, EngineCrashed, EngineMissing, EngineStalled
 from filbert.core.machine import unsupported_by_engine
-from filbert.engine.child import Child
+from filbert.engine.child import Child, load_wait_s
 from filbert.engine.threads import Runtime
 from filbert.engine.transport import WorkerSocket
 
-START_S = 600.0  # a model of tens of GB on a slow disk
 Pooling = Literal["", "none", "mean", "cls", "last", "rank", "unspecified"]
 
 
@@ -40,6 +39,7 @@ class WorkerPlan:
     cache_ram_mib: int
     speculation: bool
     memory_limit: int  # bytes it may allocate besides mapped files
+    size_bytes: int
     pooling: Pooling = ""
     stall_s: float = 120
 
@@ -89,7 +89,7 @@ class Worker:
 
     def _address(self) -> str:
         try:
-            answer = self._child.hear(START_S)
+            answer = self._child.hear(load_wait_s(self.plan.size_bytes, self.plan.stall_s))
         except EngineStalled:
             self.kill()
             raise

@@ -6,6 +6,8 @@ Told once, as the first line of its standard input, what to load; answers {"addr
 import os
 import shutil
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from filbert.engine.lifeline import heard, open_lifeline
@@ -54,6 +56,24 @@ def bound_memory(limit_bytes: int) -> None:
         resource.setrlimit(resource.RLIMIT_DATA, (limit_bytes, limit_bytes))
 
 
+@contextmanager
+def ended_with_parent() -> Iterator[None]:
+    """While a model loads, a chat template that never ends would hold Python's lock, and no thread of ours could see
+    the parent go. The kernel then ends this process when the parent's end of standard input closes."""
+    if sys.platform != "linux":
+        yield
+        return
+    import fcntl
+
+    flags = fcntl.fcntl(0, fcntl.F_GETFL)
+    fcntl.fcntl(0, fcntl.F_SETOWN, os.getpid())
+    fcntl.fcntl(0, fcntl.F_SETFL, flags | os.O_ASYNC)  # SIGIO, which nothing here catches
+    try:
+        yield
+    finally:
+        fcntl.fcntl(0, fcntl.F_SETFL, flags)
+
+
 def main() -> None:
     say = open_lifeline()
     said = heard()
@@ -62,7 +82,8 @@ def main() -> None:
     try:
         import xllamacpp
 
-        server = xllamacpp.Server(parameters(config))
+        with ended_with_parent():
+            server = xllamacpp.Server(parameters(config))
     except (ImportError, RuntimeError) as exc:
         say({"error": str(exc)})
     else:

@@ -83,6 +83,13 @@ def default_context(headers: Sequence[Header], memory: Memory, demand: Demand = 
     return least
 
 
+def check(headers: Sequence[Header], context: int, memory: Memory, demand: Demand = Demand()) -> None:
+    """Raises BadInput where `context` tokens, which somebody asked for, need more memory than there is in all."""
+    fit = estimate(headers, context, demand)
+    if fit.total > memory.total:
+        raise _too_big(headers[0], fit, context, memory)
+
+
 def prompt_cache_default(memory: Memory) -> int:
     """Bytes for remembered prompts."""
     return min(MOST_PROMPT_CACHE, int(memory.total * PROMPT_CACHE_SHARE))

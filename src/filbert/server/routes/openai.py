@@ -15,7 +15,7 @@ from fastapi.routing import APIRoute
 from pydantic_core import from_json
 
 from filbert.core.errors import Cancelled
-from filbert.engine.model import STREAMED, Model, prompt_bound, text_bound
+from filbert.engine.model import STREAMED, Model, text_bound
 from filbert.models.store import StoredModel
 from filbert.server.bodies import ChatBody, CompletionBody, EmbeddingsBody, GenerationBody
 from filbert.server.errors import ErrorBody
@@ -84,7 +84,7 @@ async def chat_completions(body: ChatBody, request: Request) -> Response:
     messages = [message.message() for message in body.messages]
     rest: dict[str, Any] = {"messages": [message.to_json() for message in messages], **body.tool_fields()}
     # How much a template says about tools is anyone's guess: then the tokens are counted.
-    bound = model.context if body.tools else prompt_bound(messages)
+    bound = model.context if body.tools else model.prompt_bound(messages)
     return await _generate(model, "/v1/chat/completions", rest, body, bound)
 
 
