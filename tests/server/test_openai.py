@@ -193,6 +193,19 @@ def test_more_texts_than_are_embedded_at_once_keep_their_order(server: RunningSe
     assert many.data[33].embedding == pytest.approx(one.data[0].embedding, abs=0.02)
 
 
+def test_a_refusal_names_the_place_in_the_body_and_nothing_of_our_own(server: RunningServer) -> None:
+    image = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}
+    for messages, param in (
+        ([{"role": "user", "content": [image]}], "messages.0.content.0"),
+        ([{"role": "user", "content": 3}], "messages.0.content"),
+        ([{"content": "hi"}], "messages.0.role"),
+    ):
+        answer = server.http.post("/v1/chat/completions", json={"model": STARTER, "messages": messages})
+        assert answer.status_code == 400
+        assert answer.json()["error"]["param"].startswith(param)
+        assert "str" not in answer.json()["error"]["param"].split(".")
+
+
 def test_an_unknown_model_is_a_404_with_the_nearest_names_and_never_another(server: RunningServer) -> None:
     """gpt4all answered an unknown name with its default model."""
     for ask in (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from fastapi import Request
@@ -50,15 +51,25 @@ async def say_error(request: Request, error: Exception) -> JSONResponse:
 
 
 async def say_invalid(request: Request, error: Exception) -> JSONResponse:
-    """A body that is not as the route's schema wants it: the first thing wrong with it."""
+    """A body that is not as the route's schema wants it: what is wrong deepest in it, where it was read furthest."""
     assert isinstance(error, RequestValidationError)
-    problem = error.errors()[0]
+    problem = max(error.errors(), key=lambda problem: len(problem["loc"]))
     if problem["type"] == "json_invalid":
         return error_answer(BadInput("The body is no JSON.", why=f"{problem['ctx']['error']}."))
-    param = ".".join(str(part) for part in problem["loc"] if part != "body")
+    param = ".".join(_path(problem, error.body))
     what = f"{param} is not as it should be." if param else "The body is no JSON object."
     why = problem["msg"].removeprefix("Value error, ")
     return error_answer(BadInput(what, why=f"{why}."), param or None)
+
+
+def _path(problem: Mapping[str, Any], body: object) -> Iterator[str]:
+    """Where in the body; pydantic's own words for the branches of a union ("str", "list[Part]") are no part of it."""
+    for part in problem["loc"][1:]:
+        found = isinstance(body, dict | list) and part in (body if isinstance(body, dict) else range(len(body)))
+        if found or (problem["type"] == "missing" and part == problem["loc"][-1]):
+            yield str(part)
+        if found:
+            body = body[part]  # type: ignore[index]
 
 
 async def say_http(request: Request, error: Exception) -> JSONResponse:
