@@ -95,3 +95,31 @@ def test_what_is_left_out_is_left_to_the_models_own_file() -> None:
 )
 def test_a_seed_temperature_0_and_logprobs_want_the_same_bytes(given: dict[str, Any], same: bool) -> None:
     assert configured(Sampling, given).wants_same_bytes is same
+
+
+def test_an_empty_stop_text_stops_nothing() -> None:
+    assert configured(Sampling, {"stop": ""}).stop == ()
+    assert configured(Sampling, {"stop": ["", "zzz"]}).stop == ("zzz",)
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"type": "string", "pattern": "["},
+        {"type": "string", "pattern": "(a+)+$"},
+        {"type": "string", "pattern": r"^\d{1,1000000}$"},
+        {"type": "string", "pattern": r"^\d(?=x)$"},
+        {"type": "integer", "minimum": 5, "maximum": 3},
+        {"type": "array", "items": {"type": "string", "minLength": 9, "maxLength": 2}},
+    ],
+    ids=str,
+)
+def test_a_schema_that_an_answer_could_not_be_held_to_is_refused(schema: dict[str, Any]) -> None:
+    with pytest.raises(BadSetting):
+        configured(Sampling, {"json_schema": schema})
+
+
+def test_a_value_that_is_refused_is_shown_shortened() -> None:
+    with pytest.raises(BadSetting) as refused:
+        configured(Sampling, {"json_schema": {"enum": [f"value {i}" for i in range(100_000)]}})
+    assert len(str(refused.value)) < 500

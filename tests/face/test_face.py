@@ -103,3 +103,28 @@ def test_a_wrong_wish_is_told_before_the_engine_is_asked(tiny: Path) -> None:
         for wish in ({"temprature": 1}, {"temperature": "hot"}):
             with pytest.raises(FilbertError, match="temp"):
                 model.generate("hi", **wish)
+
+
+def test_a_path_object_names_a_file(starter: Path) -> None:
+    with filbert.load(starter, context=256) as model:
+        assert model.generate("hi", max_tokens=1).reply().usage.completion_tokens == 1
+
+
+def test_a_forked_process_is_told_to_load_its_own_and_its_parents_model_lives_on(starter: Path) -> None:
+    program = f"""
+import os, filbert
+model = filbert.load({str(starter)!r}, context=256)
+pid = os.fork()
+if pid == 0:
+    try:
+        model.generate("hi", max_tokens=1).text
+    except filbert.FilbertError as exc:
+        print(exc, flush=True)
+    raise SystemExit
+os.waitpid(pid, 0)
+print(model.generate("hi", max_tokens=1).reply().usage.completion_tokens)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)
+    told, lived = done.stdout.splitlines()
+    assert "forked" in told
+    assert lived == "1"

@@ -40,4 +40,10 @@ def new_runtime_folder() -> Path:
     """A fresh folder of mode 0700 for one child's socket. Socket paths end at about 100 bytes, so it is never deep."""
     base = os.environ.get("XDG_RUNTIME_DIR", "")
     usable = bool(base) and len(base) < 60 and os.access(base, os.W_OK)
-    return Path(tempfile.mkdtemp(prefix="filbert-", dir=base if usable else None))
+    return Path(tempfile.mkdtemp(prefix="filbert-", dir=base if usable else _short_folder()))
+
+
+def _short_folder() -> str:
+    """The temporary folder, unless its name leaves no room for a socket's."""
+    folder = tempfile.gettempdir()
+    return "/tmp" if os.name == "posix" and len(folder) > 60 else folder

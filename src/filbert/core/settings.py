@@ -107,7 +107,13 @@ def checked(options: type[T], values: Mapping[str, Any]) -> T:
             known = f"{options.table}.{name}".lstrip(".")
             raise BadSetting(f"There is no setting {known}.", do="`filbert config` lists them all.") from exc
         raise BadSetting(
-            f"{name} cannot be {problem['input']!r}.",
+            f"{name} cannot be {_short(problem['input'])}.",
             why=f"{problem['msg']}.",
             do="`filbert config` says what each setting takes.",
         ) from exc
+
+
+def _short(value: object) -> str:
+    """A value as it was given, or its beginning: a schema may have megabytes."""
+    text = repr(value)
+    return text if len(text) <= 80 else text[:80] + "…"

@@ -41,6 +41,7 @@ class Child:
 
     def __init__(self, script: str, config: Mapping[str, Any]) -> None:
         self.name = script.removesuffix("_main.py")
+        self._owner = os.getpid()
         self._process = subprocess.Popen(
             [sys.executable, "-P", str(Path(__file__).with_name(script))],
             stdin=subprocess.PIPE,
@@ -65,6 +66,11 @@ class Child:
     @property
     def pid(self) -> int:
         return self._process.pid
+
+    @property
+    def is_ours(self) -> bool:
+        """False in a process that was forked from the one that started the child."""
+        return self._owner == os.getpid()
 
     @property
     def running(self) -> bool:
@@ -166,4 +172,5 @@ def _how(status: int) -> str:
 @atexit.register
 def _stop_all() -> None:
     for child in list(_alive):
-        child.stop()
+        if child.is_ours:
+            child.stop()

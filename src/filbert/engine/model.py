@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 Kind = Literal["text", "embedding", "rerank"]
 Role = Literal["text", "plain", "embedding", "rerank"]
+MOST_POOLED = 64  # texts at once: the engine aborts on 200
 MESSAGE_OVERHEAD = 64  # tokens a chat template may put around one message, generously
 TEMPLATE_OVERHEAD = 256  # and at the head of them all: a date, an identity
 UNBOUNDED = 1 << 40  # an image has as many tokens as its projector likes
@@ -89,7 +90,7 @@ class Model:
         self._lock = threading.RLock()
         self._closed = False
         self._admission = Admission(self.context, self.options.parallel)
-        self._pooling_admission = Admission(self.options.parallel, self.options.parallel)  # counts texts
+        self._pooling_admission = Admission(self._pooled_slots, self._pooled_slots)  # counts texts
 
     def __enter__(self) -> Self:
         return self
@@ -219,8 +220,8 @@ class Model:
             raise BadInput("A list of texts is wanted, not one.", do="Write [text].")
         for text in texts:
             text_bound(text)
-        for start in range(0, len(texts), self.options.parallel):
-            yield list(texts[start : start + self.options.parallel])
+        for start in range(0, len(texts), self._pooled_slots):
+            yield list(texts[start : start + self._pooled_slots])
 
     def _pooled(self, role: Role, route: str, body: Mapping[str, Any], texts: int) -> Event:
         place = self._pooling_admission.ask(texts)
@@ -267,6 +268,11 @@ class Model:
             if self._closed:
                 raise BadInput(f"{self.name} is closed.", do="Load it again.")
             worker = self._workers.get(role)
+            if worker and not worker.is_ours:
+                raise BadInput(
+                    f"{self.name} was loaded in the process this one was forked from.",
+                    do="Load it here, or start processes by spawn.",
+                )
             if worker is None or not worker.running:
                 if worker:
                     worker.stop()
@@ -282,7 +288,7 @@ class Model:
 
     def _plan(self, role: Role) -> WorkerPlan:
         pooled = role in ("embedding", "rerank")
-        slots = self.options.parallel
+        slots = self._pooled_slots if pooled else self.options.parallel
         context = self._pooled_context * slots if pooled else self.context
         batch = self._pooled_context if pooled else self.options.batch
         plan = WorkerPlan(
@@ -319,6 +325,10 @@ class Model:
         if self.options.prompt_cache_mib is not None:
             return self.options.prompt_cache_mib
         return fit.prompt_cache_default(memory()) >> 20
+
+    @property
+    def _pooled_slots(self) -> int:
+        return min(self.options.parallel, MOST_POOLED)
 
     @property
     def _pooled_context(self) -> int:

@@ -56,7 +56,8 @@ class Sampling(Options):
     @field_validator("stop", mode="before")
     @classmethod
     def _one_or_many(cls, stop: object) -> object:
-        return (stop,) if isinstance(stop, str) else stop
+        texts = (stop,) if isinstance(stop, str) else stop
+        return tuple(text for text in texts if text != "") if isinstance(texts, tuple | list) else texts
 
     @field_validator("json_schema")
     @classmethod
@@ -69,12 +70,7 @@ class Sampling(Options):
         if grammar is not None:
             if len(grammar.encode()) > MAX_GRAMMAR_BYTES:
                 raise ValueError(f"a grammar may have {MAX_GRAMMAR_BYTES} bytes")
-            if any(
-                int(count) > MAX_REPEAT
-                for bounds in re.findall(r"\{([\d,\s]+)\}", grammar)
-                for count in re.findall(r"\d+", bounds)
-            ):
-                raise ValueError(f"a repetition may count to {MAX_REPEAT}")
+            _check_repeats(grammar)
         return grammar
 
     @property
@@ -107,8 +103,34 @@ def _check_schema(node: object, depth: int) -> None:
         for key in ("minItems", "maxItems", "minLength", "maxLength"):
             if isinstance(node.get(key), int) and node[key] > MAX_REPEAT:
                 raise ValueError(f"{key} may be {MAX_REPEAT} at most")
+        for least, most in (("minimum", "maximum"), ("minItems", "maxItems"), ("minLength", "maxLength")):
+            if _is_number(node.get(least)) and _is_number(node.get(most)) and node[least] > node[most]:
+                raise ValueError(f"{least} is above {most}: nothing holds to it")
+        if isinstance(node.get("pattern"), str):
+            _check_pattern(node["pattern"])
         for value in node.values():
             _check_schema(value, depth + 1)
     elif isinstance(node, list):
         for value in node:
             _check_schema(value, depth + 1)
+
+
+def _check_pattern(pattern: str) -> None:
+    """The engine holds answers to whole patterns only, and passes over the others in silence."""
+    try:
+        re.compile(pattern)
+    except re.error as exc:
+        raise ValueError(f"the pattern {pattern[:40]!r} is broken: {exc}") from exc
+    if not (pattern.startswith("^") and pattern.endswith("$")) or "(?" in pattern:
+        raise ValueError(f"the pattern {pattern[:40]!r} cannot be held to: write it as ^…$, without (?…)")
+    _check_repeats(pattern)
+
+
+def _check_repeats(text: str) -> None:
+    counts = (count for bounds in re.findall(r"\{([\d,\s]+)\}", text) for count in re.findall(r"\d+", bounds))
+    if any(int(count) > MAX_REPEAT for count in counts):
+        raise ValueError(f"a repetition may count to {MAX_REPEAT}")
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)

@@ -12,7 +12,14 @@ from pathlib import Path
 from typing import Literal
 
 from filbert.core import paths
-from filbert.core.errors import BadModelFile, EngineCrashed, EngineMissing, EngineStalled
+from filbert.core.errors import (
+    BadModelFile,
+    EngineCrashed,
+    EngineError,
+    EngineMissing,
+    EngineStalled,
+    FilbertError,
+)
 from filbert.core.machine import unsupported_by_engine
 from filbert.engine.child import Child, load_wait_s
 from filbert.engine.threads import Runtime
@@ -74,6 +81,10 @@ class Worker:
         return self._child.running
 
     @property
+    def is_ours(self) -> bool:
+        return self._child.is_ours
+
+    @property
     def pid(self) -> int:
         return self._child.pid
 
@@ -105,7 +116,9 @@ class Worker:
             "The engine does not start.", why=f"{answer['error']}.", do="`filbert doctor` says what is missing."
         )
 
-    def _not_loaded(self, why: str) -> BadModelFile:
+    def _not_loaded(self, why: str) -> FilbertError:
+        if why.startswith("OMP:"):
+            return EngineError("The engine could not start its threads.", why=why, do="Take fewer --threads.")
         name = Path(self.plan.model).name
         return BadModelFile(f"The engine could not load {name}.", why=why, do="Pull it again, or try another file.")
 
@@ -116,10 +129,13 @@ class Worker:
         self._end()
 
     def kill(self) -> None:
-        self._child.kill()
+        if self.is_ours:
+            self._child.kill()
         self._end()
 
 
 def _end(child: Child, folder: Path) -> None:
+    if not child.is_ours:
+        return
     child.stop()
     shutil.rmtree(folder, ignore_errors=True)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from filbert.chat.session import ChatSession, Overflow
@@ -55,10 +57,12 @@ class Model(engine.Model):
         await asyncio.to_thread(self.close)
 
 
-def load(name: str, **options: Any) -> Model:
+def load(name: str | os.PathLike[str], **options: Any) -> Model:
     """Load a model by name or path; one that is not here yet is pulled first. Keyword arguments are the fields of
     LoadOptions: context=8192, threads=2, … Raises UnknownModel, BadModelFile, OfflineRefused, DownloadFailed."""
     wanted = configured(LoadOptions, options)  # what is wrong here should not cost a download
+    if isinstance(name, os.PathLike):
+        name = str(Path(name).absolute())
     model = Model(store.resolve_or_pull(name), wanted)
     try:
         model.wait_until_loaded()
@@ -68,6 +72,6 @@ def load(name: str, **options: Any) -> Model:
     return model
 
 
-async def aload(name: str, **options: Any) -> Model:
+async def aload(name: str | os.PathLike[str], **options: Any) -> Model:
     """As `load`, without holding up the event loop."""
     return await asyncio.to_thread(lambda: load(name, **options))
