@@ -2,20 +2,21 @@
 # make test             everything the tests need, then the tests (ARGS="-k name" for some of them)
 # make check            what CI runs
 # make fix              format
-# make golden           rewrite the golden files; read the diff
 # make docs             rewrite what is generated: docs/cli.md
-# make benchmark        the figures of the README (builds the peer: ten minutes)
+# make benchmark        the figures of the README (builds the peer once: ten minutes, needs a C++ compiler)
 # make engine-upgrade VERSION=…   move to another build of the engine
 
 PYTHON ?= python3
 PROMPT ?= What is the capital of France? Answer in one sentence.
+# As it was typed, through the environment: neither make nor the shell reads anything into it.
+override export PROMPT := $(value PROMPT)
 BIN := .venv/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: run test check lint fix golden docs benchmark engine-upgrade constraints
+.PHONY: run test check lint fix docs benchmark engine-upgrade constraints
 
 run: .venv/base
-	@$(BIN)/filbert chat "$(PROMPT)"
+	@$(BIN)/filbert chat -- "$$PROMPT"
 
 test: .venv/test
 	$(BIN)/pytest -q $(ARGS)
@@ -32,14 +33,11 @@ fix: .venv/test
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-golden: .venv/test
-	$(BIN)/pytest -q tests --rewrite-golden
-
 docs: .venv/test
 	$(BIN)/python tools/write_docs.py
 
-benchmark: .venv/test
-	$(BIN)/python benchmarks/run/run.py $(ARGS)
+benchmark: .venv/test .peer/built
+	$(BIN)/python benchmarks/run/run.py --peer .peer/bin/python $(ARGS)
 
 engine-upgrade: .venv/test
 	$(BIN)/python tools/engine_upgrade.py $(VERSION)
@@ -54,4 +52,13 @@ constraints: .venv/test
 
 .venv/test: .venv/base
 	$(PIP) --editable '.[test]'
+	@touch $@
+
+# Compiled for this processor. Some virtual machines report AMX and cannot use it: the native build then dies at its first
+# word. There: rm -r .peer, then make benchmark with
+#     CMAKE_ARGS='-DGGML_NATIVE=OFF -DGGML_AVX512=ON -DGGML_AVX512_VBMI=ON -DGGML_AVX512_VNNI=ON'
+# or what else the processor has. With arguments pip's kept wheel is passed over: it was compiled with others.
+.peer/built:
+	$(PYTHON) -m venv .peer
+	.peer/bin/pip install --disable-pip-version-check $(if $(CMAKE_ARGS),--no-cache-dir) llama-cpp-python==0.3.36
 	@touch $@

@@ -39,7 +39,8 @@ FUNCTIONS = """
     llama_model_load_from_file llama_model_n_ctx_train
     llama_model_get_vocab llama_vocab_n_tokens llama_vocab_bos llama_vocab_eos llama_vocab_get_add_bos
     llama_tokenize llama_detokenize
-    llama_init_from_model llama_free llama_get_causal_attn
+    llama_adapter_lora_init
+    llama_init_from_model llama_free llama_get_causal_attn llama_set_adapters_lora
     llama_get_memory llama_memory_clear llama_memory_seq_cp llama_memory_seq_rm
     llama_batch_init llama_batch_free llama_decode llama_get_logits
 """

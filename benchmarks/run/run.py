@@ -1,11 +1,11 @@
 """Speed and memory of running a model: one command, a table with the ratios of one run.
 
-    python benchmarks/run/run.py [--peer PYTHON] [--rounds 5] [idle prompt busy speculation start memory]
+    python benchmarks/run/run.py [--peer PYTHON] [--rounds 5] [idle prompt busy speculation start memory install]
 
-PYTHON is an interpreter that has `llama-cpp-python` 0.3.36, compiled for this machine: `python -m venv peer`, then
-`peer/bin/pip install llama-cpp-python==0.3.36`, ten minutes. Without it the peer's rows are left out, and said. Ways
-are asked in turn, round by round, and compared by their medians; prompts are fresh; speculation is off unless it is the
-subject. Close other programs first: the load at the start is printed.
+PYTHON is an interpreter that has `llama-cpp-python` 0.3.36, compiled for this machine: `make benchmark` makes one in
+`.peer`. Without it the peer's rows are left out, and said. Ways are asked in turn, round by round, and compared by the
+median; prompts are fresh; speculation is off unless it is the subject. Close other programs first: the load at the
+start is printed.
 """
 
 from __future__ import annotations
@@ -16,10 +16,12 @@ import random
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from importlib.metadata import version
+from pathlib import Path
 
 import psutil
 from ways import CONTEXT, NAMES, Ours, Way, fresh_prompt, ours, over_http, speaker, spinning
@@ -32,6 +34,8 @@ from filbert.engine.sampling import Sampling
 from filbert.models import fit, store
 from filbert.report.table import table
 
+CHECKOUT = Path(__file__).parents[2]
+FILBERT = Path(sys.executable).with_name("filbert")
 TOKENS = 96
 WORDS = 700  # of a long prompt: about 1,000 tokens
 SYSTEM = {"openmp": "system"}
@@ -183,23 +187,54 @@ WORD_STOCK = [
 
 
 def start(options: argparse.Namespace) -> None:
-    """Cold start to the first token, files in the page cache; and `--version`."""
-    chat = [sys.executable, "-m", "filbert", "chat", "-m", "smollm2:135m", "--quiet", "hi"]
-    seen = {"filbert chat, first token": [], "filbert --version": []}
+    """Cold start to the first byte of output, files in the page cache; and what the import alone takes."""
+    commands = {
+        "filbert chat, first token": [str(FILBERT), "chat", "-m", "smollm2:135m", "--quiet", "hi"],
+        "filbert --version": [str(FILBERT), "--version"],
+    }
+    seen: dict[str, list[float]] = {name: [] for name in (*commands, "import filbert")}
     for _ in range(options.rounds + 1):
-        seen["filbert chat, first token"].append(_first_byte_s(chat))
-        seen["filbert --version"].append(_first_byte_s([sys.executable, "-m", "filbert", "--version"]))
-    print_against("Start", {name: values[1:] for name, values in seen.items()}, "filbert chat, first token", "s")
+        for name, command in commands.items():
+            seen[name].append(_first_byte_ms(command))
+        seen["import filbert"].append(_import_ms())
+    print_against("Start", {name: values[1:] for name, values in seen.items()}, "filbert chat, first token", "ms")
 
 
-def _first_byte_s(command: list[str]) -> float:
+def _first_byte_ms(command: list[str]) -> float:
     began = time.perf_counter()
     with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
         assert process.stdout
         process.stdout.read(1)
         took = time.perf_counter() - began
         process.kill()
-    return took
+    return took * 1000
+
+
+def _import_ms() -> float:
+    """Without the start of Python itself."""
+    code = "import time; began = time.perf_counter(); import filbert; print(time.perf_counter() - began)"
+    said = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, check=True).stdout
+    return float(said) * 1000
+
+
+def install(options: argparse.Namespace) -> None:
+    """The base package into an environment of its own, pip's cache warm: the first round fills it, uncounted."""
+    rounds = [_installed() for _ in range(2)]
+    rows = [(f"{seconds:.1f}", f"{size_mb:.0f}") for seconds, size_mb in rounds[1:]]
+    print("\nInstall\n" + table(("s", "MB"), rows), flush=True)
+
+
+def _installed() -> tuple[float, float]:
+    """Seconds it took, megabytes on the disk."""
+    with tempfile.TemporaryDirectory() as folder:
+        environment = Path(folder) / ".venv"
+        began = time.perf_counter()
+        subprocess.run([sys.executable, "-m", "venv", environment], check=True)
+        pip = [environment / "bin/pip", "install", "-qq", "--disable-pip-version-check"]
+        subprocess.run([*pip, "--constraint", CHECKOUT / "constraints.txt", CHECKOUT], check=True)
+        took = time.perf_counter() - began
+        size = sum(path.lstat().st_size for path in environment.rglob("*"))
+    return took, size / 1e6
 
 
 def memory(options: argparse.Namespace) -> None:
@@ -231,7 +266,15 @@ def _peak_bytes(pid: int) -> int:
         return next(int(line.split()[1]) * 1024 for line in status if line.startswith("VmHWM"))
 
 
-SECTIONS = {"idle": idle, "prompt": prompts, "busy": busy, "speculation": speculation, "start": start, "memory": memory}
+SECTIONS = {
+    "idle": idle,
+    "prompt": prompts,
+    "busy": busy,
+    "speculation": speculation,
+    "start": start,
+    "memory": memory,
+    "install": install,
+}
 
 
 def describe() -> Iterable[str]:

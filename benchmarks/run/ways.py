@@ -126,7 +126,10 @@ class Speaker:
 
     def _line(self) -> str:
         assert self._process.stdout
-        return self._process.stdout.readline()
+        if line := self._process.stdout.readline():
+            return line
+        python, status = self._process.args[0], self._process.wait()
+        sys.exit(f"{python} ended with status {status}. Of a peer that dies the Makefile tells, at .peer/built.")
 
 
 @contextmanager

@@ -41,6 +41,15 @@ def test_an_adapter_changes_what_is_said_and_one_without_strength_does_not(load:
     assert plain == unchanged != adapted
 
 
+def test_an_adapter_changes_scores_and_one_without_strength_does_not(load: Load, tiny: Path) -> None:
+    weak = make_tiny.adapter(tiny / "weak.gguf", strength=0)
+    plain, without, strong = (
+        load("dense", adapters=adapters).score("abc", ["d"])[0].loglikelihood
+        for adapters in ((), (str(weak),), (str(tiny / "adapter.gguf"),))
+    )
+    assert plain == without != strong
+
+
 @pytest.mark.parametrize(("name", "error"), [("missing", BadInput), ("dense", BadInput), ("cut", BadModelFile)])
 def test_what_is_no_adapter_is_told_before_the_engine_sees_it(
     load: Load, tiny: Path, name: str, error: type[Exception]

@@ -188,3 +188,9 @@ def test_special_tokens_of_a_chat_prompt_are_one_token_each(scorer: Scorer) -> N
 def test_an_ending_without_tokens_is_refused(scorer: Scorer) -> None:
     with pytest.raises(BadInput, match="nothing to score"):
         score(scorer, "The capital of France is", [""])
+
+
+@pytest.mark.parametrize("window", [-5, 0, 1, 15])
+def test_a_window_too_short_to_score_is_refused(starter: Path, window: int) -> None:
+    with Scorer(in_place(starter)) as scorer, pytest.raises(BadInput, match="too short"):
+        perplexity(scorer, "text " * 100, window)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
@@ -150,10 +150,10 @@ def _mismatch(what: str) -> EngineMismatch:
 
 
 class Weights:
-    """A model file, mapped into memory."""
+    """A model file, mapped into memory, with the LoRA adapters that every context of it applies at full strength."""
 
-    def __init__(self, engine: Engine, path: str) -> None:
-        """Raises BadModelFile when the engine refuses the file."""
+    def __init__(self, engine: Engine, path: str, adapters: Sequence[str] = ()) -> None:
+        """Raises BadModelFile when the engine refuses a file."""
         lib = engine.lib
         self.engine = engine
         self.model = lib.llama_model_load_from_file(os.fsencode(path), lib.llama_model_default_params())
@@ -161,12 +161,21 @@ class Weights:
             raise BadModelFile(
                 f"The engine could not load {Path(path).name}.", do="Pull it again, or try another file."
             )
+        self.adapters = [self._adapter(adapter) for adapter in adapters]
         self._vocab = lib.llama_model_get_vocab(self.model)
         self.n_vocab = int(lib.llama_vocab_n_tokens(self._vocab))
         self.n_trained = int(lib.llama_model_n_ctx_train(self.model))
         self.adds_bos = bool(lib.llama_vocab_get_add_bos(self._vocab))
         self.bos = int(lib.llama_vocab_bos(self._vocab))
         self.eos = int(lib.llama_vocab_eos(self._vocab))
+
+    def _adapter(self, path: str) -> Any:
+        adapter = self.engine.lib.llama_adapter_lora_init(self.model, os.fsencode(path))
+        if adapter == self.engine.ffi.NULL:
+            raise BadModelFile(
+                f"The engine could not load the adapter {Path(path).name}.", do="Give one that was made for this model."
+            )
+        return adapter
 
     def tokenize(self, text: str, *, special: bool) -> list[int]:
         """Tokens of the text, none added at either end. `special`: read `<|im_start|>` and its like as one token."""
@@ -218,6 +227,11 @@ class Context:
                 f"The engine could not make a context of {n_ctx} tokens.", do="Free memory or shorten the text."
             )
         self._context = ffi.gc(pointer, lib.llama_free)
+        if weights.adapters:
+            strengths = ffi.new("float[]", [1.0] * len(weights.adapters))
+            adapters = ffi.new("struct llama_adapter_lora *[]", weights.adapters)
+            if lib.llama_set_adapters_lora(pointer, adapters, len(weights.adapters), strengths):
+                raise EngineError("The engine could not apply the adapters.", do="Give those made for this model.")
         if not lib.llama_get_causal_attn(pointer):  # its logits would be zeros, which look like numbers
             raise BadInput("This model predicts no next token.", why="It is an embedder or a reranker.", do=CHOOSE)
         self._memory = lib.llama_get_memory(pointer)

@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from filbert.core.errors import EngineError
+from filbert.core.errors import BadInput, EngineError
 from filbert.core.jobs import Job
 from filbert.core.machine import processor
 from filbert.engine import capi_layout
@@ -17,6 +17,7 @@ from filbert.version import __version__
 
 __all__ = ["Perplexity", "Scored", "perplexity", "perplexity_job", "score"]
 
+LEAST_WINDOW = 16  # tokens
 TWO_SIDED_95 = 1.959964  # standard errors
 
 
@@ -66,6 +67,8 @@ def perplexity(scorer: Scorer, text: str, window: int = 512) -> Perplexity:
 def perplexity_job(scorer: Scorer, text: str, window: int = 512) -> Job[Perplexity]:
     """Perplexity over windows of `window` tokens, the second half of each scored (llama.cpp, tools/perplexity). Raises
     BadInput for a text of less than two windows, ContextOverflow, EngineError when no token gave a number."""
+    if window < LEAST_WINDOW:
+        raise BadInput(f"A window of {window} tokens is too short.", do=f"Take {LEAST_WINDOW} or more.")
     windows = yield from scorer.perplexity(text, window)
     n, nll, nll2 = (math.fsum(getattr(part, name) for part in windows) for name in ("n", "nll", "nll2"))
     n_invalid = sum(part.n_invalid for part in windows)
@@ -82,11 +85,16 @@ def perplexity_job(scorer: Scorer, text: str, window: int = 512) -> Job[Perplexi
         against=f"a text of {len(data)} bytes (sha256 {hashlib.sha256(data).hexdigest()[:12]})",
         n=int(n),
         n_invalid=n_invalid,
-        made_by=_provenance(scorer, f"filbert perplexity --model {scorer.stored.name} --window {window} --text FILE"),
+        made_by=_provenance(scorer, _command(scorer, window)),
         standard_error=error * math.exp(mean),
         window=window,
         windows=tuple(windows),
     )
+
+
+def _command(scorer: Scorer, window: int) -> str:
+    adapters = "".join(f" --adapters {adapter}" for adapter in scorer.adapters)
+    return f"filbert perplexity --model {scorer.stored.name}{adapters} --window {window} --text FILE"
 
 
 def _provenance(scorer: Scorer, command: str) -> Provenance:

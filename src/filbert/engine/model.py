@@ -254,7 +254,9 @@ class Model:
 
         with self._lock:
             if self._scorer is None:
-                self._scorer = Scorer(self.stored, threads=self.threads, openmp=self.options.openmp)
+                self._scorer = Scorer(
+                    self.stored, threads=self.threads, openmp=self.options.openmp, adapters=self._adapters
+                )
             return self._scorer
 
     # Children

@@ -66,12 +66,14 @@ class Scorer:
         threads: int | None = None,
         context: int | None = None,
         openmp: engine_threads.Runtime = "bundled",
+        adapters: Sequence[str] = (),
     ) -> None:
         """`context`: tokens a prompt and an ending may have; as many as the model was trained with when left out. The
         cache grows with what is asked, so a large one costs nothing until it is needed."""
         self.stored = stored
         self.threads = threads or engine_threads.choose()
         self.n_decoded = 0  # tokens, over the life of this object
+        self.adapters = tuple(adapters)  # checked files
         self._limit, self._openmp = context, openmp
         self._child: Child | None = None
         self._about: dict[str, Any] = {}
@@ -209,6 +211,7 @@ class Scorer:
             "threads": self.threads,
             "openmp": self._openmp,
             "context": self._limit,
+            "adapters": self.adapters,
         }
         child = Child("scorer_main.py", config)
         weakref.finalize(self, child.stop)  # also when this object is forgotten unclosed

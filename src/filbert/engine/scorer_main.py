@@ -23,7 +23,7 @@ SMALLEST_CONTEXT = 512
 
 class Scorer:
     def __init__(self, config: dict[str, Any], say: Say) -> None:
-        self._weights = Weights(open_engine(), config["path"])
+        self._weights = Weights(open_engine(), config["path"], config["adapters"])
         self._start = [self._weights.bos] if self._weights.adds_bos else []
         self._limit = config["context"] or self._weights.n_trained
         self._threads = config["threads"]
