@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -181,6 +182,7 @@ def test_ctrl_c_stops_the_answer_and_not_the_conversation(terminal: Callable[...
     talk.wait_for("> ")
     talk.type("/stats\n")
     talk.wait_for("> ")
+    time.sleep(0.5)  # a person does not type faster than the line editor gets ready
     talk.type("\x03")
     talk.wait_for("Ctrl-D or /quit leaves")
     talk.type(f"{PARIS}\n")

