@@ -212,7 +212,7 @@ def test_several_answers_at_once_are_what_each_is_alone(tiny_model: Model) -> No
 
 def test_answers_at_once_really_run_at_once(model: Model) -> None:
     endless = 'root ::= "x" root'
-    generations = [model.generate(STORY, grammar=endless, max_tokens=400) for _ in range(3)]
+    generations = [model.generate(STORY, grammar=endless, max_tokens=100) for _ in range(3)]
     readers = [threading.Thread(target=generation.reply) for generation in generations]
     for reader in readers:
         reader.start()
