@@ -68,6 +68,34 @@ def test_a_broken_file_is_named_and_left_alone(filbert: Run, home: Path) -> None
     assert (home / "config.toml").read_text() == "model = "
 
 
+def test_a_file_with_wrong_keys_is_mended_one_key_at_a_time(filbert: Run, home: Path) -> None:
+    home.mkdir()
+    file = home / "config.toml"
+    file.write_text('ofline = true\n[load]\ncontxt = 3\ncontext = "x"\n')
+    refused = filbert("list").stderr
+    assert f"There is no setting ofline. It comes from {file}. `filbert config unset ofline`" in refused
+    assert "load.context cannot be 'x'." in filbert("config").stderr
+    for setting in ("load.context", "load.contxt", "ofline"):
+        done = filbert("config", "unset", setting)
+        assert (done.returncode, done.stderr) == (0, f"{setting} is no longer in {file}.\n")
+    assert filbert("list").returncode == 0
+
+
+def test_unsetting_what_is_nowhere_is_refused(filbert: Run) -> None:
+    assert "There is no setting contxt, and none in the file." in filbert("config", "unset", "contxt").stderr
+    assert filbert("config", "unset", "load.context").returncode == 0
+
+
+@pytest.mark.parametrize("text", ["model = ", "ofline = true"], ids=["no TOML", "a wrong key"])
+def test_path_and_doctor_work_whatever_is_in_the_file(filbert: Run, home: Path, text: str) -> None:
+    home.mkdir()
+    (home / "config.toml").write_text(text)
+    assert filbert("config", "path").stdout.strip() == str(home / "config.toml")
+    done = filbert("doctor", "--json")
+    assert done.returncode == 0
+    assert done.stdout.count(str(home / "config.toml")) == 2  # where the file is, and one sentence of what is wrong
+
+
 def test_a_flag_beats_the_variable_beats_the_file(filbert: Run) -> None:
     filbert("config", "set", "offline", "true")
     assert filbert("pull", "hf:owner/repo:Q4_0").returncode == 3

@@ -8,7 +8,7 @@ import pytest
 
 from filbert.core import paths
 from filbert.core.errors import BadSetting
-from filbert.core.settings import Options, Settings, configured, variable
+from filbert.core.settings import Options, Settings, configured, forgiving, variable
 
 
 class Oven(Options):
@@ -84,12 +84,20 @@ def test_a_bad_file_is_one_sentence_saying_what_to_do(write: Any, text: str | by
         configured(Oven)
         configured(Settings)
     assert told in caught.value.what
+    assert str(paths.config_file()) in str(caught.value)
     assert caught.value.do
+
+
+def test_a_wrong_file_counts_for_nothing_where_it_is_forgiven(write: Any, monkeypatch: Any) -> None:
+    write("[oven]\ndegres = 190\n")
+    monkeypatch.setenv("FILBERT_OVEN_DEGREES", "200")
+    assert forgiving(Oven).degrees == 200
+    assert forgiving(Oven, {"degrees": 210}).degrees == 210
 
 
 def test_a_bad_variable_is_told_with_its_value(monkeypatch: Any) -> None:
     monkeypatch.setenv("FILBERT_OFFLINE", "perhaps")
-    with pytest.raises(BadSetting, match="offline cannot be 'perhaps'"):
+    with pytest.raises(BadSetting, match=r"offline cannot be 'perhaps'.*It comes from FILBERT_OFFLINE"):
         configured(Settings)
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated, Any, Literal, get_args, get_origin
+from contextlib import suppress
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin
 
 import typer
 from pydantic.fields import FieldInfo
@@ -12,7 +13,19 @@ from filbert.cli.console import note, say
 from filbert.cli.flags import with_options
 from filbert.core import paths
 from filbert.core.errors import BadInput, BadSetting
-from filbert.core.settings import Options, Settings, checked, configured, from_environment, from_file, variable
+from filbert.core.settings import (
+    Options,
+    Settings,
+    checked,
+    configured,
+    forgiving,
+    from_environment,
+    read_file,
+    variable,
+)
+
+if TYPE_CHECKING:
+    import tomlkit
 
 app = typer.Typer(
     help="Read and change settings. Defaults, then the file, then FILBERT_… variables, then flags: the later wins."
@@ -29,8 +42,22 @@ def tables() -> list[type[Options]]:
     return [Settings, LoadOptions, Sampling, DownloadOptions, ServeOptions]
 
 
+def setting_names() -> list[str]:
+    """What a shell offers to complete."""
+    return [_key(options, name) for options in tables() for name in options.model_fields]
+
+
+def set_names() -> list[str]:
+    """Those of the file, for a shell to complete."""
+    with suppress(BadSetting):
+        file = read_file()
+        inner = [f"{table}.{name}" for table, kept in file.items() if isinstance(kept, dict) for name in kept]
+        return [name for name, kept in file.items() if not isinstance(kept, dict)] + inner
+    return []
+
+
 @app.callback(invoke_without_command=True)
-@with_options()
+@with_options(read=forgiving)
 def config(settings: Settings, context: typer.Context) -> None:
     """Every setting, its value, and where the value comes from."""
     if context.invoked_subcommand:
@@ -40,13 +67,28 @@ def config(settings: Settings, context: typer.Context) -> None:
     rows = [row for options in tables() for row in _rows(options)]
     say(table(("setting", "value", "from", "takes", "what it is"), rows))
     note(f"file: {paths.config_file()}", settings)
+    for sentence in wrong_settings():
+        note(f"error: {sentence}", settings)
+
+
+def wrong_settings() -> list[str]:
+    """A sentence for each table of settings with something wrong in it, each once."""
+    sentences = []
+    for options in tables():
+        try:
+            configured(options)
+        except BadSetting as exc:
+            sentences.append(str(exc))
+    return list(dict.fromkeys(sentences))
 
 
 def _rows(options: type[Options]) -> list[tuple[str, ...]]:
-    values, file, environment = configured(options), from_file(options), from_environment(options)
+    values, environment = forgiving(options), from_environment(options)
 
     def origin(name: str) -> str:
-        return variable(options, name) if name in environment else "file" if name in file else "default"
+        if name in environment:
+            return variable(options, name)
+        return "file" if name in values.model_fields_set else "default"
 
     return [
         (_key(options, name), shown(getattr(values, name)), origin(name), takes(field), field.description or "")
@@ -55,32 +97,55 @@ def _rows(options: type[Options]) -> list[tuple[str, ...]]:
 
 
 @app.command("set")
-@with_options()
+@with_options(read=forgiving)
 def set_value(
-    setting: Annotated[str, typer.Argument(help="A name as `filbert config` shows it, such as load.context.")],
+    setting: Annotated[
+        str,
+        typer.Argument(help="A name as `filbert config` shows it, such as load.context.", autocompletion=setting_names),
+    ],
     value: Annotated[str, typer.Argument(help="The value; lists and objects as JSON.")],
     settings: Settings,
 ) -> None:
     """Write a setting to the file."""
+    import tomlkit
+
     options, name = _find(setting)
-    kept = checked(options, {**from_file(options), name: _parsed(value)})
-    _change(options, name, kept.model_dump(mode="json")[name])
+    kept = checked(options, {name: _parsed(value)})
+    document = _document()
+    place: Any = document.setdefault(options.table, tomlkit.table()) if options.table else document
+    if not isinstance(place, dict):
+        raise BadSetting(
+            f"{options.table} in {paths.config_file()} is no table.",
+            do=f"`filbert config unset {options.table}` takes it out.",
+        )
+    place[name] = kept.model_dump(mode="json")[name]
+    _write(document)
     note(f"{setting} = {shown(getattr(kept, name))}", settings)
 
 
 @app.command("unset")
-@with_options()
+@with_options(read=forgiving)
 def unset(
-    setting: Annotated[str, typer.Argument(help="A name as `filbert config` shows it.")], settings: Settings
+    setting: Annotated[
+        str,
+        typer.Argument(help="A name as `filbert config` shows it, or any other of the file.", autocompletion=set_names),
+    ],
+    settings: Settings,
 ) -> None:
     """Take a setting out of the file, so that the default counts again."""
-    options, name = _find(setting)
-    _change(options, name, None)
-    note(f"{setting} = {shown(getattr(configured(options), name))}", settings)
+    document = _document()
+    table, _, name = setting.rpartition(".")
+    place = document.get(table) if table else document
+    if isinstance(place, dict) and name in place:
+        del place[name]
+        _write(document)
+    elif setting not in setting_names():
+        raise BadSetting(f"There is no setting {setting}, and none in the file.", do="`filbert config` lists them all.")
+    note(f"{setting} is no longer in {paths.config_file()}.", settings)
 
 
 @app.command("path")
-@with_options()
+@with_options(read=forgiving)
 def path() -> None:
     """Where the file is."""
     say(str(paths.config_file()))
@@ -103,25 +168,20 @@ def _find(setting: str) -> tuple[type[Options], str]:
     raise BadSetting(f"There is no setting {setting}.", do="`filbert config` lists them all.")
 
 
-def _change(options: type[Options], name: str, value: Any) -> None:
-    """Rewrite the file with its comments kept."""
+def _document() -> tomlkit.TOMLDocument:
+    """The file with its comments. Raises BadSetting for a broken one, before anything of it is lost."""
     import tomlkit
 
-    from filbert.core.files import write_whole
-    from filbert.core.settings import read_file
-
-    read_file()  # says what is wrong with a broken file before anything is lost
+    read_file()
     file = paths.config_file()
-    document = tomlkit.parse(file.read_text("utf-8")) if file.exists() else tomlkit.document()
-    place: Any = document
-    if options.table:
-        place = document.setdefault(options.table, tomlkit.table())
-    if value is None:
-        place.pop(name, None)
-    else:
-        place[name] = value
-    with write_whole(file) as out:
-        out.write(tomlkit.dumps(document).encode())
+    return tomlkit.parse(file.read_text("utf-8")) if file.exists() else tomlkit.document()
+
+
+def _write(document: tomlkit.TOMLDocument) -> None:
+    from filbert.core.files import write_whole
+
+    with write_whole(paths.config_file()) as file:
+        file.write(document.as_string().encode())
 
 
 def _key(options: type[Options], name: str) -> str:

@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from filbert.cli.config import tables
+from filbert.cli.config import wrong_settings
 from filbert.cli.console import say, size
 from filbert.cli.flags import with_options
-from filbert.core.errors import BadSetting
-from filbert.core.settings import Settings, configured
+from filbert.core.settings import Settings, forgiving
 
 if TYPE_CHECKING:
     from filbert.face.checkup import Checkup
@@ -22,13 +21,13 @@ if TYPE_CHECKING:
 WIDTH = 100
 
 
-@with_options()
+@with_options(read=forgiving)
 def doctor(settings: Settings, as_json: Annotated[bool, typer.Option("--json", help="A JSON object.")] = False) -> None:
     """What this machine has, what is installed, and what would help."""
     from filbert.face.checkup import checkup
 
     found = checkup()
-    help_wanted = [*found.advice, *_wrong_settings()]
+    help_wanted = [*found.advice, *wrong_settings()]
     if as_json:
         say(json.dumps({**asdict(found), "advice": help_wanted}, indent=1))
         return
@@ -52,11 +51,3 @@ def _facts(found: Checkup) -> Iterator[tuple[str, str]]:
     yield "adapters", ", ".join(store.adapters) or "none in the store"
     yield "settings", store.settings_file + ("" if store.has_settings_file else " (not there: defaults count)")
     yield "architectures", f"{len(engine.architectures)}: {', '.join(engine.architectures)}"
-
-
-def _wrong_settings() -> Iterator[str]:
-    for options in tables():
-        try:
-            configured(options)
-        except BadSetting as exc:
-            yield str(exc)

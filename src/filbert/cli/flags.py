@@ -22,10 +22,12 @@ from filbert.core.settings import Options, Settings, configured, variable
 Command = Callable[..., None]
 
 
-def with_options(*classes: type[Options], without: Collection[str] = ()) -> Callable[[Command], Command]:
+def with_options(
+    *classes: type[Options], without: Collection[str] = (), read: Callable[..., Options] = configured
+) -> Callable[[Command], Command]:
     """Give a command a flag for each field of the classes, and call it with one record a class, named by its table
     (`load: LoadOptions`). Settings rides along on every command as `settings`. without: fields that mean nothing to
-    this command; they get no flag."""
+    this command; they get no flag. read: makes a record of what was told."""
 
     def decorate(command: Command) -> Command:
         every: tuple[type[Options], ...] = (*classes, Settings)
@@ -40,7 +42,7 @@ def with_options(*classes: type[Options], without: Collection[str] = ()) -> Call
                 if value is not None:  # rooms below read these by themselves, and children inherit them
                     os.environ[variable(Settings, name)] = str(value)
             records: dict[str, Any] = {
-                record: configured(options, _read(options, told[record])) for record, options in wanted.items()
+                record: read(options, _texts(options, told[record])) for record, options in wanted.items()
             }
             log.to_file(records["settings"].log_level)
             with stopped_in_our_words():
@@ -100,7 +102,7 @@ def _flag_type(field: FieldInfo) -> Any:
     return kind | None
 
 
-def _read(options: type[Options], told: dict[str, Any]) -> dict[str, Any]:
+def _texts(options: type[Options], told: dict[str, Any]) -> dict[str, Any]:
     """What was told, with the text of files in place of their names."""
     fields = options.model_fields
     return {name: _value(name, fields[name], value) for name, value in told.items() if value not in (None, [])}

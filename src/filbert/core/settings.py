@@ -93,24 +93,47 @@ def _value(text: str) -> Any:
 
 def configured(options: type[T], given: Mapping[str, Any] | None = None) -> T:
     """The defaults, then the file, then the environment, then what was `given` (None means not given)."""
+    return _layered(options, from_file(options), given)
+
+
+def forgiving(options: type[T], given: Mapping[str, Any] | None = None) -> T:
+    """As `configured`, but a file with something wrong in it counts for nothing: for the commands that mend it."""
+    try:
+        return configured(options, given)
+    except BadSetting:
+        return _layered(options, {}, given)
+
+
+def _layered(options: type[T], file: Mapping[str, Any], given: Mapping[str, Any] | None) -> T:
     told = {name: value for name, value in (given or {}).items() if value is not None}
-    return checked(options, {**from_file(options), **from_environment(options), **told})
+    environment = from_environment(options)
+    origins = dict.fromkeys(file, str(paths.config_file())) | {name: variable(options, name) for name in environment}
+    return checked(options, {**file, **environment, **told}, {n: o for n, o in origins.items() if n not in told})
 
 
-def checked(options: type[T], values: Mapping[str, Any]) -> T:
+def checked(options: type[T], values: Mapping[str, Any], origins: Mapping[str, str] | None = None) -> T:
+    """A record of the values. Raises BadSetting for the first that is wrong, naming where it comes from: `origins`
+    holds the file or variable of each that was not given just now."""
     try:
         return options.model_validate(dict(values))
     except ValidationError as exc:
         problem = exc.errors()[0]
-        name = ".".join(str(part) for part in problem["loc"]) or options.__name__
-        if problem["type"] == "extra_forbidden":
-            known = f"{options.table}.{name}".lstrip(".")
-            raise BadSetting(f"There is no setting {known}.", do="`filbert config` lists them all.") from exc
-        raise BadSetting(
-            f"{name} cannot be {_short(problem['input'])}.",
-            why=f"{problem['msg']}.",
-            do="`filbert config` says what each setting takes.",
-        ) from exc
+        raise _refused(options, dict(problem), origins or {}) from exc
+
+
+def _refused(options: type[Options], problem: Mapping[str, Any], origins: Mapping[str, str]) -> BadSetting:
+    name = ".".join(str(part) for part in problem["loc"]) or options.__name__
+    origin = origins.get(name.partition(".")[0], "")
+    known = f"{options.table}.{name}".lstrip(".")
+    source = f"It comes from {origin}." if origin else ""
+    mend = f"`filbert config unset {known}` takes it out of the file; " if origin == str(paths.config_file()) else ""
+    if problem["type"] == "extra_forbidden":
+        return BadSetting(f"There is no setting {known}.", why=source, do=f"{mend}`filbert config` lists them all.")
+    return BadSetting(
+        f"{known if origin else name} cannot be {_short(problem['input'])}.",
+        why=" ".join(filter(None, (f"{problem['msg']}.", source))),
+        do=f"{mend}`filbert config` says what each setting takes.",
+    )
 
 
 def _short(value: object) -> str:
