@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import fcntl
 import os
 import pty
@@ -39,6 +40,7 @@ class Terminal:
             env={**os.environ, "TERM": "dumb"},
         )
         os.close(theirs)
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")  # a character may come in pieces
         self.seen = ""
 
     def type(self, text: str) -> None:
@@ -70,7 +72,7 @@ class Terminal:
         if not select.select([self._ours], [], [], 0.2)[0]:
             return self.process.poll() is None
         try:
-            self.seen += os.read(self._ours, 65536).decode(errors="replace").replace("\r\n", "\n")
+            self.seen += self._decoder.decode(os.read(self._ours, 65536)).replace("\r\n", "\n")
         except OSError:  # the other end is closed
             return False
         return True

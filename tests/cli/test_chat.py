@@ -49,6 +49,16 @@ def test_an_answer_holds_to_a_json_schema(filbert: Run, tmp_path: Path) -> None:
     assert list(json.loads(done.stdout)) == ["age"]
 
 
+def test_a_grammar_and_a_schema_at_once_are_refused(filbert: Run, tmp_path: Path) -> None:
+    (tmp_path / "a.gbnf").write_text('root ::= "a"')
+    (tmp_path / "a.json").write_text("{}")
+    done = filbert("chat", "--grammar", str(tmp_path / "a.gbnf"), "--json-schema", str(tmp_path / "a.json"), "hi")
+    assert (done.returncode, done.stderr) == (
+        2,
+        "error: An answer cannot hold to a grammar and a JSON schema. Leave one out.\n",
+    )
+
+
 def test_standard_input_that_is_no_utf8_is_refused_before_a_model_loads(filbert: Run) -> None:
     done = filbert("chat", "hi", input=b"caf\xe9")
     assert done.returncode == 2

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import io
+import subprocess
 import sys
 import time
 from collections.abc import Callable
 
 import pytest
-from terminal import Run, Terminal
+from terminal import FILBERT, Run, Terminal
 
 from filbert.cli.console import patience, size, without_controls
 from filbert.core.settings import Settings
@@ -61,6 +62,14 @@ def test_what_takes_long_is_told_after_two_seconds(capfd: pytest.CaptureFixture[
     with patience("being discreet", Settings(quiet=True)):
         time.sleep(2.3)
     assert capfd.readouterr().err == "counting sheep …\n"
+
+
+def test_waiting_for_standard_input_is_told() -> None:
+    waiting = subprocess.Popen([FILBERT, "embed"], stdin=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert waiting.stdin and waiting.stderr
+    assert waiting.stderr.readline().decode() == "reading standard input …\n"
+    _, said = waiting.communicate(b"")
+    assert said.decode().startswith("error: There is nothing to embed.")
 
 
 class Screen(io.StringIO):

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 import signal
 import subprocess
 import sys
@@ -10,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from filbert.core.errors import BadInput, DiskFull, StoreBusy, StoreReadOnly
-from filbert.core.files import locked, need_room, safe_name, sha256_of, write_whole
+from filbert.core.files import MOST_TEXT_BYTES, locked, need_room, read_text, safe_name, sha256_of, write_whole
 
 HALF_WRITTEN = """
 import sys, time
@@ -132,6 +133,15 @@ def test_a_read_only_disk_is_told_and_keeps_what_it_has(small_disk: Path) -> Non
     with pytest.raises(StoreReadOnly, match="Cannot write to"), locked(small_disk / "model.lock"):
         pass
     assert path.read_bytes() == b"old"
+
+
+def test_a_text_is_read_whole_or_refused() -> None:
+    assert read_text(io.BytesIO("ü".encode()), "it") == "ü"
+    assert len(read_text(io.BytesIO(b"a" * MOST_TEXT_BYTES), "it")) == MOST_TEXT_BYTES
+    with pytest.raises(BadInput, match="it is more than 16 MiB"), Path("/dev/zero").open("rb") as endless:
+        read_text(endless, "it")
+    with pytest.raises(BadInput, match=r"it is not UTF-8 text\. Byte 0xe9 at 3"):
+        read_text(io.BytesIO(b"caf\xe9"), "it")
 
 
 @given(st.text(max_size=30))

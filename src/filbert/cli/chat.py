@@ -41,7 +41,9 @@ def chat(
     system: Annotated[str, typer.Option("--system", help="The system message.", show_default=False)] = "",
 ) -> None:
     """Talk to a model: one answer, or a conversation. Text piped in is added to the prompt."""
-    question = "\n\n".join(part for part in (prompt, piped_text()) if part.strip())
+    if sampling.grammar is not None and sampling.json_schema is not None:
+        raise BadInput("An answer cannot hold to a grammar and a JSON schema.", do="Leave one out.")
+    question = "\n\n".join(part for part in (prompt, piped_text(settings)) if part.strip())
     if not question and not (sys.stdin and sys.stdin.isatty()):
         raise BadInput("There is nothing to answer.", do='Try `filbert chat "Why is the sky blue?"`.')
     with loaded(model, load.model_copy(update={"parallel": 1}), settings) as engine:

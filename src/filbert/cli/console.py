@@ -11,13 +11,13 @@ from contextlib import contextmanager
 from time import monotonic
 from typing import TextIO
 
-from filbert.core.errors import BadInput, DiskFull
+from filbert.core.errors import DiskFull
+from filbert.core.files import read_text
 from filbert.core.jobs import Progress, Watch
 from filbert.core.settings import Settings
 
 LINE_EVERY_S = 2.0
 PATIENCE_S = 2.0
-MAX_PIPED_BYTES = 64_000_000
 CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
@@ -51,26 +51,17 @@ def without_controls(text: str, stream: TextIO) -> str:
     return CONTROLS.sub("\N{REPLACEMENT CHARACTER}", text) if stream.isatty() else text
 
 
-def piped_text() -> str:
+def piped_text(settings: Settings) -> str:
     """What was piped in, or "" on a terminal. Raises BadInput when it is not UTF-8, or has no end."""
     if sys.stdin is None or sys.stdin.isatty():
         return ""
-    data = sys.stdin.buffer.read(MAX_PIPED_BYTES + 1)
-    if len(data) > MAX_PIPED_BYTES:
-        raise BadInput(f"More than {size(MAX_PIPED_BYTES)} were piped in.", do="Send less at once.")
-    try:
-        return data.decode("utf-8")
-    except UnicodeDecodeError as exc:
-        raise BadInput(
-            "Standard input is not UTF-8 text.",
-            why=f"Byte {exc.object[exc.start]:#04x} at {exc.start}.",
-            do="Convert it with iconv.",
-        ) from exc
+    with patience("reading standard input", settings):
+        return read_text(sys.stdin.buffer, "Standard input")
 
 
-def piped_lines() -> list[str]:
+def piped_lines(settings: Settings) -> list[str]:
     """The lines that were piped in, blank ones left out."""
-    return [line for line in piped_text().splitlines() if line.strip()]
+    return [line for line in piped_text(settings).splitlines() if line.strip()]
 
 
 @contextmanager

@@ -23,7 +23,7 @@ def embed(
     model: MODEL = "",
 ) -> None:
     """Turn texts into vectors: one JSON array a line, in order."""
-    wanted = texts or piped_lines()
+    wanted = texts or piped_lines(settings)
     if not wanted:
         raise BadInput("There is nothing to embed.", do='Try `filbert embed "a sentence"`.')
     with loaded(model, load, settings) as engine:

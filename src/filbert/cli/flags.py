@@ -17,6 +17,7 @@ from pydantic.fields import FieldInfo
 
 from filbert.core import log
 from filbert.core.errors import BadInput, Cancelled
+from filbert.core.files import read_text
 from filbert.core.settings import Options, Settings, configured, variable
 
 Command = Callable[..., None]
@@ -112,7 +113,10 @@ def _value(name: str, field: FieldInfo, given: Any) -> Any:
     if not _is_file(field):
         return given
     try:
-        text = Path(given).expanduser().read_text("utf-8")
+        with Path(given).expanduser().open("rb") as file:
+            text = read_text(file, f"{flag(name)} {given}")
+        if not text.strip():
+            raise ValueError("It is empty")
         return text if field.annotation == str | None else json.loads(text)
     except (OSError, RuntimeError, ValueError) as exc:
         raise BadInput(f"{flag(name)} {given} cannot be read.", why=f"{exc}.", do="Name a file.") from exc

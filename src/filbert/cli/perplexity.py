@@ -11,6 +11,7 @@ from filbert.cli.console import progress, say
 from filbert.cli.flags import with_options
 from filbert.cli.loading import MODEL, NO_WORKER, opened
 from filbert.core.errors import BadInput
+from filbert.core.files import read_text
 from filbert.core.settings import Settings
 from filbert.engine.options import LoadOptions
 
@@ -27,9 +28,10 @@ def perplexity(
 ) -> None:
     """How well a model predicts a text. Perplexity by llama.cpp's convention: lower is better."""
     try:
-        words = text.read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as exc:
-        raise BadInput(f"{text} cannot be read as UTF-8 text.", why=f"{exc}.", do="Name a text file.") from exc
+        with text.open("rb") as file:
+            words = read_text(file, str(text))
+    except OSError as exc:
+        raise BadInput(f"{text} cannot be read.", why=f"{exc.strerror}.", do="Name a text file.") from exc
     with opened(model, load, settings) as engine, progress(settings) as watch:
         from filbert.core.jobs import run
         from filbert.engine.measure import perplexity_job

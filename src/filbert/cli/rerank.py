@@ -25,7 +25,7 @@ def rerank(
     model: MODEL = "",
 ) -> None:
     """Order documents by closeness to a query. The closest first: score, tab, document. Needs a reranker."""
-    wanted = documents or piped_lines()
+    wanted = documents or piped_lines(settings)
     if not wanted:
         raise BadInput("There is nothing to rank.", do="Name documents, or pipe them in, one a line.")
     with loaded(model, load, settings) as engine:

@@ -17,6 +17,8 @@ from filelock import FileLock, Timeout
 
 from filbert.core.errors import BadInput, DiskFull, StoreBusy, StoreReadOnly
 
+MOST_TEXT_BYTES = 16 << 20
+
 
 @contextmanager
 def write_whole(path: Path) -> Iterator[BinaryIO]:
@@ -116,6 +118,19 @@ def safe_name(name: str) -> str:
     if not SAFE.fullmatch(name) or name.endswith((".", " ")) or ".." in name or DEVICES.fullmatch(name):
         raise BadInput(f"{name!r} is not a plain file name.", do="Rename the file where it comes from.")
     return name
+
+
+def read_text(file: BinaryIO, name: str) -> str:
+    """All of an open file as text. Raises BadInput when it is not UTF-8, or more than any context holds: it may have
+    no end."""
+    data = file.read(MOST_TEXT_BYTES + 1)
+    if len(data) > MOST_TEXT_BYTES:
+        raise BadInput(f"{name} is more than {MOST_TEXT_BYTES >> 20} MiB, and than any context holds.", do="Send less.")
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError as exc:
+        where = f"Byte {exc.object[exc.start]:#04x} at {exc.start}."
+        raise BadInput(f"{name} is not UTF-8 text.", why=where, do="Convert it with iconv.") from exc
 
 
 def sha256_of(path: Path) -> str:
