@@ -46,6 +46,12 @@ def test_a_misspelt_name_is_answered_with_the_nearest_and_the_command() -> None:
     assert "filbert pull" in str(error.value)
 
 
+def test_a_name_that_is_begun_is_answered_with_its_longer_ones() -> None:
+    assert catalogue.nearest("SmolLM2")[0] == "smollm2:135m"
+    assert catalogue.nearest("smollm", ["smollm2:135m-q4_1", "smolvlm:256m", "mollm"])[0] == "smollm2:135m-q4_1"
+    assert catalogue.nearest("smol", ["b-smol", "smollm2:135m"])[0] == "smollm2:135m"
+
+
 def test_gpt4all_unknown_name_is_never_answered_with_a_default_model() -> None:
     for text in ("gpt-4", "default", "smollm2", "smollm2:135m-q2_k"):
         with pytest.raises(UnknownModel):

@@ -76,10 +76,12 @@ def unknown(text: str, installed: Iterable[str]) -> UnknownModel:
 
 
 def nearest(text: str, among: Iterable[str] | None = None) -> list[str]:
-    """At most three names that resemble `text`, best first; of the catalogue when `among` is left out."""
+    """At most three names: those that begin with `text`, the shortest first, then those that resemble it, best first;
+    of the catalogue when `among` is left out."""
     names = {name.lower(): name for name in (among if among is not None else _catalogue_names())}
-    found = difflib.get_close_matches(text.lower(), list(names), n=3, cutoff=0.6)
-    return [names[name] for name in found]
+    longer = sorted((name for name in names if name.startswith(text.lower())), key=len)
+    alike = difflib.get_close_matches(text.lower(), list(names), n=3, cutoff=0.6)
+    return [names[name] for name in dict.fromkeys((*longer, *alike))][:3]
 
 
 def _catalogue_names() -> list[str]:
