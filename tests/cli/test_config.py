@@ -98,7 +98,9 @@ def test_path_and_doctor_work_whatever_is_in_the_file(filbert: Run, home: Path, 
 
 def test_a_flag_beats_the_variable_beats_the_file(filbert: Run) -> None:
     filbert("config", "set", "offline", "true")
-    assert filbert("pull", "hf:owner/repo:Q4_0").returncode == 3
+    done = filbert("pull", "hf:owner/repo:Q4_0")
+    assert done.returncode == 3
+    assert "The network is forbidden (--offline or FILBERT_OFFLINE)." in done.stderr
     assert filbert("chat", "--temperature", "9", "hi", FILBERT_SAMPLING_TEMPERATURE="8").stderr.startswith(
         "error: temperature cannot be 9.0."
     )

@@ -59,6 +59,17 @@ def test_anything_else_is_refused_in_a_sentence(text: str) -> None:
     assert str(error.value).endswith((".", "?"))
 
 
+def test_a_path_from_a_folder_that_is_gone_is_refused_in_a_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    with pytest.raises(BadInput, match=r"'\./x\.gguf' is no path"):
+        parse("./x.gguf")
+
+
 @given(st.text(max_size=40))
 def test_parsing_gives_a_name_or_a_sentence_whatever_is_typed(text: str) -> None:
     try:

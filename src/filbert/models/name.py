@@ -64,8 +64,8 @@ def parse(text: str) -> Name:
 def _file(text: str) -> Name:
     try:
         path = Path(text).expanduser().absolute()
-    except RuntimeError as exc:
-        raise BadInput(f"{text!r} is no path.", why=f"{exc}", do="Write the folder out.") from exc
+    except (RuntimeError, OSError) as exc:  # ~somebody who does not exist; the folder we are in was deleted
+        raise BadInput(f"{text!r} is no path.", why=f"{str(exc).rstrip('.')}.", do="Write the folder out.") from exc
     return Name("file", str(path), str(path))
 
 

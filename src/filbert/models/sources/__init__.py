@@ -73,5 +73,7 @@ def need_network(what: str) -> None:
     """Raises OfflineRefused where the network is forbidden; called before anything is contacted."""
     if configured(Settings).offline:
         raise OfflineRefused(
-            f"{what} is not on this machine.", why="FILBERT_OFFLINE forbids the network.", do="Unset it to download."
+            f"{what} is not on this machine.",
+            why="The network is forbidden (--offline or FILBERT_OFFLINE).",
+            do="Pull it without that.",
         )
