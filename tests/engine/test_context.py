@@ -9,6 +9,7 @@ import filbert
 import make_tiny
 from filbert import Message, Model, Sampling
 from filbert.core.errors import BadInput, ContextOverflow
+from filbert.core.machine import memory
 
 Load = Callable[..., Model]
 FREE = Sampling(grammar='root ::= "x" root')  # never ends by itself
@@ -95,6 +96,15 @@ def test_speculation_is_off_unless_asked_for(load: Load) -> None:
     model.generate("hi", max_tokens=2, seed=1).reply()
     assert set(model._workers) == {"text"}
     assert not model._workers["text"].plan.speculation
+
+
+def test_a_second_child_that_does_not_fit_beside_the_first_is_refused_before_it_starts(load: Load) -> None:
+    most = int(0.6 * memory().total) >> 20  # remembered prompts that are never filled
+    model = load("dense", speculation="auto", prompt_cache_mib=most)
+    with pytest.raises(BadInput, match=r"no memory for its text worker without speculation.*held.*its text worker \("):
+        model.generate("hi", max_tokens=2, seed=1).reply()
+    assert set(model._workers) == {"text"}
+    assert model.generate("hi", max_tokens=2).reply().usage.completion_tokens
 
 
 def test_a_closed_model_says_so(load: Load) -> None:

@@ -37,12 +37,21 @@ if TYPE_CHECKING:
 
 Kind = Literal["text", "embedding", "rerank"]
 Role = Literal["text", "plain", "embedding", "rerank"]
+Part = Role | Literal["scorer"]
+PARTS: dict[Part, str] = {
+    "text": "text worker",
+    "plain": "text worker without speculation",
+    "embedding": "embedding worker",
+    "rerank": "rerank worker",
+    "scorer": "scorer",
+}
 MOST_POOLED = 64  # texts at once: the engine aborts on 200
 MESSAGE_OVERHEAD = 64  # tokens a chat template may put around one message, generously
 TEMPLATE_OVERHEAD = 256  # and at the head of them all: a date, an identity
 UNBOUNDED = 1 << 40  # an image has as many tokens as its projector likes
 MEMORY_MARGIN = 2 << 30
 POOLED_CONTEXT = 2048
+SCORED_AT_ONCE = 33  # sequences of the scorer
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +93,7 @@ class Model:
         self.header = self._headers[0]
         self.kind: Kind = _kind(self.header)
         self.threads = self.options.threads or threads.choose()
+        self._memory = memory()  # before any of it is ours
         self.context = self._context()
         self._workers: dict[Role, Worker] = {}
         self._scorer: Scorer | None = None
@@ -254,8 +264,13 @@ class Model:
 
         with self._lock:
             if self._scorer is None:
+                self._check_room("scorer")
                 self._scorer = Scorer(
-                    self.stored, threads=self.threads, openmp=self.options.openmp, adapters=self._adapters
+                    self.stored,
+                    threads=self.threads,
+                    context=self.context,
+                    openmp=self.options.openmp,
+                    adapters=self._adapters,
                 )
             return self._scorer
 
@@ -278,6 +293,7 @@ class Model:
             if worker is None or not worker.running:
                 if worker:
                     worker.stop()
+                self._check_room(role)
                 worker = self._workers[role] = Worker(self._plan(role))
             return worker
 
@@ -289,30 +305,27 @@ class Model:
             worker.kill()
 
     def _plan(self, role: Role) -> WorkerPlan:
-        pooled = role in ("embedding", "rerank")
-        slots = self._pooled_slots if pooled else self.options.parallel
-        context = self._pooled_context * slots if pooled else self.context
-        batch = self._pooled_context if pooled else self.options.batch
+        context, demand = self._load(role)
         plan = WorkerPlan(
             name=self.name,
             model=str(self.stored.path),
             projector=str(self.stored.projector or ""),
             adapters=self._adapters,
             n_ctx=context,
-            n_batch=batch,
-            n_parallel=slots,
-            kv=self.options.kv,
+            n_batch=demand.batch,
+            n_parallel=demand.parallel,
+            kv=demand.kv,
             threads=self.threads,
             openmp=self.options.openmp,
             n_gpu_layers=self.options.gpu_layers,
-            cache_ram_mib=0 if pooled else self.prompt_cache_mib,
+            cache_ram_mib=demand.prompt_cache_bytes >> 20,
             speculation=role == "text" and self.options.speculation == "auto",
             pooling=self._pooling(role),
             size_bytes=self.stored.size_bytes,
             stall_s=self.options.stall_s,
-            memory_limit=self._memory_limit(context, batch),
+            memory_limit=self._memory_limit(role),
         )
-        log.info("%s: %s worker with %s", self.name, role, plan)
+        log.info("%s: %s with %s", self.name, PARTS[role], plan)
         return plan
 
     def _pooling(self, role: Role) -> Pooling:
@@ -326,7 +339,7 @@ class Model:
     def prompt_cache_mib(self) -> int:
         if self.options.prompt_cache_mib is not None:
             return self.options.prompt_cache_mib
-        return fit.prompt_cache_default(memory()) >> 20
+        return fit.prompt_cache_default(self._memory) >> 20
 
     @property
     def _pooled_slots(self) -> int:
@@ -341,18 +354,39 @@ class Model:
     def _context(self) -> int:
         if self.options.context:
             context = min(self.options.context, self.header.context_length or self.options.context)
-            fit.check(self._headers, context, memory(), self._demand(self.options.batch))
+            fit.check(self._headers, context, self._memory, self._demand)
             return context
         if self.kind != "text":
             return self._pooled_context
-        return fit.default_context(self._headers, memory(), self._demand(self.options.batch))
+        return fit.default_context(self._headers, self._memory, self._demand)
 
-    def _demand(self, batch: int) -> fit.Demand:
-        return fit.Demand(self.options.kv, self.options.parallel, batch, self.prompt_cache_mib << 20)
+    @property
+    def _demand(self) -> fit.Demand:
+        options = self.options
+        return fit.Demand(options.kv, options.parallel, options.batch, self.prompt_cache_mib << 20)
 
-    def _memory_limit(self, context: int, batch: int) -> int:
+    def _load(self, part: Part) -> tuple[int, fit.Demand]:
+        """How a child is loaded: its context in tokens, and the rest."""
+        if part == "scorer":
+            return self.context, fit.Demand(parallel=SCORED_AT_ONCE)
+        if part in ("text", "plain"):
+            return self.context, self._demand
+        slots = self._pooled_slots
+        return self._pooled_context * slots, fit.Demand(self.options.kv, slots, self._pooled_context)
+
+    def _fit(self, part: Part) -> fit.Fit:
+        return fit.estimate(self._headers, *self._load(part))
+
+    def _check_room(self, coming: Part) -> None:
+        """Raises BadInput for a child that does not fit beside those that run."""
+        running: list[Part] = [role for role, worker in self._workers.items() if worker.running]
+        running += ["scorer"] if self._scorer else []
+        held = {PARTS[part]: self._fit(part) for part in running if part != coming}
+        fit.check_beside(self.name, PARTS[coming], self._fit(coming), held, self._memory)
+
+    def _memory_limit(self, part: Part) -> int:
         """Generous, for it is there to end what explodes, not to hold an estimate to its word."""
-        return 2 * fit.estimate(self._headers, context, self._demand(batch)).total + MEMORY_MARGIN
+        return 2 * self._fit(part).total + MEMORY_MARGIN
 
     def need(self, kind: Kind) -> None:
         """Raises BadInput when the model is of another kind."""

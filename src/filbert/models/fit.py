@@ -8,7 +8,7 @@ the vocabulary. `tests/models/test_fit.py` compares the sum with the peak of a r
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from filbert.core.errors import BadInput
@@ -31,17 +31,23 @@ BYTES_A_VALUE = {kind.name.lower(): kind.size_bytes / kind.block for kind in TEN
 
 @dataclass(frozen=True, slots=True)
 class Fit:
-    """Bytes a loaded model takes. process: the child itself, its libraries and vocabulary."""
+    """Bytes a loaded model takes. weights: its files, mapped, so that all children share them; the rest is each child's
+    own. repacked: weights copied into another order; process: the child itself, its libraries and vocabulary."""
 
     weights: int
+    repacked: int
     kv_cache: int
     compute: int
     prompt_cache: int
     process: int
 
     @property
+    def own(self) -> int:
+        return self.repacked + self.kv_cache + self.compute + self.prompt_cache + self.process
+
+    @property
     def total(self) -> int:
-        return self.weights + self.kv_cache + self.compute + self.prompt_cache + self.process
+        return self.weights + self.own
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +66,8 @@ def estimate(headers: Sequence[Header], context: int, demand: Demand = Demand())
     model = headers[0]
     context = -(-context // CONTEXT_STEP) * CONTEXT_STEP
     return Fit(
-        weights=sum(_weights(header) for header in headers),
+        weights=sum(header.size_bytes for header in headers),
+        repacked=sum(_repacked(header) for header in headers),
         kv_cache=_kv_cache(model, context, demand) + _states(model, demand.parallel),
         compute=_compute(model, context, demand) + sum(_projection(header) for header in headers),
         prompt_cache=demand.prompt_cache_bytes,
@@ -90,6 +97,21 @@ def check(headers: Sequence[Header], context: int, memory: Memory, demand: Deman
         raise _too_big(headers[0], fit, context, memory)
 
 
+def check_beside(name: str, part: str, coming: Fit, held: Mapping[str, Fit], memory: Memory) -> None:
+    """Raises BadInput where a model's next child does not fit beside those that run, its weights counted once.
+
+    held: what each of them takes, by its name; memory: as it was before the first one started."""
+    needed = coming.total + sum(child.own for child in held.values())
+    if held and needed > memory.available:
+        holds = ", ".join(f"its {other} ({child.own / 1e9:.1f} GB)" for other, child in held.items())
+        raise BadInput(
+            f"{name} has no memory for its {part}, which takes {coming.own / 1e9:.1f} GB.",
+            why=f"Already held: its weights ({coming.weights / 1e9:.1f} GB), {holds}; "
+            f"{memory.available / 1e9:.1f} GB were free when it was loaded.",
+            do="Close other programs, or load it with a smaller context or prompt cache.",
+        )
+
+
 def prompt_cache_default(memory: Memory) -> int:
     """Bytes for remembered prompts."""
     return min(MOST_PROMPT_CACHE, int(memory.total * PROMPT_CACHE_SHARE))
@@ -103,10 +125,11 @@ def _too_big(model: Header, fit: Fit, context: int, memory: Memory) -> BadInput:
     )
 
 
-def _weights(header: Header) -> int:
-    """A mapped file counts as if all of it were in memory, for a generated token reads all of it."""
-    repacked = sum(size for kind, (_, size) in header.tensor_types.items() if kind in REPACKED)
-    return header.size_bytes + (repacked if header.kind != "projector" else 0)
+def _repacked(header: Header) -> int:
+    """The mapped file counts all the same, as if all of it were in memory: a generated token reads most of it."""
+    if header.kind == "projector":
+        return 0
+    return sum(size for kind, (_, size) in header.tensor_types.items() if kind in REPACKED)
 
 
 def _kv_cache(model: Header, context: int, demand: Demand) -> int:
