@@ -59,6 +59,13 @@ def test_a_grammar_and_a_schema_at_once_are_refused(filbert: Run, tmp_path: Path
     )
 
 
+def test_a_request_that_fails_prints_nothing_but_its_error(filbert: Run, tmp_path: Path) -> None:
+    (tmp_path / "broken.gbnf").write_text("root ::= (")
+    done = filbert("chat", "-q", "--grammar", str(tmp_path / "broken.gbnf"), "hi")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("error: ")
+
+
 def test_standard_input_that_is_no_utf8_is_refused_before_a_model_loads(filbert: Run) -> None:
     done = filbert("chat", "hi", input=b"caf\xe9")
     assert done.returncode == 2
@@ -154,6 +161,9 @@ def test_the_commands_of_a_conversation(talk: Terminal) -> None:
         ("/system You are a nut.", "You are a nut."),
         ("/regen", "error: There is nothing to answer again."),
         ("/nonsense", "error: There is no /nonsense."),
+        ("/quit now", "error: /quit takes nothing more. Type /quit alone."),
+        ("/bin/sh is what?", "A question that begins with / needs a blank before it."),
+        (" /quit", "\n"),
         ("hello", "\n"),
         ("/stats", "ended by"),
         ("/reset", "Forgotten."),
@@ -179,6 +189,19 @@ def test_a_text_of_several_lines_is_one_question(talk: Terminal) -> None:
     talk.wait_for("… ")
     talk.type("Answer in one sentence.\n")
     talk.wait_for("Paris")
+
+
+def test_lines_that_are_pasted_are_one_input() -> None:
+    talk = Terminal("env", "TERM=xterm", FILBERT, "chat", "-q")
+    talk.wait_for("> ")
+    talk.type("\x1b[200~/system one\ntwo\x1b[201~\n")
+    talk.wait_for("one\ntwo\n")
+    talk.type("/system\n")
+    talk.wait_for("/system\n")
+    talk.wait_for("one\ntwo\n")
+    talk.type("/quit\n")
+    assert talk.wait() == 0
+    talk.close()
 
 
 def test_ctrl_c_stops_the_answer_and_not_the_conversation(terminal: Callable[..., Terminal]) -> None:

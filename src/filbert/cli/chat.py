@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 from collections.abc import Callable
 from threading import Timer
@@ -29,6 +30,8 @@ HELP = """/help            this list
 /quit            leave (also Ctrl-D)
 Ctrl-C           stop the answer
 \"\"\"              begin and end a text of several lines; a line that ends in \\ goes on"""
+ALONE = ("/help", "/reset", "/regen", "/stats", "/quit")
+AS_QUESTION = "A question that begins with / needs a blank before it."
 
 
 @with_options(LoadOptions, Sampling, without=("parallel", "logprobs"))
@@ -61,32 +64,37 @@ def answer(turn: Turn, settings: Settings) -> None:
     """Print an answer as it comes; Ctrl-C stops it."""
     if turn.forgotten_turns:
         note(f"The context is full: the oldest {turn.forgotten_turns} turns are left out.", settings)
-    try:
-        with patience("reading the prompt", settings) as waiting:
-            show(turn, waiting)
-    finally:
-        say()
+    with patience("reading the prompt", settings) as waiting:
+        show(turn, waiting)
     if turn.reply().finish.reason == "length":
         note("The answer was cut at its token limit.", settings)
 
 
 def show(turn: Turn, waiting: Timer) -> None:
-    """Print chunks; what a model thinks before it answers is for a terminal only, and dim."""
-    thinking = False
-    for chunk in turn:
-        if chunk.reasoning or chunk.text:
-            waiting.cancel()
-        if chunk.reasoning and sys.stdout.isatty():
-            say_dim(chunk.reasoning)
-            thinking = True
-        if chunk.text:
-            say(("\n\n" if thinking else "") + chunk.text, end="")
-            thinking = False
+    """Print chunks, and end the line if there were any; what a model thinks before it answers is for a terminal only,
+    and dim."""
+    begun = thinking = False
+    try:
+        for chunk in turn:
+            if chunk.reasoning or chunk.text:
+                waiting.cancel()
+            if chunk.reasoning and sys.stdout.isatty():
+                say_dim(chunk.reasoning)
+                begun = thinking = True
+            if chunk.text:
+                say(("\n\n" if thinking else "") + chunk.text, end="")
+                begun, thinking = True, False
+    finally:
+        if begun:
+            say()
 
 
 def converse(session: ChatSession, settings: Settings) -> None:
     with contextlib.suppress(ImportError):
-        import readline  # noqa: F401 - gives input() its history and editing
+        import readline  # gives input() its history and editing
+
+        if os.environ.get("TERM") != "dumb":  # which would print the marks around what is pasted
+            readline.parse_and_bind("set enable-bracketed-paste on")  # lines that are pasted are one question
     while True:
         try:
             text = read_text()
@@ -96,7 +104,7 @@ def converse(session: ChatSession, settings: Settings) -> None:
         except KeyboardInterrupt:
             say("\n(Ctrl-D or /quit leaves)")
             continue
-        if text.strip() == "/quit":
+        if text.rstrip() == "/quit":
             return
         if text.strip():
             step(session, text, settings)
@@ -130,22 +138,23 @@ def step(session: ChatSession, text: str, settings: Settings) -> None:
 
 
 def command(session: ChatSession, text: str, settings: Settings) -> None:
-    word, _, rest = text.strip().partition(" ")
+    word, *rest = text.strip().split(None, 1)
+    if rest and word in ALONE:
+        raise BadInput(f"{word} takes nothing more.", do=f"Type {word} alone. {AS_QUESTION}")
     if word == "/help":
         say(HELP)
     elif word == "/reset":
         session.reset()
         say("Forgotten.")
     elif word == "/system":
-        if rest.strip():
-            session.system = rest.strip()
+        session.system = rest[0] if rest else session.system
         say(session.system or "There is no system message.")
     elif word == "/regen":
         interruptible(session.regenerate, settings)
     elif word == "/stats":
         say(stats(session))
     else:
-        raise BadInput(f"There is no {word}.", do="/help lists what there is.")
+        raise BadInput(f"There is no {word}.", do=f"/help lists what there is. {AS_QUESTION}")
 
 
 def interruptible(start: Callable[[], Turn], settings: Settings) -> None:
