@@ -8,16 +8,19 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psutil
 import pytest
 
 import make_tiny
-from filbert.core.errors import BadInput, BadModelFile, Cancelled, ContextOverflow, EngineCrashed
+from filbert.core.errors import BadInput, BadModelFile, Cancelled, ContextOverflow, EngineCrashed, EngineStalled
 from filbert.core.jobs import Job
+from filbert.engine.child import Child
 from filbert.engine.scorer import Scored, Scorer, Window
 from filbert.models.store import in_place
+from running import gone, until
 
 TEXT = (Path(__file__).parents[1] / "data/war-and-peace.txt").read_text("utf-8")
 PROMPT = "The old house by the river had been empty for years, until one winter"
@@ -188,6 +191,51 @@ def test_a_child_killed_between_two_calls_is_replaced_unseen(tiny: Scorer) -> No
     os.kill(killed, signal.SIGKILL)
     psutil.wait_procs([psutil.Process(killed)] if psutil.pid_exists(killed) else [], 10)
     assert len(tiny.tokenize(["hello"])) == 1
+
+
+def test_a_child_that_hangs_ends_at_its_deadline_and_the_next_call_gets_a_fresh_one(tmp_path: Path) -> None:
+    with Scorer(in_place(make_tiny.dense(tmp_path / "tiny.gguf")), threads=1, stall_s=2) as scorer:
+        prefix, *endings = scorer.tokenize([PROMPT, *ENDINGS])
+        hung = scorer.pid
+        assert hung
+        os.kill(hung, signal.SIGSTOP)
+        with pytest.raises(EngineStalled, match=r"within 2 s.*fresh one"):
+            scorer.score(prefix, endings)
+        assert gone(hung)
+        assert len(scorer.score(prefix, endings)) == len(ENDINGS)
+
+
+def test_a_child_that_hangs_while_it_loads_ends_at_its_deadline(tmp_path: Path) -> None:
+    stored = in_place(make_tiny.dense(tmp_path / "tiny.gguf"))
+    with Scorer(stored, threads=1, stall_s=2) as scorer:
+        with ThreadPoolExecutor(1) as pool:
+            asked = pool.submit(scorer.tokenize, ["hello"])
+            assert until(lambda: scorer.pid is not None)
+            assert scorer.pid
+            os.kill(scorer.pid, signal.SIGSTOP)
+            with pytest.raises(EngineStalled):
+                asked.result(60)
+        assert len(scorer.tokenize(["hello"])) == 1
+
+
+def test_long_work_gives_a_sign_of_life_for_each_part_that_is_decoded(tmp_path: Path) -> None:
+    path = make_tiny.dense(tmp_path / "tiny.gguf")
+    config = {"path": str(path), "threads": 1, "openmp": "bundled", "context": 2048, "adapters": ()}
+    child = Child("scorer_main.py", {**config, "memory_limit": 4 << 30})
+    assert child.hear(60)["answer"]["context"] == 2048
+    child.tell({"do": "score", "prefix": [5] * 1200, "endings": [[6] * 301, [7] * 301]})
+    said = [child.hear(60) for _ in range(6)]
+    child.stop()
+    assert [sorted(one) for one in said] == [["decoded"]] * 5 + [["answer"]]
+    assert sum(one["decoded"] for one in said[:-1]) == said[-1]["answer"]["decoded"] == 1200 + 2 * 300
+
+
+def test_a_scorer_is_held_to_its_memory(tmp_path: Path) -> None:
+    stored = in_place(make_tiny.dense(tmp_path / "tiny.gguf"))
+    with Scorer(stored, threads=1, memory_limit=1 << 30) as scorer:
+        scorer.tokenize(["hello"])
+        assert scorer.pid
+        assert psutil.Process(scorer.pid).rlimit(psutil.RLIMIT_DATA) == (1 << 30, 1 << 30)
 
 
 def test_cancel_from_another_thread_ends_the_work_and_the_next_call_runs(starter: Path) -> None:

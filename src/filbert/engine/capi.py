@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
@@ -210,11 +210,15 @@ class Rows:
 class Context:
     """A key/value cache of `n_ctx` cells, shared by sequences, so that what they have in common is kept once."""
 
-    def __init__(self, weights: Weights, n_ctx: int, threads: int) -> None:
-        """Raises BadInput for a model that predicts no tokens, EngineError when there is no memory for it."""
+    def __init__(
+        self, weights: Weights, n_ctx: int, threads: int, on_decoded: Callable[[int], object] = lambda n_tokens: None
+    ) -> None:
+        """`on_decoded` is called after each part of a decode. Raises BadInput for a model that predicts no tokens,
+        EngineError when there is no memory for it."""
         ffi, lib = weights.engine.ffi, weights.engine.lib
         self.n_ctx = n_ctx
         self.n_decoded = 0  # tokens since the start
+        self._on_decoded = on_decoded
         self._ffi, self._lib, self._n_vocab = ffi, lib, weights.n_vocab
         self._n_outputs = n_outputs(weights.n_vocab)
         params = lib.llama_context_default_params()
@@ -275,6 +279,7 @@ class Context:
         if status:
             raise EngineError("The engine could not decode the text.", why=f"llama_decode answered {status}.")
         self.n_decoded += len(tokens)
+        self._on_decoded(len(tokens))
 
 
 def n_outputs(n_vocab: int) -> int:

@@ -24,6 +24,14 @@ def open_lifeline() -> Callable[[dict[str, Any]], None]:
     return say
 
 
+def bound_memory(limit_bytes: int) -> None:
+    """What explodes (a chat template, a grammar) then fails to allocate, and the machine keeps its memory."""
+    if sys.platform == "linux":  # macOS does not hold a process to it, and Windows would need a job object
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_DATA, (limit_bytes, limit_bytes))
+
+
 def heard() -> Iterator[dict[str, Any]]:
     """What the parent says, until it is gone."""
     for line in sys.stdin.buffer:

@@ -271,6 +271,8 @@ class Model:
                     context=self.context,
                     openmp=self.options.openmp,
                     adapters=self._adapters,
+                    stall_s=self.options.stall_s,
+                    memory_limit=self._memory_limit("scorer"),
                 )
             return self._scorer
 

@@ -1,11 +1,12 @@
 """A scorer seen from the caller: a child that holds the engine's C interface and measures with it.
 
-What breaks an exchange off (a crash, a cancel, Ctrl-C, a generator left early) ends the child, since one that is in the
-middle of a decode hears nothing; the next call starts a fresh one.
+What breaks an exchange off (a crash, a stall, a cancel, Ctrl-C, a generator left early) ends the child, since one that
+is in the middle of a decode hears nothing; the next call starts a fresh one.
 """
 
 from __future__ import annotations
 
+import sys
 import threading
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,18 +24,20 @@ from filbert.core.errors import (
     EngineError,
     EngineMismatch,
     EngineMissing,
+    EngineStalled,
     FilbertError,
 )
 from filbert.core.jobs import Job, Progress
 from filbert.core.machine import unsupported_by_engine
 from filbert.engine import threads as engine_threads
-from filbert.engine.child import Child
+from filbert.engine.child import Child, load_wait_s
 from filbert.models.store import StoredModel
 
 TOLD = {
     kind.code: kind for kind in (BadInput, BadModelFile, ContextOverflow, EngineError, EngineMismatch, EngineMissing)
 }
-CRASHED = "The next call starts a fresh one."
+FRESH = "The next call starts a fresh one."
+SLOWEST_TOKENIZER = 1e6  # bytes a second
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,14 +70,18 @@ class Scorer:
         context: int | None = None,
         openmp: engine_threads.Runtime = "bundled",
         adapters: Sequence[str] = (),
+        stall_s: float = 120,
+        memory_limit: int = sys.maxsize,
     ) -> None:
         """`context`: tokens a prompt and an ending may have; as many as the model was trained with when left out. The
-        cache grows with what is asked, so a large one costs nothing until it is needed."""
+        cache grows with what is asked, so a large one costs nothing until it is needed. `stall_s`: seconds without a
+        sign of life after which a question ends; `memory_limit`: bytes it may allocate besides mapped files."""
         self.stored = stored
         self.threads = threads or engine_threads.choose()
         self.n_decoded = 0  # tokens, over the life of this object
         self.adapters = tuple(adapters)  # checked files
         self._limit, self._openmp = context, openmp
+        self._stall_s, self._memory_limit = stall_s, memory_limit
         self._child: Child | None = None
         self._about: dict[str, Any] = {}
         self._asking = threading.Lock()
@@ -150,7 +157,7 @@ class Scorer:
         windows: list[Window] = []
         with self._exchange() as child:
             child.tell({"do": "perplexity", "text": text, "window": window})
-            while "window" in (said := child.hear(None)):
+            while "window" in (said := self._hear(child, len(text) / SLOWEST_TOKENIZER)):
                 windows.append(Window(**said["window"]))
                 yield Progress("perplexity", len(windows), said["of"], "windows")
         self._answer(said)
@@ -166,8 +173,14 @@ class Scorer:
     def _ask(self, question: Mapping[str, Any]) -> Any:
         with self._exchange() as child:
             child.tell(question)
-            said = child.hear(None)
+            said = self._hear(child)
         return self._answer(said)
+
+    def _hear(self, child: Child, more_s: float = 0) -> dict[str, Any]:
+        """What the child says but that it lives; `more_s`: how much longer it may be silent than others."""
+        while "decoded" in (said := child.hear(self._stall_s + more_s)):
+            pass
+        return said
 
     def _answer(self, said: Mapping[str, Any]) -> Any:
         if "error" in said:
@@ -183,7 +196,10 @@ class Scorer:
                 yield self._ready()
             except EngineCrashed as exc:
                 self._drop()
-                raise (_cancelled() if self._cancelled else EngineCrashed(exc.what, why=exc.why, do=CRASHED)) from exc
+                raise (_cancelled() if self._cancelled else EngineCrashed(exc.what, why=exc.why, do=FRESH)) from exc
+            except EngineStalled as exc:
+                self._drop()
+                raise EngineStalled(exc.what, do=f"{FRESH} Raise FILBERT_LOAD_STALL_S if the machine is slow.") from exc
             except BaseException:
                 self._drop()
                 raise
@@ -212,6 +228,7 @@ class Scorer:
             "openmp": self._openmp,
             "context": self._limit,
             "adapters": self.adapters,
+            "memory_limit": self._memory_limit,
         }
         child = Child("scorer_main.py", config)
         weakref.finalize(self, child.stop)  # also when this object is forgotten unclosed
@@ -219,7 +236,7 @@ class Scorer:
 
     def _loaded(self, child: Child) -> dict[str, Any]:
         try:
-            return dict(self._answer(child.hear(None)))
+            return dict(self._answer(child.hear(load_wait_s(self.stored.size_bytes, self._stall_s))))
         except (EngineCrashed, BadModelFile) as exc:
             if self._cancelled:
                 raise

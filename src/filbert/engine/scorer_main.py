@@ -1,7 +1,7 @@
 """The scorer: a model behind the engine's C interface. Takes text or tokens, gives back numbers; logits never leave it.
 
-Told once what to load; then one answer a question, {"answer": …} or {"error": …}. A perplexity sends {"window": …} for
-each window before its answer.
+Told once what to load; then one answer a question, {"answer": …} or {"error": …}. Before it comes {"decoded": …} for
+each part of a decode, which shows that it lives, and from a perplexity {"window": …} for each window.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 
 from filbert.core.errors import BadInput, ContextOverflow, FilbertError
 from filbert.engine.capi import BRANCHES, Context, Rows, Weights, open_engine
-from filbert.engine.lifeline import heard, open_lifeline
+from filbert.engine.lifeline import bound_memory, heard, open_lifeline
 from filbert.engine.likelihood import Flags, Numbers, pick
 
 Say = Callable[[dict[str, Any]], None]
@@ -131,7 +131,8 @@ class Scorer:
         if self._context is None or self._context.n_ctx < min(n_tokens, self._limit):
             size = max(SMALLEST_CONTEXT, 1 << (n_tokens - 1).bit_length())
             self._context = None  # its memory first
-            self._context = Context(self._weights, min(size, max(self._limit, SMALLEST_CONTEXT)), self._threads)
+            size = min(size, max(self._limit, SMALLEST_CONTEXT))
+            self._context = Context(self._weights, size, self._threads, lambda n: self._say({"decoded": n}))
         return self._context
 
 
@@ -184,7 +185,9 @@ def main() -> None:
     say = open_lifeline()
     questions = heard()
     try:
-        scorer = Scorer(next(questions), say)
+        config = next(questions)
+        bound_memory(config["memory_limit"])
+        scorer = Scorer(config, say)
         say({"answer": scorer.about()})
     except FilbertError as exc:
         say(told(exc))

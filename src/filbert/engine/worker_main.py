@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from filbert.engine.lifeline import heard, open_lifeline
+from filbert.engine.lifeline import bound_memory, heard, open_lifeline
 
 
 def parameters(config: dict[str, Any]) -> Any:
@@ -46,14 +46,6 @@ def parameters(config: dict[str, Any]) -> Any:
     params.n_threads_http = config["n_parallel"] + 4
     params.verbosity = 1
     return params
-
-
-def bound_memory(limit_bytes: int) -> None:
-    """What explodes (a chat template, a grammar) then fails to allocate, and the machine keeps its memory."""
-    if sys.platform == "linux":  # macOS does not hold a process to it, and Windows would need a job object
-        import resource
-
-        resource.setrlimit(resource.RLIMIT_DATA, (limit_bytes, limit_bytes))
 
 
 @contextmanager
