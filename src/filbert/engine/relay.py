@@ -9,8 +9,7 @@ from urllib.parse import urlsplit
 
 import httptools
 
-from filbert.core.errors import EngineCrashed, EngineStalled
-from filbert.engine.transport import CONNECT_S, LET_GO_S, WorkerSocket
+from filbert.engine.transport import CONNECT_S, LET_GO_S, WorkerSocket, cut_short, stalled, unreachable
 
 READ_BYTES = 1 << 16
 
@@ -55,14 +54,12 @@ class RelayedAnswer:
                 data = await self._reader.read(READ_BYTES)
         except TimeoutError as exc:
             self.under_way = False
-            raise EngineStalled(
-                f"The engine gave no sign of life for {self._stall_s:g} s.", do="Try again: its worker is replaced."
-            ) from exc
+            raise stalled(self._stall_s) from exc
         except OSError:  # its end was reset rather than closed
             data = b""
         if not data:
             self.under_way = False
-            raise EngineCrashed("The engine ended before its answer did.", do="Try again.")
+            raise cut_short()
         self._parser.feed_data(data)
 
 
@@ -74,7 +71,7 @@ async def relay(worker: WorkerSocket, route: str, body: bytes) -> AsyncIterator[
         async with asyncio.timeout(CONNECT_S):
             reader, writer = await _connect(worker.address)
     except (OSError, TimeoutError) as exc:
-        raise EngineCrashed("The worker does not answer.", why=f"{exc}.", do="Try again.") from exc
+        raise unreachable(exc) from exc
     answer = RelayedAnswer(reader, worker.stall_s)
     try:
         writer.write(_head(route, worker.headers, len(body)) + body)

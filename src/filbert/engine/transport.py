@@ -1,8 +1,7 @@
 """The one way to a model: send a body to a route, get events back.
 
-A worker's socket is one `Transport`; a remote server and a recording are others. The bytes travel as HTTP over a Unix
-socket, or over loopback with a secret where there are none. The standard library's client is used because it costs
-16 ms to import, a tenth of what the others take, and 20 µs a token.
+The bytes travel as HTTP over a Unix socket, or over loopback with a secret where there are none. The standard
+library's client is used because it costs 16 ms to import, a tenth of what the others take, and 20 µs a token.
 """
 
 from __future__ import annotations
@@ -31,13 +30,6 @@ class Exchange(Protocol):
     def cancel(self) -> None: ...
 
 
-class Transport(Protocol):
-    def send(self, route: str, body: Mapping[str, Any]) -> Exchange:
-        """Events of the answer: one for a plain answer, many for a stream. Raises BadRequest, ContextOverflow,
-        EngineStalled, EngineCrashed."""
-        ...
-
-
 class WorkerSocket:
     """`address` is unix:///path/x.sock or http://127.0.0.1:port."""
 
@@ -45,10 +37,11 @@ class WorkerSocket:
         self.address, self.stall_s = address, stall_s
         self.headers = {"Content-Type": "application/json", "Authorization": f"Bearer {secret}"}
 
-    def send(self, route: str, body: Mapping[str, Any]) -> HttpExchange:
-        return HttpExchange(
-            _Connection(self.address, self.stall_s), route, json.dumps(body).encode(), self.headers, self.stall_s
-        )
+    def send(self, route: str, body: Mapping[str, Any], more_s: float = 0) -> HttpExchange:
+        """Events of the answer: one for a plain answer, many for a stream. `more_s`: how much longer than `stall_s` the
+        worker may be silent. Raises EngineCrashed; iterating also BadRequest, ContextOverflow, EngineStalled."""
+        stall_s = self.stall_s + more_s
+        return HttpExchange(_Connection(self.address, stall_s), route, json.dumps(body).encode(), self.headers, stall_s)
 
 
 class HttpExchange:
@@ -62,7 +55,7 @@ class HttpExchange:
         try:
             connection.request("POST", route, body, headers)
         except OSError as exc:
-            raise EngineCrashed("The worker does not answer.", why=f"{exc}.", do="Try again.") from exc
+            raise unreachable(exc) from exc
         assert isinstance(connection.sock, socket.socket)
         self._socket = connection.sock  # http.client forgets it once the answer says it is the connection's last
 
@@ -89,14 +82,10 @@ class HttpExchange:
             else:
                 yield json.loads(response.read())
         except TimeoutError as exc:
-            raise EngineStalled(
-                f"The engine gave no sign of life for {self._stall_s:.0f} s.",
-                why="Its chat template or grammar may never end, or the machine is very slow.",
-                do="Its worker is replaced; raise FILBERT_LOAD_STALL_S if the machine is slow.",
-            ) from exc
+            raise stalled(self._stall_s) from exc
         except (OSError, http.client.HTTPException) as exc:
             if not self._cancelled:
-                raise EngineCrashed("The engine ended before its answer did.", why=f"{exc}.", do="Try again.") from exc
+                raise cut_short(f"{exc}.") from exc
         finally:
             self._connection.close()
 
@@ -110,7 +99,7 @@ class HttpExchange:
             elif line.startswith(b"data: [DONE]"):
                 return
         if not self._cancelled:
-            raise EngineCrashed("The engine ended in the middle of its answer.", do="Try again.")
+            raise cut_short()
 
 
 class _Connection(http.client.HTTPConnection):
@@ -129,6 +118,29 @@ class _Connection(http.client.HTTPConnection):
         self.sock.settimeout(self.timeout)
 
 
+def unreachable(exc: OSError) -> EngineCrashed:
+    return EngineCrashed("The worker does not answer.", why=f"{exc}.", do="Try again.")
+
+
+def cut_short(why: str = "") -> EngineCrashed:
+    return EngineCrashed("The engine ended before its answer did.", why=why, do="Try again.")
+
+
+def stalled(stall_s: float) -> EngineStalled:
+    return EngineStalled(
+        f"The engine gave no sign of life for {stall_s:.0f} s.",
+        why="Its chat template or grammar may never end, or the machine is very slow.",
+        do="Its worker is replaced; raise FILBERT_LOAD_STALL_S if the machine is slow.",
+    )
+
+
+def overflow(tokens: int | None, context: int | None) -> ContextOverflow:
+    return ContextOverflow(
+        f"The prompt has {tokens} tokens and the context holds {context}.",
+        do="Shorten it, or load the model with a larger --context.",
+    )
+
+
 def refusal(status: int, body: bytes) -> FilbertError:
     """The engine's own error in our words."""
     try:
@@ -137,10 +149,7 @@ def refusal(status: int, body: bytes) -> FilbertError:
     except (ValueError, KeyError, TypeError):
         error, message = {}, body[:200].decode(errors="replace")
     if error.get("type") == "exceed_context_size_error":
-        return ContextOverflow(
-            f"The prompt has {error.get('n_prompt_tokens')} tokens and the context holds {error.get('n_ctx')}.",
-            do="Shorten it, or load the model with a larger --context.",
-        )
+        return overflow(error.get("n_prompt_tokens"), error.get("n_ctx"))
     if too_long := TOO_LONG.match(message):
         return ContextOverflow(
             f"A text has {too_long[1]} tokens and the model takes {too_long[2]} at once.", do="Split it."
