@@ -227,6 +227,15 @@ def test_an_async_loop_left_early_makes_way_for_the_next_question(babbler: Babbl
     assert roles(session) == "uaua"
 
 
+def test_a_history_longer_than_the_engine_could_count_is_forgotten_down_to_what_fits(babbler: Babbler) -> None:
+    session = babbler().chat("Be kind.", **BRIEF)
+    session.messages += [Message(role, "nuts " * 20_000) for role in ("user", "assistant") * 4]
+    turn = session.send("hi")
+    assert (turn.reply().text, turn.forgotten_turns) == ("xxxx", 4)
+    with pytest.raises(ContextOverflow):
+        session.send("nuts " * 20_000)
+
+
 def test_an_answer_that_may_be_as_long_as_the_context_forgets_nothing_while_there_is_room(babbler: Babbler) -> None:
     session = babbler(context=2048).chat(**{**BRIEF, "grammar": 'root ::= "xxxx"', "max_tokens": 2048})
     forgotten = []

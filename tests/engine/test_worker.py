@@ -74,6 +74,14 @@ def test_a_worker_killed_while_embedding_is_replaced(load: Load) -> None:
     assert len(embedder.embed(["the cat"]).vectors) == 1
 
 
+def test_texts_that_are_embedded_together_get_the_time_each_may_take(load: Load) -> None:
+    embedder = load("embedder", stall_s=1)
+    os.kill(embedder._workers["embedding"].pid, signal.SIGSTOP)
+    with pytest.raises(EngineStalled, match="no sign of life for 2 s"):
+        embedder.embed(["nuts", "nuts"])  # ten tokens at most, at ten a second
+    assert len(embedder.embed(["nuts"]).vectors) == 1
+
+
 def test_the_worker_that_took_the_place_of_one_that_hung_is_left_alone(load: Load) -> None:
     model = load("dense")
     old = model.socket("text")

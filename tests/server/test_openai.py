@@ -233,6 +233,18 @@ def test_a_prompt_over_the_context_is_a_400(server: RunningServer) -> None:
     assert refused.value.code == "context_length_exceeded"
 
 
+def test_a_prompt_longer_than_any_context_is_a_400_too(server: RunningServer) -> None:
+    huge = "word " * (3 << 20)
+    for ask in (
+        lambda: server.chat(huge),
+        lambda: server.openai.completions.create(model=STARTER, prompt=huge),
+        lambda: server.openai.embeddings.create(model=STARTER, input=huge),
+    ):
+        with pytest.raises(openai.BadRequestError, match="hold") as refused:
+            ask()
+        assert refused.value.code == "context_length_exceeded"
+
+
 @pytest.mark.parametrize(
     ("fields", "param"),
     [

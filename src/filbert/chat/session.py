@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Literal
 
 from filbert.core.conversation import Message, flatten, turns
-from filbert.core.errors import BadInput
+from filbert.core.errors import BadInput, ContextOverflow
 from filbert.core.settings import configured
 from filbert.engine.generation import AsyncGeneration, Chunk, Finish, Generation, Reply
 from filbert.engine.model import Model
@@ -138,9 +138,7 @@ class ChatSession:
         answer = min(sampling.max_tokens or 1024, self.model.context // 4)
         forgotten = min(self._forgotten, len(rest) - 1)
         kept = flatten(head, rest[forgotten:])
-        if any(
-            size(kept) + answer <= self.model.context for size in (self.model.prompt_bound, self.model.count_tokens)
-        ):
+        if self._fits(kept, self.model.context - answer):
             return forgotten
         return self._first_that_fits(head, rest, forgotten, int(self.model.context * KEEP_SHARE) - answer)
 
@@ -149,8 +147,15 @@ class ChatSession:
         low, high = forgotten + 1, len(rest) - 1
         while low < high:
             middle = (low + high) // 2
-            if self.model.count_tokens(flatten(head, rest[middle:])) <= room:
+            if self._fits(flatten(head, rest[middle:]), room):
                 high = middle
             else:
                 low = middle + 1
         return max(high, 0)
+
+    def _fits(self, messages: list[Message], room: int) -> bool:
+        """Counted only where the bound is not enough; a history too long to be counted does not fit."""
+        try:
+            return any(size(messages) <= room for size in (self.model.prompt_bound, self.model.count_tokens))
+        except ContextOverflow:
+            return False

@@ -1,6 +1,7 @@
 """Run a model and measure with it. The only room that touches llama.cpp, and only in children.
 
 admission.py    who may use the context that requests share
+bounds.py       how many tokens a text has at most and at least
 capi.py         the engine's C interface, for the scorer's process only
 capi_layout.py  its declarations and defaults, and the architectures it knows; generated
 child.py        a process that holds native code: start, ask, stop

@@ -6,7 +6,6 @@ weights are memory-mapped, so they share its pages. A child that dies or hangs i
 
 from __future__ import annotations
 
-import json
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,16 +15,17 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from filbert.core.conversation import Message
-from filbert.core.errors import BadInput, ContextOverflow, EngineCrashed, EngineStalled
+from filbert.core.errors import BadInput, EngineCrashed, EngineStalled
 from filbert.core.log import log
 from filbert.core.machine import memory
 from filbert.core.settings import configured
 from filbert.engine import threads
 from filbert.engine.admission import Admission, Place
+from filbert.engine.bounds import conversation_bound, need_room, text_bound, text_bytes
 from filbert.engine.generation import Generation, Usage
 from filbert.engine.options import LoadOptions
 from filbert.engine.sampling import Sampling
-from filbert.engine.transport import Event, Exchange, WorkerSocket
+from filbert.engine.transport import Event, Exchange, WorkerSocket, overflow
 from filbert.engine.worker import Pooling, Worker, WorkerPlan
 from filbert.models import fit
 from filbert.models.gguf import Header, check_split, read_header
@@ -46,9 +46,7 @@ PARTS: dict[Part, str] = {
     "scorer": "scorer",
 }
 MOST_POOLED = 64  # texts at once: the engine aborts on 200
-MESSAGE_OVERHEAD = 64  # tokens a chat template may put around one message, generously
-TEMPLATE_OVERHEAD = 256  # and at the head of them all: a date, an identity
-UNBOUNDED = 1 << 40  # an image has as many tokens as its projector likes
+SLOWEST_PROMPT = 10  # tokens a second
 MEMORY_MARGIN = 2 << 30
 POOLED_CONTEXT = 2048
 SCORED_AT_ONCE = 33  # sequences of the scorer
@@ -152,11 +150,11 @@ class Model:
 
     def prompt_bound(self, messages: Sequence[Message]) -> int:
         """More tokens than the conversation can have, without counting. Raises BadInput for text that is none."""
-        own_words = max(TEMPLATE_OVERHEAD, len((self.header.chat_template or "").encode()))  # some bring pages of them
-        return own_words + sum(_message_bound(message.to_json()) for message in messages)
+        return conversation_bound([message.to_json() for message in messages], self.header.chat_template or "")
 
     def count_tokens(self, messages: Sequence[Message]) -> int:
-        """Prompt tokens of a conversation, chat template included."""
+        """Prompt tokens of a conversation, chat template included. Raises ContextOverflow for one so long that the
+        engine is not asked."""
         return self._count("/v1/chat/completions", {"messages": [message.to_json() for message in messages]})
 
     def _generate(self, route: str, body: dict[str, Any], sampling: Sampling, size: int) -> Generation:
@@ -171,7 +169,7 @@ class Model:
         if size + answer > self.context:  # a token has one byte at least: only now could it overflow
             size = self._count(route, body)
             if size >= self.context:
-                raise self._overflow(size)
+                raise overflow(size, self.context)
             answer = min(answer, self.context - size)
         whole = {**body, **sampling.to_engine(), **_chat_fields(route, sampling), "max_tokens": answer}
         return Prepared(role, route, whole, size + answer)
@@ -184,6 +182,7 @@ class Model:
         return self._worker(role).transport()
 
     def _count(self, route: str, body: Mapping[str, Any]) -> int:
+        need_room(text_bytes(body), self.context)
         if route == "/v1/completions":
             (event,) = self._send("text", "/tokenize", {"content": body["prompt"], "add_special": True})
             return len(event["tokens"])
@@ -203,7 +202,7 @@ class Model:
         vectors: list[list[float]] = []
         tokens = 0
         for part in self._parts(texts):
-            event = self._pooled("embedding", "/v1/embeddings", {"input": part}, len(part))
+            event = self._pooled("embedding", "/v1/embeddings", {"input": part}, part)
             vectors += [row["embedding"] for row in sorted(event["data"], key=lambda row: int(row["index"]))]
             tokens += event["usage"]["prompt_tokens"]
         return Embeddings(vectors, Usage(prompt_tokens=tokens))
@@ -216,10 +215,12 @@ class Model:
     def rerank(self, query: str, documents: Sequence[str]) -> list[Ranked]:
         """Documents by closeness to the query, the closest first. Raises BadInput when the model is no reranker."""
         self.need("rerank")
+        need_room(text_bound(query), self._pooled_context)
         found: list[Ranked] = []
         for part in self._parts(documents):
             before = len(found)
-            event = self._pooled("rerank", "/v1/rerank", {"query": query, "documents": part}, len(part))
+            pairs = [query + document for document in part]
+            event = self._pooled("rerank", "/v1/rerank", {"query": query, "documents": part}, pairs)
             found += [Ranked(before + int(row["index"]), float(row["relevance_score"])) for row in event["results"]]
         return sorted(found, key=lambda ranked: -ranked.score)
 
@@ -229,15 +230,17 @@ class Model:
         if isinstance(texts, str):
             raise BadInput("A list of texts is wanted, not one.", do="Write [text].")
         for text in texts:
-            text_bound(text)
+            need_room(text_bound(text), self._pooled_context)
         for start in range(0, len(texts), self._pooled_slots):
             yield list(texts[start : start + self._pooled_slots])
 
-    def _pooled(self, role: Role, route: str, body: Mapping[str, Any], texts: int) -> Event:
-        place = self._pooling_admission.ask(texts)
+    def _pooled(self, role: Role, route: str, body: Mapping[str, Any], texts: Sequence[str]) -> Event:
+        """The engine gives no sign of life until all texts are done, so it is given the time they may take."""
+        tokens = sum(min(text_bound(text), self._pooled_context) for text in texts)
+        place = self._pooling_admission.ask(len(texts))
         try:
             place.wait()
-            (event,) = self._send(role, route, body)
+            (event,) = self._send(role, route, body, more_s=tokens / SLOWEST_PROMPT)
             return event
         finally:
             place.give_back()
@@ -249,6 +252,7 @@ class Model:
         from filbert.engine import measure
 
         self.need("text")
+        need_room(text_bound(prompt) + max(map(text_bound, endings), default=0), self.context)
         return measure.score(self.scorer, prompt, endings)
 
     def perplexity(self, text: str, window: int = 512) -> Perplexity:
@@ -278,9 +282,9 @@ class Model:
 
     # Children
 
-    def _send(self, role: Role, route: str, body: Mapping[str, Any]) -> Exchange:
+    def _send(self, role: Role, route: str, body: Mapping[str, Any], more_s: float = 0) -> Exchange:
         worker = self._worker(role)
-        return _Watched(worker.transport().send(route, body), worker)
+        return _Watched(worker.transport().send(route, body, more_s), worker)
 
     def _worker(self, role: Role) -> Worker:
         with self._lock:
@@ -398,12 +402,6 @@ class Model:
                 f"{self.name} {can[self.kind]} and cannot do this.", do="Choose another model with `filbert list`."
             )
 
-    def _overflow(self, tokens: int) -> ContextOverflow:
-        return ContextOverflow(
-            f"The prompt has {tokens} tokens and the context holds {self.context}.",
-            do="Shorten it, or load the model with a larger --context.",
-        )
-
 
 def _kind(header: Header) -> Kind:
     if header.kind == "language":
@@ -416,23 +414,6 @@ def _kind(header: Header) -> Kind:
         f"{header.source} is no model by itself ({header.kind}).",
         do="Load the model it belongs to; adapters go with --adapters.",
     )
-
-
-def _message_bound(message: Mapping[str, Any]) -> int:
-    content = message["content"]
-    if not isinstance(content, str) and any(part.get("type") != "text" for part in content):
-        return UNBOUNDED
-    return text_bound(json.dumps(message, ensure_ascii=False)) + MESSAGE_OVERHEAD
-
-
-def text_bound(text: str) -> int:
-    """A token has one byte at least, and one may be put before the first. Raises BadInput for what is no text."""
-    if not isinstance(text, str):
-        raise BadInput(f"A text is wanted, not {type(text).__name__}.", do="Give it as a string.")
-    try:
-        return len(text.encode()) + 1
-    except UnicodeEncodeError as exc:
-        raise BadInput("The text holds half a character (a lone surrogate).", do="Decode it as UTF-8.") from exc
 
 
 STREAMED = {"stream": True, "stream_options": {"include_usage": True}, "return_progress": True}

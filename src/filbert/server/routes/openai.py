@@ -15,7 +15,8 @@ from fastapi.routing import APIRoute
 from pydantic_core import from_json
 
 from filbert.core.errors import Cancelled
-from filbert.engine.model import STREAMED, Model, text_bound
+from filbert.engine.bounds import text_bound
+from filbert.engine.model import STREAMED, Model
 from filbert.models.store import StoredModel
 from filbert.server.bodies import ChatBody, CompletionBody, EmbeddingsBody, GenerationBody
 from filbert.server.errors import ErrorBody

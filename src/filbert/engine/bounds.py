@@ -1,0 +1,58 @@
+"""How many tokens a text has at most and at least, without counting them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from filbert.core.errors import BadInput, ContextOverflow
+
+LONGEST_TOKEN = 256  # bytes: vocabularies hold runs of 128 blanks or dashes, and nothing longer is known
+MESSAGE_OVERHEAD = 64  # tokens a chat template may put around one message, generously
+TEMPLATE_OVERHEAD = 256  # and at the head of them all: a date, an identity
+UNBOUNDED = 1 << 40  # an image has as many tokens as its projector likes
+
+
+def text_bound(text: str) -> int:
+    """A token has one byte at least, and one may be put before the first. Raises BadInput for what is no text."""
+    if not isinstance(text, str):
+        raise BadInput(f"A text is wanted, not {type(text).__name__}.", do="Give it as a string.")
+    try:
+        return len(text.encode()) + 1
+    except UnicodeEncodeError as exc:
+        raise BadInput("The text holds half a character (a lone surrogate).", do="Decode it as UTF-8.") from exc
+
+
+def conversation_bound(messages: Sequence[Mapping[str, Any]], template: str) -> int:
+    own_words = max(TEMPLATE_OVERHEAD, len(template.encode()))  # some bring pages of them
+    return own_words + sum(map(_message_bound, messages))
+
+
+def _message_bound(message: Mapping[str, Any]) -> int:
+    if any(part.get("type") != "text" for part in _parts(message)):
+        return UNBOUNDED
+    return text_bound(json.dumps(message, ensure_ascii=False)) + MESSAGE_OVERHEAD
+
+
+def need_room(text_bytes: int, context: int) -> None:
+    """Raises ContextOverflow for more bytes than the context can hold as tokens. The engine is not asked to count
+    them: it fails on hundreds of megabytes."""
+    if text_bytes > context * LONGEST_TOKEN:
+        raise ContextOverflow(
+            f"The text has {text_bytes} bytes, and {context} tokens of context hold {context * LONGEST_TOKEN} at most.",
+            do="Shorten or split it, or load the model with a larger --context.",
+        )
+
+
+def text_bytes(body: Mapping[str, Any]) -> int:
+    """Of the prompt or the messages of a request, without images."""
+    if "prompt" in body:
+        return len(body["prompt"].encode(errors="replace"))
+    parts = (part for message in body["messages"] for part in _parts(message))
+    return sum(len(part.get("text", "").encode(errors="replace")) for part in parts)
+
+
+def _parts(message: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
+    content = message["content"]
+    return [{"type": "text", "text": content}] if isinstance(content, str) else content
