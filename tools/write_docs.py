@@ -19,7 +19,7 @@ HEAD = """# Command line
 <!-- Made by tools/write_docs.py out of the code: `make docs`. -->
 
 `filbert COMMAND --help` tells the same. Results go to standard output, notes and progress to standard error.
-Shell completion of commands, flags and model names: `filbert --install-completion`.
+Shell completion of commands, flags, settings and model names: `filbert --install-completion`.
 """
 STATUSES = """## Exit status
 

@@ -162,15 +162,3 @@ def test_a_shell_gets_its_completion_script(filbert: Run, shell: str) -> None:
     )  # the shell by its name
     assert done.returncode == 0
     assert "_FILBERT_COMPLETE" in done.stdout
-
-
-def completed(filbert: Run, words: str, **environment: str) -> list[str]:
-    cword = str(len(words.split(" ")) - 1)
-    done = filbert(COMP_WORDS=words, COMP_CWORD=cword, _FILBERT_COMPLETE="complete_bash", **environment)
-    return done.stdout.split()
-
-
-def test_a_shell_completes_commands_flags_and_models(filbert: Run, shelf: Path) -> None:
-    assert completed(filbert, "filbert c") == ["chat", "config"]
-    assert completed(filbert, "filbert chat --temp") == ["--temperature"]
-    assert "smollm2:135m-q4_1" in completed(filbert, "filbert chat --model smol", FILBERT_HOME=str(shelf))

@@ -2,6 +2,7 @@
 
 app.py          the commands by name
 chat.py         filbert chat
+completion.py   what shells complete
 config.py       filbert config, and what each setting takes
 console.py      printing, progress, what was piped in
 doctor.py       filbert doctor

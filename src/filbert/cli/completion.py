@@ -1,0 +1,54 @@
+"""What shells complete. Bash takes ":" and "=" for the end of a word, and names of models have both in them."""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import redirect_stdout
+
+BREAKS = re.compile("[:=]+")
+
+
+def installed_names() -> list[str]:
+    from filbert.models import store
+
+    return [model.name for model in store.list_models()]
+
+
+def catalogue_names() -> list[str]:
+    from filbert.models import catalogue
+
+    return [name for entry in catalogue.entries() for name in (entry.short, entry.name)]
+
+
+def asked_by_bash() -> bool:
+    return os.environ.get("_FILBERT_COMPLETE") == "complete_bash"
+
+
+def complete_for_bash(app: Callable[[], object]) -> None:
+    """Let `app` complete the word as it was typed, and give bash what follows the last break in it."""
+    words, at, lead = joined(os.environ["COMP_WORDS"].split("\n"), int(os.environ["COMP_CWORD"]))
+    os.environ.update(COMP_WORDS="\n".join(words), COMP_CWORD=str(at))
+    found = io.StringIO()
+    try:
+        with redirect_stdout(found):
+            app()
+    finally:
+        sys.stdout.write("".join(f"{line.removeprefix(lead)}\n" for line in found.getvalue().splitlines()))
+
+
+def joined(pieces: Sequence[str], at: int) -> tuple[list[str], int, str]:
+    """The words that bash broke, which of them is to be completed, and what of that stands before bash's own piece.
+    The value of `--flag=value` stays a word of its own."""
+    words, joins = [pieces[0]], False
+    for index, piece in enumerate(pieces[1 : at + 1], 1):
+        is_break = BREAKS.fullmatch(piece) is not None
+        joins = (is_break or joins) and index > 1 and not words[-1].startswith("-")
+        words[-1:] = [words[-1] + piece] if joins else [words[-1], piece]
+        joins = joins and is_break
+    last = pieces[at]
+    lead = words[-1] if BREAKS.fullmatch(last) else words[-1].removesuffix(last)
+    return words, len(words) - 1, lead

@@ -1,0 +1,57 @@
+"""What a real bash completes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from terminal import FILBERT, Terminal
+
+from filbert.cli.completion import joined
+
+
+@pytest.fixture
+def bash(stocked: Path) -> Iterator[Terminal]:
+    path = f"PATH={Path(FILBERT).parent}{os.pathsep}{os.environ['PATH']}"
+    shell = Terminal("env", path, "PS1=ready>", "bash", "--norc", "--noprofile", "-i")
+    shell.wait_for("ready>")
+    shell.type("source <(_FILBERT_COMPLETE=source_bash filbert); PS1=go'>'\n")
+    shell.wait_for("go>")
+    yield shell
+    shell.close()
+
+
+@pytest.mark.parametrize(
+    ("typed", "completed"),
+    [
+        ("filbert conf", "ig "),
+        ("filbert chat --temp", "erature "),
+        ("filbert rm smol", "lm2:135m-q4_1 "),
+        ("filbert rm smollm2:", "135m-q4_1 "),
+        ("filbert show smollm2:13", "5m-q4_1 "),
+        ("filbert chat -m smollm2:1", "35m-q4_1 "),
+        ("filbert pull gemma3:1b-", "q4_k_m "),
+        ("filbert config set load.cont", "ext "),
+        ("filbert config unset down", "load.connections "),
+    ],
+)
+def test_commands_flags_and_arguments_are_completed(bash: Terminal, stocked: Path, typed: str, completed: str) -> None:
+    (stocked / "config.toml").write_text("[download]\nconnections = 2\n")
+    bash.type(f"{typed}\t")
+    bash.wait_for(f"{typed}{completed}")
+
+
+def test_what_bash_broke_is_joined_again() -> None:
+    assert joined(["filbert", "rm", "smollm2", ":", "13"], 4) == (["filbert", "rm", "smollm2:13"], 2, "smollm2:")
+    assert joined(["filbert", "rm", "smollm2", ":"], 3) == (["filbert", "rm", "smollm2:"], 2, "smollm2:")
+    assert joined(["filbert", "rm", "a", ":", "b", ""], 5) == (["filbert", "rm", "a:b", ""], 3, "")
+    assert joined(["filbert", "pull", "pypi", ":", "x", "==", "1"], 6)[0][-1] == "pypi:x==1"
+    assert joined(["filbert", "chat", "--model", "=", "a", ":", "b"], 6)[0] == [
+        "filbert",
+        "chat",
+        "--model",
+        "=",
+        "a:b",
+    ]
