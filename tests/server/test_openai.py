@@ -124,6 +124,24 @@ def test_logprobs_come_with_their_tokens_streamed_and_whole(server: RunningServe
     assert streamed == [token.token for token in tokens]
 
 
+def test_a_completions_logprobs_have_openais_older_shape_streamed_and_whole(server: RunningServer) -> None:
+    wish: dict[str, Any] = {"model": STARTER, "prompt": "1, 2, 3,", "logprobs": 3, "temperature": 0, "max_tokens": 6}
+    (choice,) = server.openai.completions.create(**wish).choices
+    found = choice.logprobs
+    assert found is not None and found.top_logprobs is not None
+    assert "".join(found.tokens or ()) == choice.text
+    assert found.text_offset == [len("".join(found.tokens[:i])) for i in range(6)]
+    assert [top[token] for top, token in zip(found.top_logprobs, found.tokens, strict=True)] == found.token_logprobs
+    assert all(max(top.values()) <= 0 and 3 <= len(top) <= 4 for top in found.top_logprobs)
+    chunks = list(server.openai.completions.create(stream=True, **wish))
+    parts = [chunk.choices[0].logprobs for chunk in chunks if chunk.choices and chunk.choices[0].logprobs]
+    streamed = {name: [item for part in parts for item in getattr(part, name)] for name in found.model_fields_set}
+    assert (streamed["tokens"], streamed["text_offset"]) == (found.tokens, found.text_offset)
+    assert streamed["token_logprobs"] == pytest.approx(found.token_logprobs, abs=0.05)
+    assert [len(top) for top in streamed["top_logprobs"]] == [len(top) for top in found.top_logprobs]
+    assert chunks[-1].choices[0].finish_reason == "length"
+
+
 def test_an_answer_holds_to_a_json_schema(server: RunningServer) -> None:
     schema = {
         "type": "object",

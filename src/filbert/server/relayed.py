@@ -9,6 +9,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from itertools import accumulate
 from typing import Any
 
 from fastapi import Response
@@ -48,7 +49,10 @@ class Relayed(Response):
         begun = False
         try:
             async with _worker_answer(self._model, self._prepared) as answer:
-                async for piece in without_progress(answer.body()):
+                pieces = without_progress(answer.body())
+                if self._prepared.route == "/v1/completions" and "logprobs" in self._prepared.body:
+                    pieces = with_legacy_logprobs(events(pieces))
+                async for piece in pieces:
                     if not begun:
                         begun = True
                         await send({"type": "http.response.start", "status": 200, "headers": STREAM_HEADERS})
@@ -125,6 +129,35 @@ async def events(pieces: AsyncIterator[bytes]) -> AsyncIterator[dict[str, Any]]:
                 yield event
 
 
+async def with_legacy_logprobs(events: AsyncIterator[dict[str, Any]]) -> AsyncIterator[bytes]:
+    """A stream of /v1/completions in OpenAI's shape; the worker writes log-probabilities as it does for a chat."""
+    begin = 0
+    async for event in events:
+        if tokens := _logprobs(event):
+            event["choices"][0]["logprobs"] = legacy_logprobs(tokens, begin)
+            begin += sum(len(token["token"]) for token in tokens)
+        yield f"data: {json.dumps(event)}\n\n".encode()
+    yield b"data: [DONE]\n\n"
+
+
+def legacy_logprobs(tokens: list[dict[str, Any]], begin: int = 0) -> dict[str, Any]:
+    """begin: characters of the answer before these tokens, from where their offsets are counted."""
+    ends = accumulate((len(token["token"]) for token in tokens), initial=begin)
+    return {
+        "tokens": [token["token"] for token in tokens],
+        "token_logprobs": [token["logprob"] for token in tokens],
+        "top_logprobs": [_likeliest(token) for token in tokens],
+        "text_offset": list(ends)[:-1],
+    }
+
+
+def _likeliest(token: dict[str, Any]) -> dict[str, float]:
+    """The chosen token is always among them. Of two that are written alike, as parts of a character are, the likelier
+    counts."""
+    others = {other["token"]: other["logprob"] for other in reversed(token["top_logprobs"])}
+    return {token["token"]: token["logprob"]} | others
+
+
 def gathered(events: list[dict[str, Any]]) -> dict[str, Any]:
     """One document out of a stream's events, in the shape the worker gives to those who want it whole."""
     reasons = [reason for event in events if (reason := finish_reason(event))]
@@ -135,7 +168,7 @@ def gathered(events: list[dict[str, Any]]) -> dict[str, Any]:
     choice: dict[str, Any] = {"index": 0, "finish_reason": reason}
     choice |= {"message": _message(reply)} if chat else {"text": reply.text}
     if tokens := [token for event in events for token in _logprobs(event)]:
-        choice["logprobs"] = {"content": tokens}
+        choice["logprobs"] = {"content": tokens} if chat else legacy_logprobs(tokens)
     return {
         "id": last["id"],
         "object": "chat.completion" if chat else "text_completion",
