@@ -69,6 +69,18 @@ def test_rm_takes_what_pulls_left_long_ago(filbert: Run, stocked: Path) -> None:
     assert new.exists() and not old.parent.exists()
 
 
+def test_unfinished_pulls_are_told_and_deleted_at_a_word(filbert: Run, stocked: Path) -> None:
+    part = stocked / "models/files" / ("a" * 64) / "x.gguf.part"
+    part.parent.mkdir()
+    part.write_bytes(bytes(2_000_000))
+    assert json.loads(filbert("doctor", "--json").stdout)["store"]["unfinished"] == [2_000_000]
+    done = filbert("rm", "--unfinished")
+    assert (done.returncode, done.stderr) == (0, "Left over from earlier: gone, 2 MB freed.\n")
+    assert not part.parent.exists()
+    assert filbert("show", NAME).returncode == 0
+    assert "There is nothing to delete." in filbert("rm").stderr
+
+
 def test_embed_prints_a_unit_vector_a_line(filbert: Run) -> None:
     done = filbert("embed", input="a nut\n\nein Käse\n".encode())
     vectors = [json.loads(line) for line in done.stdout.splitlines()]

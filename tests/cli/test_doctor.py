@@ -34,6 +34,8 @@ def test_people_get_lines_and_one_sentence_each_of_advice(filbert: Run) -> None:
     assert done.returncode == 0
     for label in ("processor", "memory", "disk", "engine", "OpenMP", "models", "adapters", "settings", "architectures"):
         assert f"\n{label}" in done.stdout
+    architectures = next(line for line in done.stdout.splitlines() if line.startswith("architectures"))
+    assert "llama, qwen3" in architectures and "(all: `--json`)" in architectures
     assert "- There is no model yet: `filbert pull smollm2:135m`" in done.stdout
 
 
@@ -74,7 +76,10 @@ def healthy() -> Checkup:
     )
     engine = replace(found.engine, unsupported="", problem="", bundled_openmp=True)
     return replace(
-        found, machine=machine, engine=engine, store=replace(found.store, models=1, writable=True, damaged=())
+        found,
+        machine=machine,
+        engine=engine,
+        store=replace(found.store, models=1, writable=True, damaged=(), unfinished=()),
     )
 
 
@@ -94,6 +99,7 @@ def test_where_all_is_well_there_is_no_advice(healthy: Checkup) -> None:
         ("machine", {"busy_cores": 1.8}, "1.8 of 2 cores busy"),
         ("store", {"writable": False}, "FILBERT_HOME"),
         ("store", {"models": 0}, "filbert pull"),
+        ("store", {"unfinished": (3_000_000, 2_000_000)}, "Unfinished downloads (2) take 5 MB"),
     ],
 )
 def test_each_trouble_has_its_sentence(healthy: Checkup, part: str, change: dict[str, Any], said: str) -> None:

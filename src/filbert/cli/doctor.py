@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from filbert.face.checkup import Checkup
 
 WIDTH = 100
+WELL_KNOWN = ("llama", "qwen3", "qwen3moe", "gemma3", "phi3", "granite", "bert")
 
 
 @with_options(read=forgiving)
@@ -50,4 +51,5 @@ def _facts(found: Checkup) -> Iterator[tuple[str, str]]:
     yield "models", f"{store.models} ({size(store.size_bytes)}), {len(store.damaged)} damaged"
     yield "adapters", ", ".join(store.adapters) or "none in the store"
     yield "settings", store.settings_file + ("" if store.has_settings_file else " (not there: defaults count)")
-    yield "architectures", f"{len(engine.architectures)}: {', '.join(engine.architectures)}"
+    some = ", ".join(name for name in WELL_KNOWN if name in engine.architectures)
+    yield "architectures", f"{len(engine.architectures)}, among them {some} (all: `--json`)"

@@ -9,22 +9,26 @@ import typer
 from filbert.cli.completion import installed_names
 from filbert.cli.console import note, size
 from filbert.cli.flags import with_options
+from filbert.core.errors import BadInput
 from filbert.core.settings import Settings
 
 
 @with_options()
 def remove(
-    names: Annotated[
-        list[str], typer.Argument(help="Names as `filbert list` shows them.", autocompletion=installed_names)
-    ],
     settings: Settings,
+    names: Annotated[
+        list[str] | None, typer.Argument(help="Names as `filbert list` shows them.", autocompletion=installed_names)
+    ] = None,
+    unfinished: Annotated[bool, typer.Option("--unfinished", help="Delete what unfinished pulls left.")] = False,
 ) -> None:
     """Delete models from the store. A file that two names share stays while one of them is left. What is left over from
     pulls that were given up a week ago goes as well."""
     from filbert.models import store
 
-    for name in names:
+    if not names and not unfinished:
+        raise BadInput("There is nothing to delete.", do="Name a model of `filbert list`.")
+    for name in names or ():
         freed = store.remove(name)
         note(f"{name}: gone, {size(freed)} freed.", settings)
-    if left_over := store.clean():
+    if left_over := store.clean(0) if unfinished else store.clean():
         note(f"Left over from earlier: gone, {size(left_over)} freed.", settings)

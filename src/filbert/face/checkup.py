@@ -41,7 +41,7 @@ class MachineFound:
 @dataclass(frozen=True, slots=True)
 class StoreFound:
     """models: how many, with `size_bytes` together. adapters: names of those that are LoRA adapters.
-    damaged: a sentence each."""
+    damaged: a sentence each. unfinished: the bytes of each pull that did not end."""
 
     folder: str
     writable: bool
@@ -49,6 +49,7 @@ class StoreFound:
     size_bytes: int
     adapters: tuple[str, ...]
     damaged: tuple[str, ...]
+    unfinished: tuple[int, ...]
     settings_file: str
     has_settings_file: bool
 
@@ -92,6 +93,9 @@ def advice(machine: MachineFound, engine: EngineFound, found: StoreFound) -> Ite
     if not found.models:
         yield "There is no model yet: `filbert pull smollm2:135m` fetches a small one (98 MB)."
     yield from found.damaged
+    if found.unfinished:
+        left = f"Unfinished downloads ({len(found.unfinished)}) take {sum(found.unfinished) / 1e6:.0f} MB"
+        yield f"{left}: pull again to go on with them, or `filbert rm --unfinished` deletes them."
 
 
 def _machine() -> MachineFound:
@@ -118,6 +122,7 @@ def _store() -> StoreFound:
         size_bytes=sum(model.size_bytes for model in models),
         adapters=tuple(model.name for model in models if _is_adapter(model.path)),
         damaged=tuple(str(error) for error in store.damaged()),
+        unfinished=tuple(store.unfinished()),
         settings_file=str(paths.config_file()),
         has_settings_file=paths.config_file().is_file(),
     )

@@ -239,13 +239,19 @@ def remove(text: str) -> int:
         return sum(_empty(folder) for folder in folders if not _needed(folder))
 
 
-def clean() -> int:
-    """Delete what no name needs: parts of pulls that were given up a week ago, files whose manifest is gone, locks of
-    both. The bytes it frees. A damaged manifest may need any file, so as long as there is one, all of them stay."""
+def clean(kept_s: float = PART_KEPT_S) -> int:
+    """Delete what no name needs: parts of pulls that were given up `kept_s` seconds ago, files whose manifest is gone,
+    locks of both. The bytes it frees. A damaged manifest may need any file, so as long as there is one, all stay."""
     if len(_names()) < len(_manifest_files()):
         return 0
     folders = {path.stem for path in files_folder().glob("*") if re.fullmatch(HEX, path.stem)}
-    return sum(_tidy(folder) for folder in sorted(folders))
+    return sum(_tidy(folder, kept_s) for folder in sorted(folders))
+
+
+def unfinished() -> list[int]:
+    """The bytes of each pull that was begun and not ended."""
+    folders = sorted(path for path in files_folder().glob("*") if path.is_dir() and not _needed(path.name))
+    return [_size(folder) for folder in folders]
 
 
 def one_hash(hashes: Sequence[str]) -> str:
@@ -452,12 +458,12 @@ def _needed(folder: str) -> bool:
     return any(folder in path.read_text("utf-8", errors="replace") for path in _manifest_files())
 
 
-def _tidy(folder: str) -> int:
+def _tidy(folder: str, kept_s: float) -> int:
     """Delete a folder that nobody needs, and then its lock; the bytes this frees."""
     lock = files_folder() / f"{folder}.lock"
     try:
         with locked(lock, wait_s=0):
-            freed = 0 if _needed(folder) or _resumable(folder) else _empty(folder)
+            freed = 0 if _needed(folder) or _resumable(folder, kept_s) else _empty(folder)
             if not (files_folder() / folder).exists():
                 with suppress(PermissionError):  # Windows keeps what is open
                     lock.unlink()  # the last act under it: who waits for it sees that it is gone, and makes another
@@ -466,18 +472,22 @@ def _tidy(folder: str) -> int:
         return 0
 
 
-def _resumable(folder: str) -> bool:
+def _resumable(folder: str, kept_s: float) -> bool:
     """Whether a pull stopped here so lately that somebody may go on with it."""
     parts = (files_folder() / folder).glob("*.part")
-    return any(time.time() - part.stat().st_mtime < PART_KEPT_S for part in parts)
+    return any(time.time() - part.stat().st_mtime < kept_s for part in parts)
 
 
 def _empty(folder: str) -> int:
     path = files_folder() / folder
-    size = sum(file.lstat().st_size for file in path.glob("*")) if path.is_dir() else 0
+    size = _size(path)
     with disk_errors(path), suppress(FileNotFoundError):
         shutil.rmtree(path)
     return size
+
+
+def _size(folder: Path) -> int:
+    return sum(file.lstat().st_size for file in folder.glob("*"))
 
 
 def _is_readable_file(path: Path) -> bool:
