@@ -17,6 +17,7 @@ import pytest
 import filbert
 import make_tiny
 from filbert import Model, Sampling
+from filbert.core import paths
 from filbert.core.errors import BadInput, BadModelFile, BadRequest, EngineCrashed, EngineStalled
 from running import gone, until, worker_pid
 
@@ -233,7 +234,7 @@ def test_a_chat_template_that_never_ends_at_load_ends_by_the_deadline(tmp_path: 
         filbert.load(str(path), context=256, stall_s=1)
 
 
-def test_a_worker_that_never_finishes_loading_ends_with_its_caller(tmp_path: Path) -> None:
+def test_a_worker_that_never_finishes_loading_ends_with_its_caller_and_the_next_one_clears_up(tmp_path: Path) -> None:
     path = make_tiny.dense(tmp_path / "endless.gguf", template=ENDLESS + make_tiny.CHATML)
     program = f"""
 import filbert
@@ -241,13 +242,16 @@ from filbert.engine.options import LoadOptions
 from filbert.models.store import in_place
 from pathlib import Path
 model = filbert.Model(in_place(Path({str(path)!r})), LoadOptions(context=256))
-print(model._worker("text").pid, flush=True)
+print(model._worker("text").pid, model._worker("text")._folder, flush=True)
 model.wait_until_loaded()
 """
     process = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
-    worker = int(process.stdout.readline())
+    worker, folder = process.stdout.readline().split()
     time.sleep(1)  # it is in its template by now
     process.kill()
     process.wait()
-    assert until(lambda: gone(worker))
+    assert until(lambda: gone(int(worker)))
+    assert Path(folder).exists()
+    paths.new_runtime_folder().rmdir()
+    assert not Path(folder).exists()
