@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import socket
 import subprocess
 import sys
 import threading
@@ -71,6 +72,26 @@ def test_a_server_that_always_drops_is_given_up_with_a_sentence(origin, blob, ta
     with pytest.raises(DownloadFailed, match="goes on where it stopped"):
         finish(download(remote_of(origin, blob), target, options))
     assert not target.exists()
+
+
+def test_a_host_that_cannot_be_reached_is_named_and_each_retry_is_told(target, options) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    seen: list[Progress] = []
+    with pytest.raises(DownloadFailed, match="127\\.0\\.0\\.1 cannot be reached"):
+        finish(download(RemoteFile("model", "x.gguf", f"http://127.0.0.1:{port}/x.gguf"), target, options), seen)
+    asking, *retries = [event.step for event in seen]
+    assert asking == "asking for x.gguf"
+    assert len(retries) == options.retries
+    assert all(step.startswith("trying again: 127.0.0.1 cannot be reached") for step in retries)
+
+
+def test_a_retry_half_way_is_told(origin, blob, target, options) -> None:
+    origin.ranges = False
+    origin.cuts = [3_000_000]
+    seen: list[Progress] = []
+    finish(download(remote_of(origin, blob), target, options), seen)
+    assert any(event.step.startswith("trying again: ") for event in seen)
 
 
 def test_server_errors_are_tried_again(origin, blob, target, options) -> None:

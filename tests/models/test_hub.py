@@ -24,6 +24,12 @@ def repo(hub: HubServer, tiny: bytes) -> HubServer:
     return hub
 
 
+def test_a_hub_that_cannot_be_reached_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    with pytest.raises(DownloadFailed, match=r"Could not reach the hub at 127\.0\.0\.1 for hf:owner/repo"):
+        finish(store.pull("hf:owner/repo:Q4_0"))
+
+
 def test_a_file_of_a_repository_is_pulled_pinned_and_checked(repo, tiny) -> None:
     model = finish(store.pull("hf:acme/Tiny-GGUF/Tiny-Q4_K_M.gguf"))
     assert model.path.read_bytes() == tiny

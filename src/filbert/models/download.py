@@ -53,9 +53,8 @@ def download(remote: RemoteFile, target: Path, options: DownloadOptions | None =
     with web_client(remote.url, options) as client:
         for _ in range(2):
             yield Progress("asking for " + remote.name)
-            transfer = Transfer(
-                client, remote, insist(lambda: ask(client, remote), options, time.sleep), target, options
-            )
+            offer = yield from insist(lambda: ask(client, remote), options, time.sleep)
+            transfer = Transfer(client, remote, offer, target, options)
             try:
                 yield from transfer.run()
             except Changed:
@@ -155,7 +154,8 @@ def saved(target: Path, offer: Offer, hash_known: bool) -> list[Segment] | None:
 
 
 class Transfer:
-    """One file on its way: its segments, and a thread for each that is being fetched."""
+    """One file on its way: its segments, and a thread for each that is being fetched. A thread reports its retries,
+    and then how it ended: None, or what stopped it."""
 
     def __init__(
         self, client: httpx.Client, remote: RemoteFile, offer: Offer, target: Path, options: DownloadOptions
@@ -165,7 +165,7 @@ class Transfer:
         self.segments = saved(target, offer, bool(remote.sha256)) or self._afresh()
         self._waiting = deque(segment for segment in self.segments if not segment.finished)
         self._stop = threading.Event()
-        self._reports: queue.SimpleQueue[Exception | None] = queue.SimpleQueue()
+        self._reports: queue.SimpleQueue[Progress | Exception | None] = queue.SimpleQueue()
 
     def run(self) -> Job[None]:
         """Fetch what is missing. Raises Changed, DownloadFailed, DiskFull; whatever happens, the part is kept."""
@@ -180,8 +180,13 @@ class Transfer:
             while running:
                 yield Progress("downloading", self.done, self.offer.size_bytes, "bytes")
                 with contextlib.suppress(queue.Empty):
-                    self._raise_or_count(self._reports.get(timeout=LOOK_EVERY_S))
-                    running -= 1
+                    report = self._reports.get(timeout=LOOK_EVERY_S)
+                    if isinstance(report, Exception):
+                        raise report
+                    if report is None:
+                        running -= 1
+                    else:
+                        yield report
                 if time.monotonic() - saved_at > SAVE_EVERY_S:
                     self.save()
                     saved_at = time.monotonic()
@@ -215,11 +220,6 @@ class Transfer:
             self.part.write_bytes(b"")
         return cut(self.offer.size_bytes, self.options.connections if self.offer.ranges else 1)
 
-    @staticmethod
-    def _raise_or_count(report: Exception | None) -> None:
-        if report is not None:
-            raise report
-
     def _work(self) -> None:
         try:
             while self._waiting and not self._stop.is_set():
@@ -230,7 +230,8 @@ class Transfer:
 
     def _bring(self, segment: Segment) -> None:
         gained = (lambda: segment.at) if self.offer.ranges else (lambda: 0)  # without ranges each try begins at 0
-        insist(lambda: self._stream(segment), self.options, self._stop.wait, gained)
+        for retry in insist(lambda: self._stream(segment), self.options, self._stop.wait, gained):
+            self._reports.put(retry)
 
     def _stream(self, segment: Segment) -> None:
         """Fetch the rest of a segment, in one request."""

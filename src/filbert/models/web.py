@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 import httpx
 
 from filbert.core.errors import DownloadFailed
+from filbert.core.jobs import Job, Progress
 from filbert.models.options import DownloadOptions
 from filbert.models.sources import RemoteFile
 from filbert.version import __version__
@@ -90,13 +91,14 @@ def web_errors(name: str) -> Iterator[None]:
     try:
         yield
     except httpx.TimeoutException as exc:
-        raise Interrupted("The server sent nothing for too long.") from exc
+        raise Interrupted(f"{exc.request.url.host} sent nothing for too long.") from exc
     except (httpx.UnsupportedProtocol, httpx.InvalidURL, httpx.TooManyRedirects) as exc:
         raise DownloadFailed(
             f"Could not download {name}.", why=f"{str(exc).rstrip('.')}.", do="Check the address."
         ) from exc
     except httpx.HTTPError as exc:
-        raise Interrupted(f"{str(exc).rstrip('.') or type(exc).__name__}.") from exc
+        why = str(exc).rstrip(".") or type(exc).__name__
+        raise Interrupted(f"{exc.request.url.host} cannot be reached ({why}).") from exc
 
 
 def refuse_bad(answer: httpx.Response, name: str) -> None:
@@ -164,8 +166,8 @@ def insist(
     options: DownloadOptions,
     wait: Callable[[float], object],
     gained: Callable[[], int] = lambda: 0,
-) -> T:
-    """Do `act` again while it is interrupted; failures count from the last time that `gained` grew."""
+) -> Job[T]:
+    """Do `act` again while it is interrupted, saying so; failures count from the last time that `gained` grew."""
     failures, before = 0, gained()
     while True:
         try:
@@ -177,4 +179,5 @@ def insist(
                 raise DownloadFailed(
                     "The download stopped.", why=str(exc), do="Run the command again: it goes on where it stopped."
                 ) from exc
+            yield Progress(f"trying again: {str(exc).rstrip('.')}")
             wait(min(LONGEST_PAUSE_S, max(exc.wait_s, options.pause_s * 2 ** (failures - 1))))

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any, cast
+from urllib.parse import urlsplit
 
 from filbert.core.errors import BadInput, DownloadFailed, OfflineRefused, UnknownModel
 from filbert.core.files import safe_name
@@ -24,6 +25,7 @@ from filbert.models.sources import Listing, RemoteFile
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = os.environ["DO_NOT_TRACK"] = "1"  # read once, when the client is imported
 
 from huggingface_hub import HfApi, get_hf_file_metadata, hf_hub_url
+from huggingface_hub.constants import ENDPOINT
 from huggingface_hub.errors import (
     EntryNotFoundError,
     GatedRepoError,
@@ -179,6 +181,9 @@ def hub_errors(name: Name) -> Iterator[None]:
         why = f"The hub answered {exc.response.status_code}."
         raise DownloadFailed(f"Could not look up {name.text}.", why=why, do="Try again later.") from exc
     except AnyHTTPError as exc:
+        host = urlsplit(os.environ.get("HF_ENDPOINT") or ENDPOINT).hostname
         raise DownloadFailed(
-            f"Could not reach the hub for {name.text}.", why=f"{exc}.", do="Check the network or HF_ENDPOINT."
+            f"Could not reach the hub at {host} for {name.text}.",
+            why=f"{str(exc).rstrip('.')}.",
+            do="Check the network or HF_ENDPOINT.",
         ) from exc
