@@ -38,6 +38,12 @@ def manifest_of(model: store.StoredModel) -> Path:
     return next(path for path in store.names_folder().iterdir() if json.loads(path.read_bytes())["name"] == model.name)
 
 
+def test_a_path_that_is_no_model_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "note.txt").write_text("hi")
+    with pytest.raises(BadModelFile, match=r"note\.txt is not a GGUF file"):
+        finish(store.pull(str(tmp_path / "note.txt")))
+
+
 def test_a_pulled_model_is_listed_shown_and_removed(pulled, tiny) -> None:
     assert store.list_models() == [pulled]
     assert store.resolve(pulled.name) == store.installed(pulled.name) == store.find(pulled.name) == pulled

@@ -190,7 +190,9 @@ def pull(text: str, options: DownloadOptions | None = None) -> Job[StoredModel]:
     BadModelFile."""
     name, options = parse(text), options or configured(DownloadOptions)
     if name.scheme == "file":
-        return in_place(Path(name.where))
+        there = in_place(Path(name.where))
+        check_split(there.parts)
+        return there
     entry = catalogue.find(name) if name.scheme == "catalogue" else None
     full = entry.name if entry else name.text
     if whole := _whole(full):
