@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from filbert.cli.completion import catalogue_names
-from filbert.cli.console import note, progress, say, size
+from filbert.cli.console import note, patience, progress, say, size
 from filbert.cli.flags import with_options
 from filbert.core.settings import Settings
 from filbert.models.options import DownloadOptions
@@ -31,8 +31,10 @@ def pull(
 
     with progress(settings) as watch:
         stored = run("pull", {"name": name}, store.pull(name, download), watch)
+    with patience(f"hashing {stored.path.name}", settings):  # of a file used where it lies
+        sha256 = stored.sha256
     note(
-        f"{stored.name}: {size(stored.size_bytes)}, {stored.licence or 'licence unknown'}, sha256 {stored.sha256}",
+        f"{stored.name}: {size(stored.size_bytes)}, {stored.licence or 'licence unknown'}, sha256 {sha256}",
         settings,
     )
     say(str(stored.path))

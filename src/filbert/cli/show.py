@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from filbert.cli.completion import installed_names
-from filbert.cli.console import say, size
+from filbert.cli.console import patience, say, size
 from filbert.cli.flags import with_options
 from filbert.core.settings import Settings
 
@@ -31,7 +31,8 @@ def show(
     if template:
         say(headers[0].chat_template or "")
         return
-    facts = store.describe(stored, headers)
+    with patience(f"hashing {stored.path.name}", settings):  # where no pull has done so
+        facts = store.describe(stored, headers)
     if as_json:
         say(json.dumps(facts, indent=1))
         return
