@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from terminal import Run
+from terminal import Run, Terminal
 
 from filbert.cli.config import tables, takes
 
@@ -25,6 +26,15 @@ def test_every_setting_is_shown_with_its_value_and_origin(filbert: Run, home: Pa
     ]
     assert row(filbert, "load.kv") == ["load.kv", "f16", "default"]
     assert filbert("config", "path").stdout.strip() == str(home / "config.toml")
+
+
+def test_a_narrow_terminal_gets_several_lines_a_setting(terminal: Callable[..., Terminal]) -> None:
+    listing = terminal("config")
+    assert listing.wait() == 0
+    lines = listing.seen.splitlines()
+    at = next(number for number, line in enumerate(lines) if line.split()[:2] == ["load.kv", "f16"])
+    assert lines[at + 1].startswith("    Number type of the key/value cache;")
+    assert max(map(len, lines[:-1])) <= 80
 
 
 def test_setting_and_unsetting_keep_the_comments_of_the_file(filbert: Run, home: Path) -> None:

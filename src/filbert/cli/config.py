@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import shutil
+import sys
+import textwrap
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin
 
@@ -62,13 +66,23 @@ def config(settings: Settings, context: typer.Context) -> None:
     """Every setting, its value, and where the value comes from."""
     if context.invoked_subcommand:
         return
-    from filbert.report.table import table
-
-    rows = [row for options in tables() for row in _rows(options)]
-    say(table(("setting", "value", "from", "takes", "what it is"), rows))
+    say(page([row for options in tables() for row in _rows(options)]))
     note(f"file: {paths.config_file()}", settings)
     for sentence in wrong_settings():
         note(f"error: {sentence}", settings)
+
+
+def page(rows: Sequence[tuple[str, ...]]) -> str:
+    """A line a setting; on a terminal too narrow for that, what it takes and is in lines below it."""
+    from filbert.report.table import table
+
+    head = ("setting", "value", "from", "takes", "what it is")
+    whole, width = table(head, rows), shutil.get_terminal_size().columns
+    if not sys.stdout.isatty() or max(map(len, whole.splitlines())) <= width:
+        return whole
+    first, *lines = table(head[:3], [row[:3] for row in rows]).splitlines()
+    below = [textwrap.indent(textwrap.fill(f"{about} Takes {takes}.", width - 4), "    ") for *_, takes, about in rows]
+    return "\n".join([first, *(f"{line}\n{about}" for line, about in zip(lines, below, strict=True))])
 
 
 def wrong_settings() -> list[str]:
