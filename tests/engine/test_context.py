@@ -111,5 +111,6 @@ def test_a_closed_model_says_so(load: Load) -> None:
     model = load("dense")
     model.close()
     model.close()
-    with pytest.raises(BadInput, match="is closed"):
-        model.generate("hi").reply()
+    for ask in (lambda: model.generate("hi").reply(), lambda: model.embed(["hi"]), lambda: model.score("a", ["b"])):
+        with pytest.raises(BadInput, match="is closed"):
+            ask()

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import gguf
+import psutil
 import pytest
 
 import make_tiny
@@ -13,6 +14,8 @@ from filbert.core.errors import BadInput, ContextOverflow, EngineError
 from filbert.core.jobs import Job, Progress
 from filbert.engine import capi_layout
 from filbert.engine.measure import Perplexity, perplexity, perplexity_job, score
+from filbert.engine.model import Model
+from filbert.engine.options import LoadOptions
 from filbert.engine.scorer import Scorer
 from filbert.models.store import in_place
 
@@ -145,6 +148,15 @@ def test_incident_a_model_of_nothing_but_nan_has_no_perplexity(starter: Path, tm
 
 
 # Endings
+
+
+def test_a_scorer_takes_the_memory_it_is_estimated_to(starter: Path) -> None:
+    with Model(in_place(starter), LoadOptions(context=4096)) as model:
+        (tokens,) = model.scorer.tokenize([TEXT])
+        model.scorer.score(tokens[:3000], [tokens[i : i + 16] for i in range(0, 512, 16)])
+        assert model.scorer.pid
+        held = psutil.Process(model.scorer.pid).memory_info().rss
+        assert model._fit("scorer").total == pytest.approx(held, rel=0.15)
 
 
 def test_the_likelier_ending_scores_higher(scorer: Scorer) -> None:

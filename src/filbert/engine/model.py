@@ -50,6 +50,7 @@ SLOWEST_PROMPT = 10  # tokens a second
 MEMORY_MARGIN = 2 << 30
 POOLED_CONTEXT = 2048
 SCORED_AT_ONCE = 33  # sequences of the scorer
+SCORED_LOGITS = 2 * (64 << 20)  # bytes: what it takes out of a decode, and where the engine computes it
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,7 +269,7 @@ class Model:
 
         with self._lock:
             if self._scorer is None:
-                self._check_room("scorer")
+                self._allow("scorer")
                 self._scorer = Scorer(
                     self.stored,
                     threads=self.threads,
@@ -288,8 +289,6 @@ class Model:
 
     def _worker(self, role: Role) -> Worker:
         with self._lock:
-            if self._closed:
-                raise BadInput(f"{self.name} is closed.", do="Load it again.")
             worker = self._workers.get(role)
             if worker and not worker.is_ours:
                 raise BadInput(
@@ -299,7 +298,7 @@ class Model:
             if worker is None or not worker.running:
                 if worker:
                     worker.stop()
-                self._check_room(role)
+                self._allow(role)
                 worker = self._workers[role] = Worker(self._plan(role))
             return worker
 
@@ -374,7 +373,7 @@ class Model:
     def _load(self, part: Part) -> tuple[int, fit.Demand]:
         """How a child is loaded: its context in tokens, and the rest."""
         if part == "scorer":
-            return self.context, fit.Demand(parallel=SCORED_AT_ONCE)
+            return self.context, fit.Demand(parallel=SCORED_AT_ONCE, logits_bytes=SCORED_LOGITS)
         if part in ("text", "plain"):
             return self.context, self._demand
         slots = self._pooled_slots
@@ -383,8 +382,10 @@ class Model:
     def _fit(self, part: Part) -> fit.Fit:
         return fit.estimate(self._headers, *self._load(part))
 
-    def _check_room(self, coming: Part) -> None:
-        """Raises BadInput for a child that does not fit beside those that run."""
+    def _allow(self, coming: Part) -> None:
+        """Raises BadInput for a child that does not fit beside those that run, and once the model is closed."""
+        if self._closed:
+            raise BadInput(f"{self.name} is closed.", do="Load it again.")
         running: list[Part] = [role for role, worker in self._workers.items() if worker.running]
         running += ["scorer"] if self._scorer else []
         held = {PARTS[part]: self._fit(part) for part in running if part != coming}

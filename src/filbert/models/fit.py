@@ -53,12 +53,14 @@ class Fit:
 @dataclass(frozen=True, slots=True)
 class Demand:
     """How a model is to be loaded, as far as memory goes. kv: number type of the key/value cache; batch: prompt tokens
-    computed in one go; parallel: answers at once, which share the context."""
+    computed in one go; parallel: answers at once, which share the context; logits_bytes: room for more logits than a
+    row an answer."""
 
     kv: str = "f16"
     parallel: int = 1
     batch: int = 512
     prompt_cache_bytes: int = 0
+    logits_bytes: int = 0
 
 
 def estimate(headers: Sequence[Header], context: int, demand: Demand = Demand()) -> Fit:
@@ -179,7 +181,7 @@ def _compute(model: Header, context: int, demand: Demand) -> int:
     hidden = 4 * (5 * embedding + 3 * max(_feed_forward(model), used))
     mask = 2 * context
     logits = 4 * (model.vocab_size or 0) * demand.parallel
-    return min(demand.batch, context) * (hidden + mask) + logits
+    return min(demand.batch, context) * (hidden + mask) + logits + demand.logits_bytes
 
 
 def _feed_forward(model: Header) -> int:
