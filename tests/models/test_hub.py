@@ -9,6 +9,7 @@ from model_servers import COMMIT, HubServer, finish, sha256
 
 from filbert.core.errors import BadInput, DownloadFailed, FilbertError, HashMismatch, OfflineRefused, UnknownModel
 from filbert.models import store
+from filbert.models.manifest import files_folder, names_folder
 from filbert.models.name import parse
 from filbert.models.sources.hub import choose, choose_projector
 
@@ -82,7 +83,7 @@ def test_a_token_opens_a_gated_repository(repo, tiny, monkeypatch) -> None:
     monkeypatch.setenv("HF_TOKEN", "right")
     model = finish(store.pull("hf:acme/Tiny-GGUF:Q4_K_M"))
     assert model.path.read_bytes() == tiny
-    assert not any(b"right" in path.read_bytes() for path in store.names_folder().iterdir())
+    assert not any(b"right" in path.read_bytes() for path in names_folder().iterdir())
 
 
 def test_a_hub_that_serves_other_bytes_than_it_promised_is_caught(repo) -> None:
@@ -123,7 +124,7 @@ def test_parts_that_do_not_belong_together_never_get_a_name(hub, split_model) ->
     with pytest.raises(FilbertError):
         finish(store.pull(f"hf:acme/Split/{names[0]}"))
     assert store.list_models() == []
-    assert [path for path in store.files_folder().iterdir() if path.is_dir()] == []
+    assert [path for path in files_folder().iterdir() if path.is_dir()] == []
 
 
 def test_a_model_with_its_projector_is_one_model(hub, vision_model) -> None:
@@ -146,15 +147,15 @@ def test_a_model_with_its_projector_is_one_model(hub, vision_model) -> None:
 )
 def test_path_traversal_in_a_hubs_file_names_writes_nothing_outside_the_store(hub, tiny, tmp_path, path: str) -> None:
     hub.repos["acme/Evil"] = {path: tiny}
-    before = {file for file in tmp_path.rglob("*evil*.gguf*") if store.files_folder() not in file.parents}
+    before = {file for file in tmp_path.rglob("*evil*.gguf*") if files_folder() not in file.parents}
     try:
         model = finish(store.pull("hf:acme/Evil"))
     except FilbertError as error:
         assert str(error)
         assert store.list_models() == []
     else:
-        assert model.path.resolve().is_relative_to(store.files_folder().resolve())
-    assert {file for file in tmp_path.rglob("*evil*.gguf*") if store.files_folder() not in file.parents} == before
+        assert model.path.resolve().is_relative_to(files_folder().resolve())
+    assert {file for file in tmp_path.rglob("*evil*.gguf*") if files_folder() not in file.parents} == before
 
 
 def test_localai_file_names_with_separators_are_refused_not_cleaned(hub, tiny) -> None:

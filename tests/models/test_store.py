@@ -27,6 +27,7 @@ from filbert.core.errors import (
 from filbert.core.files import locked
 from filbert.models import store
 from filbert.models.gguf import check_split
+from filbert.models.manifest import files_folder, manifest_file, names_folder
 
 
 @pytest.fixture
@@ -35,7 +36,7 @@ def pulled(origin: Origin, tiny: bytes) -> store.StoredModel:
 
 
 def manifest_of(model: store.StoredModel) -> Path:
-    return next(path for path in store.names_folder().iterdir() if json.loads(path.read_bytes())["name"] == model.name)
+    return next(path for path in names_folder().iterdir() if json.loads(path.read_bytes())["name"] == model.name)
 
 
 def test_a_path_that_is_no_model_is_refused(tmp_path: Path) -> None:
@@ -84,7 +85,7 @@ def test_what_is_no_model_never_gets_a_name_and_leaves_nothing(origin, body: byt
     with pytest.raises(FilbertError):
         finish(store.pull(origin.add("/page.gguf", body)))
     assert store.list_models() == []
-    assert not list(store.files_folder().glob("*/*.gguf"))
+    assert not list(files_folder().glob("*/*.gguf"))
 
 
 # --- the process dies, the disk fails ---
@@ -96,8 +97,7 @@ def test_a_pull_that_is_killed_goes_on_where_it_stopped(origin, bulky) -> None:
     with pulling(url) as process:
         wait_for(
             lambda: any(
-                json.loads(state.read_bytes())["segments"][0][1] > 500_000
-                for state in store.files_folder().glob("*/*.json")
+                json.loads(state.read_bytes())["segments"][0][1] > 500_000 for state in files_folder().glob("*/*.json")
             )
         )
         process.send_signal(signal.SIGKILL)
@@ -187,17 +187,17 @@ def test_a_name_whose_manifest_is_damaged_can_be_removed_and_its_files_cleaned(p
 def test_cleaning_keeps_models_and_what_is_being_pulled(pulled, origin, tiny) -> None:
     busy, given_up = "a" * 64, "b" * 64
     for folder in (busy, given_up):
-        (store.files_folder() / folder).mkdir()
-        (store.files_folder() / folder / "x.gguf.part").write_bytes(b"12345")
-        os.utime(store.files_folder() / folder / "x.gguf.part", (0, 0))
-    with locked(store.files_folder() / f"{busy}.lock"):
+        (files_folder() / folder).mkdir()
+        (files_folder() / folder / "x.gguf.part").write_bytes(b"12345")
+        os.utime(files_folder() / folder / "x.gguf.part", (0, 0))
+    with locked(files_folder() / f"{busy}.lock"):
         assert store.clean() == 5
-    assert (store.files_folder() / busy).exists()
+    assert (files_folder() / busy).exists()
     assert store.resolve(pulled.name).path.read_bytes() == tiny
 
 
 def test_cleaning_keeps_the_part_of_a_pull_that_stopped_lately(pulled) -> None:
-    part = store.files_folder() / ("a" * 64) / "x.gguf.part"
+    part = files_folder() / ("a" * 64) / "x.gguf.part"
     part.parent.mkdir()
     part.write_bytes(b"12345")
     assert store.clean() == 0
@@ -212,14 +212,14 @@ def test_cleaning_keeps_every_file_while_a_damaged_manifest_may_need_it(pulled, 
 
 def test_cleaning_takes_the_locks_of_emptied_folders(pulled) -> None:
     store.remove(pulled.name)
-    assert list(store.files_folder().glob("*.lock"))
+    assert list(files_folder().glob("*.lock"))
     assert store.clean() == 0
-    assert list(store.files_folder().iterdir()) == []
+    assert list(files_folder().iterdir()) == []
 
 
 def test_who_waits_for_a_lock_that_cleaning_takes_away_does_not_hold_it_beside_another(pulled) -> None:
     """Waiters sit on the file that is unlinked; the next comer makes a new one."""
-    lock = store.files_folder() / f"{pulled.path.parent.name}.lock"
+    lock = files_folder() / f"{pulled.path.parent.name}.lock"
     store.remove(pulled.name)
     most, inside, guard = 0, 0, threading.Lock()
 
@@ -249,7 +249,7 @@ def test_a_name_whose_folder_is_gone_can_be_removed(pulled) -> None:
 
 
 def test_a_model_that_is_being_pulled_is_not_removed_under_it(pulled, tiny) -> None:
-    with locked(store.files_folder() / f"{pulled.path.parent.name}.lock"), pytest.raises(StoreBusy):
+    with locked(files_folder() / f"{pulled.path.parent.name}.lock"), pytest.raises(StoreBusy):
         store.remove(pulled.name)
     assert store.resolve(pulled.name).path.read_bytes() == tiny
 
@@ -409,7 +409,7 @@ def test_gpt4all_unknown_name_is_answered_with_the_nearest_and_the_command() -> 
 def test_a_name_without_its_quantisation_means_the_one_that_is_here(pulled) -> None:
     record = json.loads(manifest_of(pulled).read_bytes())
     for name in ("llama3.2:1b-q8_0", "llama3.2:3b-q4_k_m", "llama3.2:3b-q8_0", "foo:1b-q4_0", "foo:1b-q8_0"):
-        store._manifest_file(name).write_text(json.dumps({**record, "name": name}))
+        manifest_file(name).write_text(json.dumps({**record, "name": name}))
     assert store.resolve("llama3.2:1b").name == "llama3.2:1b-q8_0"
     assert store.resolve("llama3.2:3b").name == "llama3.2:3b-q4_k_m"
     with pytest.raises(UnknownModel, match=r"foo:1b-q4_0, foo:1b-q8_0|foo:1b-q8_0, foo:1b-q4_0"):

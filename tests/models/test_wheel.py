@@ -7,6 +7,7 @@ from model_servers import finish, pulling, sha256, wait_for, wheel_of
 
 from filbert.core.errors import BadModelFile, DiskFull, DownloadFailed, HashMismatch, UnknownModel
 from filbert.models import store
+from filbert.models.manifest import files_folder, names_folder
 from filbert.models.sources import RemoteFile
 from filbert.models.sources.wheel import unpack
 
@@ -32,7 +33,7 @@ def test_an_index_that_wants_a_password_is_left_to_pip(index, tiny, monkeypatch)
     model = finish(store.pull("pypi:tiny-model==1.0"))
     assert model.path.read_bytes() == tiny
     assert list(model.path.parent.iterdir()) == [model.path]
-    assert not any(b"pass@" in path.read_bytes() for path in store.names_folder().iterdir())
+    assert not any(b"pass@" in path.read_bytes() for path in names_folder().iterdir())
 
 
 def test_a_wheel_in_a_local_folder_is_left_to_pip(index, tiny, monkeypatch, tmp_path) -> None:
@@ -99,8 +100,7 @@ def test_a_pull_that_is_killed_while_it_fetches_a_wheel_goes_on_where_it_stopped
     with pulling("pypi:tiny-model==1.0") as process:
         wait_for(
             lambda: any(
-                json.loads(state.read_bytes())["segments"][0][1] > 300_000
-                for state in store.files_folder().glob("*/*.json")
+                json.loads(state.read_bytes())["segments"][0][1] > 300_000 for state in files_folder().glob("*/*.json")
             )
         )
         process.kill()
@@ -115,7 +115,7 @@ def test_a_wheel_without_exactly_one_model_is_refused(index, members) -> None:
     index.add_wheel(wheel_of(members))
     with pytest.raises(BadModelFile, match="holds"):
         finish(store.pull("pypi:tiny-model==1.0"))
-    assert not list(store.files_folder().glob("*/*"))
+    assert not list(files_folder().glob("*/*"))
 
 
 def test_a_wheel_of_rubbish_never_gets_a_name(index) -> None:
@@ -123,7 +123,7 @@ def test_a_wheel_of_rubbish_never_gets_a_name(index) -> None:
     with pytest.raises(BadModelFile):
         finish(store.pull("pypi:tiny-model==1.0"))
     assert store.list_models() == []
-    assert not list(store.files_folder().glob("*/*"))
+    assert not list(files_folder().glob("*/*"))
 
 
 def test_localai_archive_escape_names_in_a_wheel_never_become_paths(index, tiny, tmp_path) -> None:

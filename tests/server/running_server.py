@@ -20,7 +20,7 @@ import httpx
 import openai
 import psutil
 
-from filbert.models.store import Kept, Manifest
+from filbert.models.manifest import Kept, Manifest, manifest_file
 
 STARTER = "smollm2:135m-q4_1"
 STARTER_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
@@ -46,16 +46,10 @@ def install(home: Path, model: Path, name: str = STARTER, sha256: str = STARTER_
         pulled="2026-11-24T08:00:00+00:00",
         files=(kept,),
     )
-    path = home / "models" / "names" / _manifest_name(name)
+    path = home / "models" / "names" / manifest_file(name).name
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(manifest.model_dump_json())
     return target
-
-
-def _manifest_name(name: str) -> str:
-    from filbert.models.store import _manifest_file
-
-    return _manifest_file(name).name
 
 
 class RunningServer:

@@ -13,9 +13,9 @@ BREAKS = re.compile("[:=]+")
 
 
 def installed_names() -> list[str]:
-    from filbert.models import store
+    from filbert.models import manifest
 
-    return [model.name for model in store.list_models()]
+    return manifest.installed_names()
 
 
 def catalogue_names() -> list[str]:

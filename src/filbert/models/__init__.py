@@ -8,6 +8,7 @@ gguf.py          read a GGUF header and check it against its file
 gguf_types.py    tables of the GGUF format
 header.py        what a header says: architecture, parameters, template
 header_check.py  whether a header's numbers can be a model's
+manifest.py      what is installed under which name: the store's own records
 name.py          what people call a model, read once
 options.py       how downloads behave
 parts.py         the files of a split model

@@ -15,17 +15,15 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
-
-from filbert.core import jobs, paths
+from filbert.core import jobs
 from filbert.core.errors import BadInput, BadModelFile, EngineMissing, StoreBusy, UnknownModel
 from filbert.core.files import disk_errors, locked, safe_name, sha256_of, write_whole
 from filbert.core.jobs import Job, Progress, Watch
@@ -33,14 +31,23 @@ from filbert.core.log import log
 from filbert.core.machine import unsupported_by_engine
 from filbert.core.settings import configured
 from filbert.models import catalogue
-from filbert.models.catalogue import Role
 from filbert.models.gguf import Header, check_split, read_header
+from filbert.models.manifest import (
+    HEX,
+    Kept,
+    Manifest,
+    files_folder,
+    installed_names,
+    manifest_file,
+    manifest_files,
+    manifest_of,
+    read_manifest,
+)
 from filbert.models.name import Name, parse
 from filbert.models.options import DownloadOptions
 from filbert.models.parts import parts_beside
 from filbert.models.sources import Listing, RemoteFile, Source, need_network, source_of
 
-HEX = "^[0-9a-f]{64}$"
 PART_KEPT_S = 7 * 86400
 
 
@@ -66,71 +73,38 @@ class StoredModel:
         return one_hash(self.hashes or tuple(sha256_of(part) for part in self.parts))
 
 
-class Kept(BaseModel):
-    """A file of a manifest. Only 64 hex digits and plain file names ever become paths (Ollama, CVE-2024-37032)."""
-
-    model_config = ConfigDict(frozen=True)
-    role: Role
-    name: str
-    size_bytes: int = Field(ge=0)
-    sha256: str = Field(pattern=HEX)
-    folder: str = Field(pattern=HEX)
-
-    @property
-    def path(self) -> Path:
-        return files_folder() / self.folder / safe_name(self.name)
-
-
-class Manifest(BaseModel):
-    model_config = ConfigDict(frozen=True)
-    format: Literal[1] = 1
-    name: str
-    source: str
-    revision: str
-    licence: str
-    pulled: str
-    files: tuple[Kept, ...] = Field(min_length=1)
-
-
-def names_folder() -> Path:
-    return paths.models_folder() / "names"
-
-
-def files_folder() -> Path:
-    return paths.models_folder() / "files"
-
-
 # --- what is here ---------------------------------------------------------------------------------------------------
 
 
 def list_models() -> list[StoredModel]:
     """Every whole model, by name. What is damaged is left out, logged, and told by `damaged`."""
-    models = []
-    for manifest in _manifest_files():
-        try:
-            models.append(_stored(_read(manifest)))
-        except BadModelFile as exc:
-            log.warning("%s", exc)
+    models, errors = _whole_and_damaged()
+    for error in errors:
+        log.warning("%s", error)
     return sorted(models, key=lambda model: model.name)
 
 
 def damaged() -> list[BadModelFile]:
     """A sentence for each name whose manifest or file is not whole."""
-    errors = []
-    for manifest in _manifest_files():
+    return _whole_and_damaged()[1]
+
+
+def _whole_and_damaged() -> tuple[list[StoredModel], list[BadModelFile]]:
+    models, errors = [], []
+    for manifest in manifest_files():
         try:
-            _stored(_read(manifest))
+            models.append(_stored(read_manifest(manifest)))
         except BadModelFile as exc:
             errors.append(exc)
-    return errors
+    return models, errors
 
 
 def installed(text: str) -> StoredModel:
     """The model of that name in the store, never a path. Raises UnknownModel with the nearest names, BadModelFile."""
-    manifest = _manifest_of(parse(text))
+    manifest = manifest_of(parse(text))
     if manifest is None:
-        raise catalogue.unknown(text, _names())
-    return _stored(_read(manifest))
+        raise catalogue.unknown(text, installed_names())
+    return _stored(read_manifest(manifest))
 
 
 def resolve(text: str) -> StoredModel:
@@ -142,7 +116,7 @@ def resolve(text: str) -> StoredModel:
 def find(text: str) -> StoredModel | None:
     """As `resolve`, but None for a name that is not installed."""
     name = parse(text)
-    return resolve(text) if name.scheme == "file" or _manifest_of(name) else None
+    return resolve(text) if name.scheme == "file" or manifest_of(name) else None
 
 
 def in_place(path: Path) -> StoredModel:
@@ -224,13 +198,13 @@ def remove(text: str) -> int:
     name = parse(text)
     if name.scheme == "file":
         raise BadInput(f"{text} is not in the store.", why="It is used where it lies.", do="Delete the file yourself.")
-    manifest = _manifest_of(name)
+    manifest = manifest_of(name)
     if manifest is None:
         raise UnknownModel(
             f"{text} is not installed.", why=_nearest_installed(text), do="`filbert list` shows what is."
         )
     try:
-        folders = {file.folder for file in _read(manifest).files}
+        folders = {file.folder for file in read_manifest(manifest).files}
     except BadModelFile:
         folders = set()  # its files are left for `clean`
     with ExitStack() as held:
@@ -244,7 +218,7 @@ def remove(text: str) -> int:
 def clean(kept_s: float = PART_KEPT_S) -> int:
     """Delete what no name needs: parts of pulls that were given up `kept_s` seconds ago, files whose manifest is gone,
     locks of both. The bytes it frees. A damaged manifest may need any file, so as long as there is one, all stay."""
-    if len(_names()) < len(_manifest_files()):
+    if len(installed_names()) < len(manifest_files()):
         return 0
     folders = {path.stem for path in files_folder().glob("*") if re.fullmatch(HEX, path.stem)}
     return sum(_tidy(folder, kept_s) for folder in sorted(folders))
@@ -264,59 +238,9 @@ def one_hash(hashes: Sequence[str]) -> str:
 # --- manifests ------------------------------------------------------------------------------------------------------
 
 
-def _manifest_file(text: str) -> Path:
-    slug = re.sub(r"[^A-Za-z0-9._]+", "-", text)[:60].strip("-.").lower()
-    return names_folder() / f"{slug}-{hashlib.sha256(text.encode()).hexdigest()[:12]}.json"
-
-
-def _manifest_files() -> list[Path]:
-    return sorted(names_folder().glob("*.json"))
-
-
-def _manifest_of(name: Name) -> Path | None:
-    return next((path for text in _spellings(name) if (path := _manifest_file(text)).is_file()), None)
-
-
-def _spellings(name: Name) -> Iterator[str]:
-    """The names under which a model may be installed: a family and size mean the catalogue's choice where it is here,
-    else the only one that is."""
-    yield name.text
-    if name.scheme == "catalogue" and not name.which:
-        yield from (entry.name for entry in catalogue.entries() if entry.short == name.text)
-        others = [text for text in _names() if text.startswith(f"{name.text}-") and parse(text).where == name.where]
-        yield from others if len(others) == 1 else []
-
-
-def _names() -> list[str]:
-    names = []
-    for path in _manifest_files():
-        try:
-            names.append(_read(path).name)
-        except BadModelFile:
-            continue
-    return names
-
-
 def _nearest_installed(text: str) -> str:
-    near = catalogue.nearest(text, _names())
+    near = catalogue.nearest(text, installed_names())
     return f"The nearest installed: {', '.join(near)}." if near else ""
-
-
-def _read(path: Path) -> Manifest:
-    """Raises BadModelFile where the manifest is cut, foreign or hostile."""
-    try:
-        manifest = Manifest.model_validate_json(path.read_bytes())
-        for file in manifest.files:
-            safe_name(file.name)
-        if _manifest_file(manifest.name) != path:
-            raise BadInput("It is of another name.")
-    except (OSError, ValidationError, BadInput) as exc:
-        raise BadModelFile(
-            f"The record {path.name} in the store is damaged.",
-            why="Its model's file is kept.",
-            do="Pull the model again, which mends the record, or remove the name.",
-        ) from exc
-    return manifest
 
 
 def _stored(manifest: Manifest) -> StoredModel:
@@ -349,9 +273,9 @@ def _check_there(name: str, file: Kept) -> None:
 
 
 def _whole(text: str) -> StoredModel | None:
-    manifest = _manifest_file(text)
+    manifest = manifest_file(text)
     try:
-        return _stored(_read(manifest)) if manifest.is_file() else None
+        return _stored(read_manifest(manifest)) if manifest.is_file() else None
     except BadModelFile:
         return None
 
@@ -412,7 +336,7 @@ def _bring(full: str, origin: Name, source: Source, listing: Listing, options: D
 def _pins(full: str) -> dict[str, str]:
     """The hashes that the first pull of a name found: mending it brings the same bytes or none."""
     try:
-        return {file.name: file.sha256 for file in _read(_manifest_file(full)).files}
+        return {file.name: file.sha256 for file in read_manifest(manifest_file(full)).files}
     except BadModelFile:
         return {}
 
@@ -448,7 +372,7 @@ def _install(name: str, origin: Name, listing: Listing, kept: Sequence[Kept]) ->
         pulled=datetime.now(UTC).isoformat(timespec="seconds"),
         files=tuple(kept),
     )
-    with write_whole(_manifest_file(name)) as file_:
+    with write_whole(manifest_file(name)) as file_:
         file_.write(manifest.model_dump_json(indent=1).encode())
 
 
@@ -457,7 +381,7 @@ def _install(name: str, origin: Name, listing: Listing, kept: Sequence[Kept]) ->
 
 def _needed(folder: str) -> bool:
     """Whether any manifest mentions the folder, even one too damaged to be read."""
-    return any(folder in path.read_text("utf-8", errors="replace") for path in _manifest_files())
+    return any(folder in path.read_text("utf-8", errors="replace") for path in manifest_files())
 
 
 def _tidy(folder: str, kept_s: float) -> int:
