@@ -126,10 +126,6 @@ class Header:
         return self.text("general.architecture") or ""
 
     @property
-    def name(self) -> str | None:
-        return self.text("general.name")
-
-    @property
     def licence(self) -> str | None:
         return self.text("general.license.name") or self.text("general.license")
 
