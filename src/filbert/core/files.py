@@ -82,13 +82,17 @@ def make_folder(folder: Path) -> None:
 
 def need_room(folder: Path, size_bytes: int) -> None:
     """Refuse before a long download rather than at its end. Raises DiskFull."""
-    nearest = next(parent for parent in (folder, *folder.parents) if parent.exists())
-    free = shutil.disk_usage(nearest).free
+    free = shutil.disk_usage(nearest_folder(folder)).free
     if free < size_bytes:
         raise DiskFull(
             f"{folder} has {free / 1e9:.2f} GB free and {size_bytes / 1e9:.2f} GB are needed.",
             do="Free some room (`filbert list`, `filbert rm NAME`), or move everything with FILBERT_HOME.",
         )
+
+
+def nearest_folder(path: Path) -> Path:
+    """The path itself, or the nearest folder above it that is there."""
+    return next(parent for parent in (path, *path.parents) if parent.exists())
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from filbert.core import paths
 from filbert.core.errors import BadModelFile
+from filbert.core.files import nearest_folder
 from filbert.core.machine import busy_cores, cores, has_avx2, is_x86, memory, processor
 from filbert.engine.probe import EngineFound, probe
 from filbert.engine.threads import Runtime
@@ -109,15 +110,16 @@ def _machine() -> MachineFound:
         busy_cores=round(busy_cores(LOAD_OVER_S), 1),
         memory=free.total,
         memory_available=free.available,
-        disk_free=shutil.disk_usage(_nearest(paths.models_folder())).free,
+        disk_free=shutil.disk_usage(nearest_folder(paths.models_folder())).free,
     )
 
 
 def _store() -> StoreFound:
     models, folder = store.list_models(), paths.data_folder()
+    there = nearest_folder(folder)
     return StoreFound(
         folder=str(folder),
-        writable=os.access(_nearest(folder), os.W_OK) and _nearest(folder).is_dir(),
+        writable=os.access(there, os.W_OK) and there.is_dir(),
         models=len(models),
         size_bytes=sum(model.size_bytes for model in models),
         adapters=tuple(model.name for model in models if _is_adapter(model.path)),
@@ -133,11 +135,6 @@ def _is_adapter(path: Path) -> bool:
         return read_header(path).kind == "adapter"
     except BadModelFile:
         return False
-
-
-def _nearest(path: Path) -> Path:
-    """The path itself, or the nearest folder above it that is there."""
-    return next(parent for parent in (path, *path.parents) if parent.exists())
 
 
 def _gb(size_bytes: int) -> str:
