@@ -10,7 +10,7 @@ import typer
 from filbert.cli import main
 from filbert.cli.app import app
 from filbert.cli.config import shown, tables, takes
-from filbert.core.settings import variable
+from filbert.core.settings import key, variable
 from filbert.report.table import markdown
 
 TARGET = Path(__file__).parent.parent / "docs/cli.md"
@@ -73,7 +73,7 @@ def statuses() -> str:
 def settings() -> str:
     rows = [
         (
-            f"`{'.'.join(filter(None, (options.table, name)))}`",
+            f"`{key(options, name)}`",
             f"`{variable(options, name)}`",
             takes(field),
             shown(field.default),

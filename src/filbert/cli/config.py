@@ -24,6 +24,7 @@ from filbert.core.settings import (
     configured,
     forgiving,
     from_environment,
+    key,
     read_file,
     variable,
 )
@@ -48,7 +49,7 @@ def tables() -> list[type[Options]]:
 
 def setting_names() -> list[str]:
     """What a shell offers to complete."""
-    return [_key(options, name) for options in tables() for name in options.model_fields]
+    return [key(options, name) for options in tables() for name in options.model_fields]
 
 
 def set_names() -> list[str]:
@@ -105,7 +106,7 @@ def _rows(options: type[Options]) -> list[tuple[str, ...]]:
         return "file" if name in values.model_fields_set else "default"
 
     return [
-        (_key(options, name), shown(getattr(values, name)), origin(name), takes(field), field.description or "")
+        (key(options, name), shown(getattr(values, name)), origin(name), takes(field), field.description or "")
         for name, field in options.model_fields.items()
     ]
 
@@ -177,7 +178,7 @@ def _parsed(value: str) -> Any:
 def _find(setting: str) -> tuple[type[Options], str]:
     for options in tables():
         for name in options.model_fields:
-            if _key(options, name) == setting:
+            if key(options, name) == setting:
                 return options, name
     raise BadSetting(f"There is no setting {setting}.", do="`filbert config` lists them all.")
 
@@ -196,10 +197,6 @@ def _write(document: tomlkit.TOMLDocument) -> None:
 
     with write_whole(paths.config_file()) as file:
         file.write(document.as_string().encode())
-
-
-def _key(options: type[Options], name: str) -> str:
-    return f"{options.table}.{name}" if options.table else name
 
 
 def shown(value: Any) -> str:

@@ -46,6 +46,11 @@ class Settings(Options):
 T = TypeVar("T", bound=Options)
 
 
+def key(options: type[Options], name: str) -> str:
+    """What people call a field: load.context."""
+    return f"{options.table}.{name}" if options.table else name
+
+
 def variable(options: type[Options], name: str) -> str:
     """The environment variable of a field: FILBERT_LOAD_CONTEXT."""
     return "_".join(part.upper() for part in ("filbert", options.table, name) if part)
@@ -124,7 +129,7 @@ def checked(options: type[T], values: Mapping[str, Any], origins: Mapping[str, s
 def _refused(options: type[Options], problem: Mapping[str, Any], origins: Mapping[str, str]) -> BadSetting:
     name = ".".join(str(part) for part in problem["loc"]) or options.__name__
     origin = origins.get(name.partition(".")[0], "")
-    known = f"{options.table}.{name}".lstrip(".")
+    known = key(options, name)
     source = f"It comes from {origin}." if origin else ""
     mend = f"`filbert config unset {known}` takes it out of the file; " if origin == str(paths.config_file()) else ""
     if problem["type"] == "extra_forbidden":
