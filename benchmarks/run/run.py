@@ -20,17 +20,20 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
+from difflib import SequenceMatcher
 from importlib.metadata import version
 from pathlib import Path
 
 import psutil
 from ways import CONTEXT, NAMES, Ours, Way, fresh_prompt, ours, over_http, speaker, spinning
 
+import filbert
 from filbert.core import machine
 from filbert.core.errors import EngineStalled
 from filbert.core.settings import configured
 from filbert.engine import threads
 from filbert.engine.sampling import Sampling
+from filbert.face.model import Model
 from filbert.models import fit, store
 from filbert.report.table import table
 
@@ -153,37 +156,65 @@ def _short(way: Way) -> float:
 
 
 def speculation(options: argparse.Namespace) -> None:
-    """Copying 1,500 characters at first sight, and fresh prose."""
-
-    def copy(way: Way) -> float:
-        text = " ".join(f"{random.choice(WORD_STOCK)}" for _ in range(230))[:1500]
-        asked = f"Text:\n{text}\n\nThe same text again, word for word:\n{text[:200]}"
-        return way.ask(asked, 160).generation_tps
-
-    def prose(way: Way) -> float:
-        return way.ask(
-            f"{random.random()} Write a long story about a {random.choice(WORD_STOCK)}. Once", 160
-        ).generation_tps
-
-    for title, measure in (("Copying", copy), ("Fresh prose", prose)):
-        with ours() as plain, ours(speculation="auto") as guessing:
-            seen = in_turn({"off": plain, "auto": guessing}, measure, options.rounds)
+    """Fresh prose by the starter; a page of a novel repeated by a model that can. The starter loses its place within a
+    line, so what it makes of the same question is shown as well, with the share that was copied."""
+    for title, name, ask in (
+        ("Copying 1,500 characters, Qwen2.5-Coder 0.5B", test_model("tools"), copying),
+        ("Copying 1,500 characters, SmolLM2 135M", "smollm2:135m", copying),
+        ("Fresh prose, SmolLM2 135M", "smollm2:135m", prose),
+    ):
+        seen: dict[str, list[float]] = {"off": [], "auto": []}
+        copied: list[float] = []
+        with ExitStack() as open_models:
+            models = [
+                open_models.enter_context(filbert.load(name, context=CONTEXT, speculation=speculation))
+                for speculation in seen
+            ]
+            for model in models:
+                answered(model, "hi", 4, 0.8)
+            for number in range(options.rounds):
+                for speed, model in zip(seen.values(), models, strict=True):
+                    tokens_per_second, share = ask(model, number)
+                    speed.append(tokens_per_second)
+                    copied.append(share)
         print_against(f"Speculation: {title}", seen, "off")
+        print(f"copied: {statistics.median(copied):.0%} of the text (median)" if ask is copying else "", flush=True)
 
 
-WORD_STOCK = [
-    *NAMES,
-    "lantern",
-    "meadow",
-    "copper",
-    "sailor",
-    "thunder",
-    "velvet",
-    "compass",
-    "willow",
-    "granite",
-    "feather",
-]
+def copying(model: Model, number: int) -> tuple[float, float]:
+    """Tokens a second, and the share of the text that was copied."""
+    text = page(number)
+    said, tokens_per_second = answered(model, f"Repeat this text word for word:\n\n{text}", 400, 0.3)
+    return tokens_per_second, SequenceMatcher(None, text, said, autojunk=False).ratio()
+
+
+def prose(model: Model, number: int) -> tuple[float, float]:
+    things = [random.choice(NAMES) for _ in range(3)]
+    _, tokens_per_second = answered(model, f"{number}. Write a story about a {', a '.join(things)}.", 200, 0.8)
+    return tokens_per_second, 0
+
+
+def answered(model: Model, question: str, tokens: int, temperature: float) -> tuple[str, float]:
+    said, arrivals, count = "", [], 0
+    for chunk in model.generate(question, max_tokens=tokens, temperature=temperature):
+        said += chunk.text
+        arrivals.append(time.perf_counter())
+        if chunk.finish:
+            count = chunk.finish.usage.completion_tokens
+    return said, (count - 1) / (arrivals[-1] - arrivals[0])
+
+
+def page(number: int) -> str:
+    """1,500 characters on one line. No two pages share a sentence, since the engine remembers what it has read."""
+    book = " ".join((CHECKOUT / "tests/data/war-and-peace.txt").read_text().split())
+    return book[1500 * number :][:1500].partition(" ")[2].rpartition(" ")[0]
+
+
+def test_model(kind: str) -> str:
+    """A real model of the tests; its path."""
+    folder = os.environ.get("FILBERT_TEST_MODELS", str(CHECKOUT / ".models"))
+    command = [sys.executable, str(CHECKOUT / "tools/fetch_test_models.py"), folder, kind]
+    return subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout.strip()
 
 
 def start(options: argparse.Namespace) -> None:
@@ -289,7 +320,7 @@ def main() -> None:
     parser.add_argument(
         "--peer", default=os.environ.get("FILBERT_PEER_PYTHON", ""), help="a Python with llama-cpp-python"
     )
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=5, choices=range(1, 12), metavar="1–11")
     options = parser.parse_args()
     store.resolve_or_pull("smollm2:135m")
     print("\n".join(describe()))

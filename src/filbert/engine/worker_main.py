@@ -35,7 +35,7 @@ def parameters(config: dict[str, Any]) -> Any:
     if config["speculation"]:
         speculative = params.speculative
         speculative.types = [xllamacpp.common_speculative_type.COMMON_SPECULATIVE_TYPE_NGRAM_MOD]
-        speculative.ngram_mod.n_match, speculative.ngram_mod.n_min, speculative.ngram_mod.n_max = 12, 8, 32
+        speculative.ngram_mod.n_match, speculative.ngram_mod.n_min, speculative.ngram_mod.n_max = 16, 8, 32
     params.kv_unified = True
     params.fit_params = False  # it would change the context behind the person's back
     params.warmup = False  # the first answer warms up as well
