@@ -43,16 +43,21 @@ TOKENS = 96
 WORDS = 700  # of a long prompt: about 1,000 tokens
 SYSTEM = {"openmp": "system"}
 UNBOUND = {"OMP_PROC_BIND": "false"}
+BOUND = {"OMP_PROC_BIND": "true"}
+LONG = {"KMP_BLOCKTIME": "200ms"}  # the runtime's own default
 STATIC: dict[str, tuple[dict[str, str], dict[str, object]]] = {
-    "LLVM": (UNBOUND, {}),
+    "LLVM": ({**UNBOUND, **LONG}, {}),
+    "LLVM, blocktime 500 µs": ({**UNBOUND, "KMP_BLOCKTIME": "500us"}, {}),
     "LLVM, blocktime 1 ms": ({**UNBOUND, "KMP_BLOCKTIME": "1ms"}, {}),
-    "LLVM, bound, blocktime 5 ms": ({"OMP_PROC_BIND": "true", "KMP_BLOCKTIME": "5ms"}, {}),
-    "LLVM, dynamic": ({**UNBOUND, "OMP_DYNAMIC": "true"}, {}),
+    "LLVM, bound": ({**BOUND, **LONG}, {}),
+    "LLVM, bound, blocktime 50 µs": ({**BOUND, "KMP_BLOCKTIME": "50us"}, {}),
+    "LLVM, bound, blocktime 1 ms": ({**BOUND, "KMP_BLOCKTIME": "1ms"}, {}),
+    "LLVM, dynamic": ({**UNBOUND, **LONG, "OMP_DYNAMIC": "true"}, {}),
     "LLVM, one thread": (UNBOUND, {"threads": 1}),
     "GNU": (UNBOUND, SYSTEM),
     "GNU, spin 1000": ({**UNBOUND, "GOMP_SPINCOUNT": "1000"}, SYSTEM),
     "GNU, spin 30000": ({**UNBOUND, "GOMP_SPINCOUNT": "30000"}, SYSTEM),
-    "GNU, bound, spin 1000": ({"OMP_PROC_BIND": "true", "GOMP_SPINCOUNT": "1000"}, SYSTEM),
+    "GNU, bound, spin 1000": ({**BOUND, "GOMP_SPINCOUNT": "1000"}, SYSTEM),
     "GNU, one thread": (UNBOUND, {**SYSTEM, "threads": 1}),
 }
 
