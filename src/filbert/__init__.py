@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from filbert.core.conversation import Message
     from filbert.core.errors import FilbertError
     from filbert.engine.generation import AsyncGeneration, Chunk, Generation, Reply
-    from filbert.engine.options import LoadOptions
+    from filbert.engine.load_options import LoadOptions
     from filbert.engine.sampling import Sampling
     from filbert.face.model import Model, aload, load
 
@@ -30,7 +30,7 @@ _HOMES = {
     "Chunk": "filbert.engine.generation",
     "Generation": "filbert.engine.generation",
     "Reply": "filbert.engine.generation",
-    "LoadOptions": "filbert.engine.options",
+    "LoadOptions": "filbert.engine.load_options",
     "Sampling": "filbert.engine.sampling",
     "Model": "filbert.face.model",
     "aload": "filbert.face.model",

@@ -83,20 +83,6 @@ def test_what_is_left_out_is_left_to_the_models_own_file() -> None:
     assert Sampling().to_engine() == {}
 
 
-@pytest.mark.parametrize(
-    ("given", "same"),
-    [
-        ({}, False),
-        ({"temperature": 0.5}, False),
-        ({"temperature": 0}, True),
-        ({"seed": 0}, True),
-        ({"logprobs": 0}, True),
-    ],
-)
-def test_a_seed_temperature_0_and_logprobs_want_the_same_bytes(given: dict[str, Any], same: bool) -> None:
-    assert configured(Sampling, given).wants_same_bytes is same
-
-
 def test_an_empty_stop_text_stops_nothing() -> None:
     assert configured(Sampling, {"stop": ""}).stop == ()
     assert configured(Sampling, {"stop": ["", "zzz"]}).stop == ("zzz",)

@@ -238,7 +238,7 @@ def test_a_worker_that_never_finishes_loading_ends_with_its_caller_and_the_next_
     path = make_tiny.dense(tmp_path / "endless.gguf", template=ENDLESS + make_tiny.CHATML)
     program = f"""
 import filbert
-from filbert.engine.options import LoadOptions
+from filbert.engine.load_options import LoadOptions
 from filbert.models.store import in_place
 from pathlib import Path
 model = filbert.Model(in_place(Path({str(path)!r})), LoadOptions(context=256))

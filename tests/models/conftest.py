@@ -11,7 +11,7 @@ import pytest
 from model_servers import HubServer, IndexServer, Origin, serving
 
 import make_tiny
-from filbert.models.options import DownloadOptions
+from filbert.models.download_options import DownloadOptions
 
 
 @pytest.fixture

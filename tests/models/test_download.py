@@ -13,7 +13,7 @@ from model_servers import Origin, finish, serving, sha256, wait_for
 from filbert.core.errors import DiskFull, DownloadFailed, HashMismatch, OfflineRefused
 from filbert.core.jobs import Progress
 from filbert.models.download import Segment, cut, download, part_of, state_of
-from filbert.models.options import DownloadOptions
+from filbert.models.download_options import DownloadOptions
 from filbert.models.sources import RemoteFile
 
 

@@ -1,21 +1,21 @@
 """The terminal door: a file a command. Thin: parse, call, show.
 
-app.py          the commands by name
-chat.py         filbert chat
-completion.py   what shells complete
-config.py       filbert config, and what each setting takes
-console.py      printing, progress, what was piped in
-doctor.py       filbert doctor
-embed.py        filbert embed
-flags.py        options classes to flags
-list_models.py  filbert list
-loading.py      how commands get their model
-main.py         the way in: exit statuses, errors as sentences
-perplexity.py   filbert perplexity
-pull.py         filbert pull
-remove.py       filbert rm
-rerank.py       filbert rerank
-score.py        filbert score
-serve.py        filbert serve
-show.py         filbert show
+app.py                 the commands by name
+chat.py                filbert chat
+completion.py          what shells complete
+config.py              filbert config, and what each setting takes
+console.py             printing, progress, what was piped in
+doctor.py              filbert doctor
+embed.py               filbert embed
+flags_from_options.py  options classes to flags
+list_models.py         filbert list
+loading.py             how commands get their model
+main.py                the way in: exit statuses, errors as sentences
+perplexity.py          filbert perplexity
+pull.py                filbert pull
+remove.py              filbert rm
+rerank.py              filbert rerank
+score.py               filbert score
+serve.py               filbert serve
+show.py                filbert show
 """

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from filbert.cli.console import note, patience, piped_text, say, say_dim
-from filbert.cli.flags import with_options
+from filbert.cli.flags_from_options import with_options
 from filbert.cli.loading import MODEL, loaded
 from filbert.core.errors import BadInput, FilbertError
 from filbert.core.settings import Settings
-from filbert.engine.options import LoadOptions
+from filbert.engine.load_options import LoadOptions
 from filbert.engine.sampling import Sampling
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ import typer
 from pydantic.fields import FieldInfo
 
 from filbert.cli.console import note, say
-from filbert.cli.flags import with_options
+from filbert.cli.flags_from_options import with_options
 from filbert.core import paths
 from filbert.core.errors import BadInput, BadSetting
 from filbert.core.settings import (
@@ -39,10 +39,10 @@ app = typer.Typer(
 
 def tables() -> list[type[Options]]:
     """Every options class, in the order the docs show them."""
-    from filbert.engine.options import LoadOptions
+    from filbert.engine.load_options import LoadOptions
     from filbert.engine.sampling import Sampling
-    from filbert.models.options import DownloadOptions
-    from filbert.server.options import ServeOptions
+    from filbert.models.download_options import DownloadOptions
+    from filbert.server.serve_options import ServeOptions
 
     return [Settings, LoadOptions, Sampling, DownloadOptions, ServeOptions]
 

@@ -12,7 +12,7 @@ import typer
 
 from filbert.cli.config import wrong_settings
 from filbert.cli.console import say, size
-from filbert.cli.flags import with_options
+from filbert.cli.flags_from_options import with_options
 from filbert.core.settings import Settings, forgiving
 
 if TYPE_CHECKING:

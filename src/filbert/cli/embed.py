@@ -8,11 +8,11 @@ from typing import Annotated
 import typer
 
 from filbert.cli.console import patience, piped_lines, say
-from filbert.cli.flags import with_options
+from filbert.cli.flags_from_options import with_options
 from filbert.cli.loading import MODEL, NO_TEXT, loaded
 from filbert.core.errors import BadInput
 from filbert.core.settings import Settings
-from filbert.engine.options import LoadOptions
+from filbert.engine.load_options import LoadOptions
 
 
 @with_options(LoadOptions, without=NO_TEXT)

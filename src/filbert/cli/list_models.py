@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from filbert.cli.console import note, say, size
-from filbert.cli.flags import with_options
+from filbert.cli.flags_from_options import with_options
 from filbert.core.settings import Settings
 
 

@@ -11,7 +11,7 @@ import typer
 from filbert.cli.completion import installed_names
 from filbert.cli.console import note, patience, progress
 from filbert.core.settings import Settings
-from filbert.engine.options import LoadOptions
+from filbert.engine.load_options import LoadOptions
 
 if TYPE_CHECKING:
     from filbert.face.model import Model

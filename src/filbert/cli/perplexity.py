@@ -8,12 +8,12 @@ from typing import Annotated
 import typer
 
 from filbert.cli.console import progress, say
-from filbert.cli.flags import with_options
+from filbert.cli.flags_from_options import with_options
 from filbert.cli.loading import MODEL, NO_WORKER, opened
 from filbert.core.errors import BadInput
 from filbert.core.files import read_text
 from filbert.core.settings import Settings
-from filbert.engine.options import LoadOptions
+from filbert.engine.load_options import LoadOptions
 
 
 @with_options(LoadOptions, without=NO_WORKER)

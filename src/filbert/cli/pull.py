@@ -8,9 +8,9 @@ import typer
 
 from filbert.cli.completion import catalogue_names
 from filbert.cli.console import note, patience, progress, say, size
-from filbert.cli.flags import with_options
+from filbert.cli.flags_from_options import with_options
 from filbert.core.settings import Settings
-from filbert.models.options import DownloadOptions
+from filbert.models.download_options import DownloadOptions
 
 
 @with_options(DownloadOptions)

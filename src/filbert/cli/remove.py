@@ -8,7 +8,7 @@ import typer
 
 from filbert.cli.completion import installed_names
 from filbert.cli.console import note, size
-from filbert.cli.flags import with_options
+from filbert.cli.flags_from_options import with_options
 from filbert.core.errors import BadInput
 from filbert.core.settings import Settings
 

@@ -7,10 +7,10 @@ from typing import Annotated
 import typer
 
 from filbert.cli.console import patience, say
-from filbert.cli.flags import with_options
+from filbert.cli.flags_from_options import with_options
 from filbert.cli.loading import MODEL, NO_WORKER, opened
 from filbert.core.settings import Settings
-from filbert.engine.options import LoadOptions
+from filbert.engine.load_options import LoadOptions
 
 
 @with_options(LoadOptions, without=NO_WORKER)

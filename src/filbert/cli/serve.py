@@ -11,13 +11,13 @@ import typer
 
 from filbert.cli.completion import installed_names
 from filbert.cli.console import note
-from filbert.cli.flags import with_options
+from filbert.cli.flags_from_options import with_options
 from filbert.cli.loading import present
 from filbert.core.errors import BadInput
 from filbert.core.log import log
 from filbert.core.settings import Settings
-from filbert.engine.options import LoadOptions
-from filbert.server.options import ServeOptions
+from filbert.engine.load_options import LoadOptions
+from filbert.server.serve_options import ServeOptions
 
 GRACE_S = 3  # answers under way may end within it when the server is told to
 

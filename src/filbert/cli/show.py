@@ -9,7 +9,7 @@ import typer
 
 from filbert.cli.completion import installed_names
 from filbert.cli.console import patience, say, size
-from filbert.cli.flags import with_options
+from filbert.cli.flags_from_options import with_options
 from filbert.core.settings import Settings
 
 

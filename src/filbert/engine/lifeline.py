@@ -16,7 +16,7 @@ def open_lifeline() -> Callable[[dict[str, Any]], None]:
     """Keep standard output for our own documents, send what others print to standard error; return how to speak."""
     ours = os.fdopen(os.dup(1), "wb", buffering=0)
     os.dup2(2, 1)
-    threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
+    threading.Thread(target=_watch_parent, args=(os.getppid(),), daemon=True).start()
 
     def say(message: dict[str, Any]) -> None:
         ours.write(json.dumps(message).encode() + b"\n")
@@ -38,7 +38,7 @@ def heard() -> Iterator[dict[str, Any]]:
         yield json.loads(line)
 
 
-def _end_with_parent(parent: int) -> None:
+def _watch_parent(parent: int) -> None:
     """A second string to the pipe's end: another child of the caller may hold the pipe open."""
     while os.name == "posix":
         time.sleep(1)

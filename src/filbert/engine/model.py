@@ -19,11 +19,11 @@ from filbert.core.errors import BadInput, EngineCrashed, EngineStalled
 from filbert.core.log import log
 from filbert.core.machine import memory
 from filbert.core.settings import configured
-from filbert.engine import threads
+from filbert.engine import speculation, threads
 from filbert.engine.admission import Admission, Place
 from filbert.engine.bounds import conversation_bound, need_room, text_bound, text_bytes
 from filbert.engine.generation import Generation, Usage
-from filbert.engine.options import LoadOptions
+from filbert.engine.load_options import LoadOptions
 from filbert.engine.sampling import Sampling
 from filbert.engine.transport import Event, Exchange, WorkerSocket, overflow
 from filbert.engine.worker import Pooling, Worker, WorkerPlan
@@ -165,7 +165,7 @@ class Model:
 
     def prepare(self, route: str, body: Mapping[str, Any], sampling: Sampling, size: int) -> Prepared:
         """What to send for a request whose prompt has at most `size` tokens. Raises ContextOverflow."""
-        role: Role = "plain" if self.options.speculation == "auto" and sampling.wants_same_bytes else "text"
+        role: Role = "text" if self.options.speculation == "off" or speculation.keeps(sampling) else "plain"
         answer = sampling.max_tokens or self.context // self.options.parallel
         if size + answer > self.context:  # a token has one byte at least: only now could it overflow
             size = self._count(route, body)

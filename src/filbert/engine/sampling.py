@@ -73,11 +73,6 @@ class Sampling(Options):
             _check_repeats(grammar)
         return grammar
 
-    @property
-    def wants_same_bytes(self) -> bool:
-        """Whether speculation must be off: it keeps the distribution, not the bytes."""
-        return self.seed is not None or self.temperature == 0 or self.logprobs is not None
-
     def to_engine(self) -> dict[str, Any]:
         """The fields of a worker's request body."""
         plain = self.model_dump(exclude_none=True, exclude={"stop", "logprobs", "json_schema"})

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from filbert.engine.lifeline import bound_memory, heard, open_lifeline
+from filbert.engine.speculation import N_MATCH, N_MAX, N_MIN
 
 
 def parameters(config: dict[str, Any]) -> Any:
@@ -35,7 +36,8 @@ def parameters(config: dict[str, Any]) -> Any:
     if config["speculation"]:
         speculative = params.speculative
         speculative.types = [xllamacpp.common_speculative_type.COMMON_SPECULATIVE_TYPE_NGRAM_MOD]
-        speculative.ngram_mod.n_match, speculative.ngram_mod.n_min, speculative.ngram_mod.n_max = 16, 8, 32
+        guess = speculative.ngram_mod
+        guess.n_match, guess.n_min, guess.n_max = N_MATCH, N_MIN, N_MAX
     params.kv_unified = True
     params.fit_params = False  # it would change the context behind the person's back
     params.warmup = False  # the first answer warms up as well

@@ -13,7 +13,7 @@ from filbert.core.conversation import Message
 from filbert.core.settings import configured
 from filbert.engine import model as engine
 from filbert.engine.generation import AsyncGeneration, Generation
-from filbert.engine.options import LoadOptions
+from filbert.engine.load_options import LoadOptions
 from filbert.engine.sampling import Sampling
 from filbert.models import store
 

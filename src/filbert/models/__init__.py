@@ -1,18 +1,18 @@
 """Models on disk: what they are called, where they come from, what is in them, what they need.
 
-catalogue.json   the entries themselves: source, hash, licence
-catalogue.py     short names, and the nearest to one that nobody knows
-download.py      one file from the web: ranges, resume, stalls, hash
-fit.py           memory a model takes, and the context that fits
-gguf.py          read a GGUF header and check it against its file
-gguf_types.py    tables of the GGUF format
-header.py        what a header says: architecture, parameters, template
-header_check.py  whether a header's numbers can be a model's
-manifest.py      what is installed under which name: the store's own records
-name.py          what people call a model, read once
-options.py       how downloads behave
-parts.py         the files of a split model
-sources/         where models come from: the hub, the web, wheels
-store.py         the models that are here: pull, list, find, remove
-web.py           asking a web server, trying again (`insist`), saying its errors
+catalogue.json       the entries themselves: source, hash, licence
+catalogue.py         short names, and the nearest to one that nobody knows
+download.py          one file from the web: ranges, resume, stalls, hash
+download_options.py  how downloads behave
+fit.py               memory a model takes, and the context that fits
+gguf.py              read a GGUF header and check it against its file
+gguf_types.py        tables of the GGUF format
+header.py            what a header says: architecture, parameters, template
+header_check.py      whether a header's numbers can be a model's
+manifest.py          what is installed under which name: the store's own records
+name.py              what people call a model, read once
+parts.py             the files of a split model
+sources/             where models come from: the hub, the web, wheels
+store.py             the models that are here: pull, list, find, remove
+web.py               asking a web server, trying again (`insist`), saying its errors
 """

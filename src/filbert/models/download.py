@@ -25,7 +25,7 @@ from filbert.core.errors import DownloadFailed, FilbertError, HashMismatch
 from filbert.core.files import disk_errors, move_whole, need_room, write_whole
 from filbert.core.jobs import Job, Progress
 from filbert.core.settings import configured
-from filbert.models.options import DownloadOptions
+from filbert.models.download_options import DownloadOptions
 from filbert.models.sources import RemoteFile, need_network
 from filbert.models.web import (
     Changed,

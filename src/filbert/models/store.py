@@ -31,6 +31,7 @@ from filbert.core.log import log
 from filbert.core.machine import unsupported_by_engine
 from filbert.core.settings import configured
 from filbert.models import catalogue
+from filbert.models.download_options import DownloadOptions
 from filbert.models.gguf import Header, check_split, read_header
 from filbert.models.manifest import (
     HEX,
@@ -44,7 +45,6 @@ from filbert.models.manifest import (
     read_manifest,
 )
 from filbert.models.name import Name, parse
-from filbert.models.options import DownloadOptions
 from filbert.models.parts import parts_beside
 from filbert.models.sources import Listing, RemoteFile, Source, need_network, source_of
 

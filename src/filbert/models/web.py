@@ -13,7 +13,7 @@ import httpx
 
 from filbert.core.errors import DownloadFailed
 from filbert.core.jobs import Job, Progress
-from filbert.models.options import DownloadOptions
+from filbert.models.download_options import DownloadOptions
 from filbert.models.sources import RemoteFile
 from filbert.version import __version__
 

@@ -1,11 +1,11 @@
 """The HTTP door: OpenAI's protocol on loopback.
 
-app.py      the application, put together
-bodies.py   requests as clients write them
-door.py     what is let in: hosts, origins, sizes
-errors.py   our errors in OpenAI's shape
-loaded.py   the models in use
-options.py  how the server listens
-relayed.py  a worker's answer as our own
-routes/     the routes, a file a protocol
+app.py            the application, put together
+bodies.py         requests as clients write them
+door.py           what is let in: hosts, origins, sizes
+errors.py         our errors in OpenAI's shape
+loaded.py         the models in use
+response.py       a worker's answer as our own
+routes/           the routes, a file a protocol
+serve_options.py  how the server listens
 """

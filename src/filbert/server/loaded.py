@@ -1,4 +1,4 @@
-"""The models in use, each loaded when it is first named. The Serve issue gives them a budget."""
+"""The models in use, each loaded when it is first named."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from dataclasses import replace
 
 from filbert.core.errors import BadInput, BadModelFile
 from filbert.core.log import log
+from filbert.engine.load_options import LoadOptions
 from filbert.engine.model import Model
-from filbert.engine.options import LoadOptions
 from filbert.models import catalogue, store
 from filbert.models.store import StoredModel
 

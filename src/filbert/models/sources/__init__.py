@@ -16,8 +16,8 @@ from filbert.core.errors import BadInput, OfflineRefused
 from filbert.core.jobs import Job
 from filbert.core.settings import Settings, configured
 from filbert.models.catalogue import Role
+from filbert.models.download_options import DownloadOptions
 from filbert.models.name import Name
-from filbert.models.options import DownloadOptions
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,8 +8,8 @@ from urllib.parse import unquote, urlsplit
 from filbert.core.files import safe_name
 from filbert.core.jobs import Job
 from filbert.models.download import download
+from filbert.models.download_options import DownloadOptions
 from filbert.models.name import Name
-from filbert.models.options import DownloadOptions
 from filbert.models.parts import part_names
 from filbert.models.sources import Listing, RemoteFile
 

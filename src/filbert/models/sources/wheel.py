@@ -24,8 +24,8 @@ from filbert.core.errors import BadModelFile, DownloadFailed, HashMismatch, Unkn
 from filbert.core.files import disk_errors, move_whole, need_room, safe_name, sha256_of
 from filbert.core.jobs import Job, Progress
 from filbert.models.download import already_there, check_hash, download, part_of
+from filbert.models.download_options import DownloadOptions
 from filbert.models.name import Name
-from filbert.models.options import DownloadOptions
 from filbert.models.sources import Listing, RemoteFile
 from filbert.models.web import Interrupted, web_client, web_errors
 

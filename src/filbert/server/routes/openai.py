@@ -21,7 +21,7 @@ from filbert.models.store import StoredModel
 from filbert.server.bodies import ChatBody, CompletionBody, EmbeddingsBody, GenerationBody
 from filbert.server.errors import ErrorBody
 from filbert.server.loaded import Loaded
-from filbert.server.relayed import Gathered, Relayed
+from filbert.server.response import Gathered, Relayed
 
 TEXTS_AT_ONCE = 32  # embedded between two looks whether the client is still there
 

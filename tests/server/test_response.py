@@ -13,13 +13,13 @@ from hypothesis import strategies as st
 from running_server import STARTER, serving
 
 from filbert.core.conversation import Message
+from filbert.engine.load_options import LoadOptions
 from filbert.engine.model import STREAMED, Model
-from filbert.engine.options import LoadOptions
 from filbert.engine.relay import relay
 from filbert.engine.sampling import Sampling
 from filbert.engine.transport import WorkerSocket
 from filbert.models import store
-from filbert.server.relayed import without_progress
+from filbert.server.response import without_progress
 
 OWN = re.compile(rb'"(created|id)":("[^"]*"|\d+)|"timings":\{[^}]*\}')
 
