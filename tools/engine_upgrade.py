@@ -183,6 +183,8 @@ class Selection:
             self._keep_tagged(child)
 
     def declarations(self, functions: list[str]) -> str:
+        if missing := [name for name in functions if name not in self._functions]:
+            sys.exit(f"This engine has no {', '.join(missing)}, which capi.py calls. Nothing was changed.")
         for name in functions:
             declaration = self._functions[name]
             self._need(declaration.type)
