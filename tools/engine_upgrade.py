@@ -68,7 +68,8 @@ def main() -> None:
 
 
 def python(*command: str) -> None:
-    subprocess.run([sys.executable, "-m", *command], cwd=CHECKOUT, check=True)
+    if status := subprocess.run([sys.executable, "-m", *command], cwd=CHECKOUT).returncode:
+        sys.exit(f"`python -m {' '.join(command)}` ended with status {status}.")
 
 
 def fetch(version: str, folder: Path) -> Path:

@@ -73,7 +73,6 @@ def without(field: str) -> tuple[tuple[str, str], tuple[str, str]]:
     [
         without("n_gpu_layers"),
         without("lazy_mode"),
-        without("moe_cache_size"),
         without("n_ctx"),
         without("embeddings"),
         ((r"  uint32_t n_ctx;\n", "  uint32_t new; uint32_t n_ctx;\n"),),
