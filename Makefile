@@ -3,7 +3,7 @@
 # make check            what CI runs
 # make fix              format
 # make docs             rewrite what is generated: docs/cli.md
-# make benchmark        the figures of the README (builds the peer once: ten minutes, needs a C++ compiler)
+# make benchmark        the figures of benchmarks/README.md (builds the peer once: ten minutes, needs a C++ compiler)
 # make engine-upgrade VERSION=…   move to another build of the engine
 
 PYTHON ?= python3
