@@ -41,6 +41,7 @@ CHECKOUT = Path(__file__).parents[2]
 FILBERT = Path(sys.executable).with_name("filbert")
 TOKENS = 96
 WORDS = 700  # of a long prompt: about 1,000 tokens
+ROUNDS = "how often each way is asked; there are eleven pages to copy"
 SYSTEM = {"openmp": "system"}
 UNBOUND = {"OMP_PROC_BIND": "false"}
 BOUND = {"OMP_PROC_BIND": "true"}
@@ -164,7 +165,7 @@ def speculation(options: argparse.Namespace) -> None:
     """Fresh prose by the starter; a page of a novel repeated by a model that can. The starter loses its place within a
     line, so what it makes of the same question is shown as well, with the share that was copied."""
     for title, name, ask in (
-        ("Copying 1,500 characters, Qwen2.5-Coder 0.5B", test_model("tools"), copying),
+        ("Copying 1,500 characters, Qwen2.5-Coder 0.5B", real_model("tools"), copying),
         ("Copying 1,500 characters, SmolLM2 135M", "smollm2:135m", copying),
         ("Fresh prose, SmolLM2 135M", "smollm2:135m", prose),
     ):
@@ -172,8 +173,7 @@ def speculation(options: argparse.Namespace) -> None:
         copied: list[float] = []
         with ExitStack() as open_models:
             models = [
-                open_models.enter_context(filbert.load(name, context=CONTEXT, speculation=speculation))
-                for speculation in seen
+                open_models.enter_context(filbert.load(name, context=CONTEXT, speculation=setting)) for setting in seen
             ]
             for model in models:
                 answered(model, "hi", 4, 0.8)
@@ -183,7 +183,8 @@ def speculation(options: argparse.Namespace) -> None:
                     speed.append(tokens_per_second)
                     copied.append(share)
         print_against(f"Speculation: {title}", seen, "off")
-        print(f"copied: {statistics.median(copied):.0%} of the text (median)" if ask is copying else "", flush=True)
+        if ask is copying:
+            print(f"copied: {statistics.median(copied):.0%} of the text (median)", flush=True)
 
 
 def copying(model: Model, number: int) -> tuple[float, float]:
@@ -215,7 +216,7 @@ def page(number: int) -> str:
     return book[1500 * number :][:1500].partition(" ")[2].rpartition(" ")[0]
 
 
-def test_model(kind: str) -> str:
+def real_model(kind: str) -> str:
     """A real model of the tests; its path."""
     folder = os.environ.get("FILBERT_TEST_MODELS", str(CHECKOUT / ".models"))
     command = [sys.executable, str(CHECKOUT / "tools/fetch_test_models.py"), folder, kind]
@@ -325,7 +326,7 @@ def main() -> None:
     parser.add_argument(
         "--peer", default=os.environ.get("FILBERT_PEER_PYTHON", ""), help="a Python with llama-cpp-python"
     )
-    parser.add_argument("--rounds", type=int, default=5, choices=range(1, 12), metavar="1–11")
+    parser.add_argument("--rounds", type=int, default=5, choices=range(1, 12), metavar="1–11", help=ROUNDS)
     options = parser.parse_args()
     store.resolve_or_pull("smollm2:135m")
     print("\n".join(describe()))
