@@ -1,9 +1,5 @@
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-import tempfile
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -141,33 +137,3 @@ def test_a_home_with_a_tilde_is_the_persons_own(monkeypatch: Any, tmp_path: Path
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("FILBERT_HOME", "~/nuts")
     assert paths.data_folder() == tmp_path / "nuts"
-
-
-def test_a_runtime_folder_is_its_owners_alone_and_its_path_is_short(monkeypatch: Any, tmp_path: Path) -> None:
-    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / ("deep" * 30)))
-    folder = paths.new_runtime_folder()
-    try:
-        assert folder.stat().st_mode & 0o777 == 0o700
-        assert len(os.fsencode(folder / "x.sock")) < 100
-    finally:
-        folder.rmdir()
-
-
-def test_a_runtime_folder_is_removed_by_the_next_one_once_its_owner_is_dead(monkeypatch: Any, tmp_path: Path) -> None:
-    with tempfile.TemporaryDirectory(dir="/tmp") as short:
-        monkeypatch.setenv("XDG_RUNTIME_DIR", short)
-        made = "from filbert.core import paths; (f := paths.new_runtime_folder()).joinpath('x').touch(); print(f)"
-        left = Path(
-            subprocess.run([sys.executable, "-c", made], capture_output=True, text=True, check=True).stdout[:-1]
-        )
-        foreign = [Path(short, name) for name in ("filbert-models", "filbert-a-b", f"filbert-{os.getppid()}-x")]
-        for folder in foreign:
-            folder.mkdir()
-        link = Path(short, left.name.replace(left.name[-4:], "link"))
-        link.symlink_to(foreign[0])
-        (foreign[0] / "kept").touch()
-        assert left.is_dir()
-        ours, another = paths.new_runtime_folder(), paths.new_runtime_folder()
-        assert not left.exists()
-        assert all(folder.is_dir() for folder in (*foreign, ours, another))
-        assert (foreign[0] / "kept").exists()

@@ -17,8 +17,8 @@ import pytest
 import filbert
 import make_tiny
 from filbert import Model, Sampling
-from filbert.core import paths
 from filbert.core.errors import BadInput, BadModelFile, BadRequest, EngineCrashed, EngineStalled
+from filbert.core.runtime_folder import RuntimeFolder
 from running import gone, until, worker_pid
 
 Load = Callable[..., Model]
@@ -205,7 +205,7 @@ def test_leaving_the_block_ends_the_workers_and_their_folders(load: Load) -> Non
         model.embed(["hi"])
         workers = list(model._workers.values())
     assert len(workers) == 2
-    assert all(gone(worker.pid) and not worker._folder.exists() for worker in workers)
+    assert all(gone(worker.pid) and not worker._folder.path.exists() for worker in workers)
 
 
 def test_a_model_that_nobody_holds_any_more_takes_its_worker_along(tiny: Path) -> None:
@@ -242,7 +242,7 @@ from filbert.engine.load_options import LoadOptions
 from filbert.models.store import in_place
 from pathlib import Path
 model = filbert.Model(in_place(Path({str(path)!r})), LoadOptions(context=256))
-print(model._worker("text").pid, model._worker("text")._folder, flush=True)
+print(model._worker("text").pid, model._worker("text")._folder.path, flush=True)
 model.wait_until_loaded()
 """
     process = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
@@ -252,6 +252,6 @@ model.wait_until_loaded()
     process.kill()
     process.wait()
     assert until(lambda: gone(int(worker)))
-    assert Path(folder).exists()
-    paths.new_runtime_folder().rmdir()
+    os.utime(folder, (0, 0))
+    RuntimeFolder().remove()
     assert not Path(folder).exists()

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import os
 import secrets
-import shutil
 import threading
 import weakref
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from filbert.core import paths
 from filbert.core.errors import (
     BadModelFile,
     EngineCrashed,
@@ -21,11 +19,12 @@ from filbert.core.errors import (
     FilbertError,
 )
 from filbert.core.machine import unsupported_by_engine
+from filbert.core.runtime_folder import RuntimeFolder
 from filbert.engine.child import Child, load_wait_s
 from filbert.engine.threads import Runtime
 from filbert.engine.transport import WorkerSocket
 
-Pooling = Literal["", "none", "mean", "cls", "last", "rank", "unspecified"]
+Pooling = Literal["", "mean", "rank", "unspecified"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +46,8 @@ class WorkerPlan:
     speculation: bool
     memory_limit: int  # bytes it may allocate besides mapped files
     size_bytes: int
-    pooling: Pooling = ""
-    stall_s: float = 120
+    pooling: Pooling  # "" makes no vectors, "unspecified" leaves it to the file
+    stall_s: float
 
 
 class Worker:
@@ -56,25 +55,29 @@ class Worker:
 
     def __init__(self, plan: WorkerPlan) -> None:
         if reason := unsupported_by_engine():
-            raise EngineMissing(reason, do="Use `filbert` against a server on another machine.")
+            raise EngineMissing(reason, do="Use another machine.")
         self.plan = plan
-        self._folder = paths.new_runtime_folder()
         self._secret = secrets.token_hex(16)
-        has_unix_sockets = os.name == "posix"
-        self._child = Child(
-            "worker_main.py",
-            {
-                **{name: getattr(plan, name) for name in plan.__slots__},
-                "n_ubatch": plan.n_batch,
-                "embedding": plan.pooling != "",
-                "socket": str(self._folder / "x.sock") if has_unix_sockets else "",
-                "secret": self._secret,
-                "folder": str(self._folder),
-            },
-        )
+        self._folder = RuntimeFolder()
+        try:
+            self._child = Child("worker_main.py", self._config())
+        except BaseException:
+            self._folder.remove()
+            raise
         self._transport: WorkerSocket | None = None
         self._loading = threading.Lock()
         self._end = weakref.finalize(self, _end, self._child, self._folder)  # also when its model is forgotten unclosed
+
+    def _config(self) -> dict[str, Any]:
+        has_unix_sockets = os.name == "posix"
+        return {
+            **{name: getattr(self.plan, name) for name in self.plan.__slots__},
+            "n_ubatch": self.plan.n_batch,
+            "embedding": self.plan.pooling != "",
+            "socket": str(self._folder.path / "x.sock") if has_unix_sockets else "",
+            "secret": self._secret,
+            "folder": str(self._folder.path),
+        }
 
     @property
     def running(self) -> bool:
@@ -101,9 +104,11 @@ class Worker:
     def _address(self) -> str:
         try:
             answer = self._child.hear(load_wait_s(self.plan.size_bytes, self.plan.stall_s))
-        except EngineStalled:
+        except EngineStalled as exc:
             self.kill()
-            raise
+            raise EngineStalled(
+                exc.what, do="Close other programs, or raise FILBERT_LOAD_STALL_S if the machine is slow."
+            ) from exc
         except EngineCrashed as exc:
             self.stop()
             raise self._not_loaded(self._child.complaint or str(exc)) from exc
@@ -134,8 +139,8 @@ class Worker:
         self._end()
 
 
-def _end(child: Child, folder: Path) -> None:
+def _end(child: Child, folder: RuntimeFolder) -> None:
     if not child.is_ours:
         return
     child.stop()
-    shutil.rmtree(folder, ignore_errors=True)
+    folder.remove()
