@@ -129,3 +129,30 @@ def test_what_a_setting_takes_is_said_in_words() -> None:
     assert said["sampling.stop"] == "a list of texts"
     assert said["sampling.json_schema"] == "JSON"
     assert all(said.values())
+
+
+@pytest.mark.parametrize(("variable", "value"), [("FILBERT_LOAD_CONTEXT", "x"), ("FILBERT_OFFLINE", "perhaps")])
+def test_a_wrong_variable_is_told_by_the_commands_that_help_to_mend_it(filbert: Run, variable: str, value: str) -> None:
+    told = f"It comes from {variable}."
+    shown, doctor = filbert("config", **{variable: value}), filbert("doctor", "--json", **{variable: value})
+    assert (shown.returncode, doctor.returncode) == (0, 0)
+    assert told in shown.stderr
+    assert told in doctor.stdout
+    assert "default" in row(filbert, "load.context", **{variable: value})
+    assert filbert("config", "path", **{variable: value}).returncode == 0
+
+
+def test_unsetting_a_whole_table_is_refused_and_one_that_nobody_reads_is_told_and_goes(
+    filbert: Run, home: Path
+) -> None:
+    home.mkdir()
+    file = home / "config.toml"
+    file.write_text("[load]\ncontext = 4096\nparallel = 2\n[lod]\ncontext = 1\n")
+    done = filbert("config", "unset", "load")
+    assert (done.returncode, done.stderr) == (
+        2,
+        "error: load is a table, not a setting. Name one of its settings: context, parallel.\n",
+    )
+    assert f"Nothing reads the table [lod] of {file}." in filbert("config").stderr
+    assert filbert("config", "unset", "lod").returncode == 0
+    assert file.read_text() == "[load]\ncontext = 4096\nparallel = 2\n"

@@ -87,10 +87,15 @@ def test_a_bad_file_is_one_sentence_saying_what_to_do(write: Any, text: str | by
     assert caught.value.do
 
 
-def test_a_wrong_file_counts_for_nothing_where_it_is_forgiven(write: Any, monkeypatch: Any) -> None:
+def test_a_wrong_file_counts_for_nothing_where_it_is_forgiven(write: Any) -> None:
     write("[oven]\ndegres = 190\n")
-    monkeypatch.setenv("FILBERT_OVEN_DEGREES", "200")
-    assert forgiving(Oven).degrees == 200
+    assert forgiving(Oven).degrees == 180
+    assert forgiving(Oven, {"degrees": 210, "recipe": None}).degrees == 210
+
+
+def test_a_wrong_variable_counts_for_nothing_where_it_is_forgiven(monkeypatch: Any) -> None:
+    monkeypatch.setenv("FILBERT_OVEN_DEGREES", "hot")
+    assert forgiving(Oven).degrees == 180
     assert forgiving(Oven, {"degrees": 210}).degrees == 210
 
 

@@ -49,7 +49,12 @@ def tables() -> list[type[Options]]:
 
 def setting_names() -> list[str]:
     """What a shell offers to complete."""
-    return [key(options, name) for options in tables() for name in options.model_fields]
+    return list(_fields())
+
+
+def _fields() -> dict[str, tuple[type[Options], str]]:
+    """Each setting's class and field, by the setting's name."""
+    return {key(options, name): (options, name) for options in tables() for name in options.model_fields}
 
 
 def set_names() -> list[str]:
@@ -87,23 +92,37 @@ def page(rows: Sequence[tuple[str, ...]]) -> str:
 
 
 def wrong_settings() -> list[str]:
-    """A sentence for each table of settings with something wrong in it, each once."""
+    """A sentence for each table of settings with something wrong in it or that nobody reads, each once."""
     sentences = []
     for options in tables():
         try:
             configured(options)
         except BadSetting as exc:
             sentences.append(str(exc))
-    return list(dict.fromkeys(sentences))
+    return [*dict.fromkeys(sentences), *map(str, _unread_tables())]
+
+
+def _unread_tables() -> list[BadSetting]:
+    known = {options.table for options in tables()}
+    with suppress(BadSetting):  # which is told already
+        return [
+            BadSetting(
+                f"Nothing reads the table [{name}] of {paths.config_file()}.",
+                do=f"`filbert config unset {name}` takes it out; `filbert config` lists every setting.",
+            )
+            for name, kept in read_file().items()
+            if isinstance(kept, dict) and name not in known
+        ]
+    return []
 
 
 def _rows(options: type[Options]) -> list[tuple[str, ...]]:
     values, environment = forgiving(options), from_environment(options)
 
     def origin(name: str) -> str:
-        if name in environment:
-            return variable(options, name)
-        return "file" if name in values.model_fields_set else "default"
+        if name not in values.model_fields_set:
+            return "default"
+        return variable(options, name) if name in environment else "file"
 
     return [
         (key(options, name), shown(getattr(values, name)), origin(name), takes(field), field.description or "")
@@ -151,6 +170,10 @@ def unset(
     document = _document()
     table, _, name = setting.rpartition(".")
     place = document.get(table) if table else document
+    if setting in {options.table for options in tables()} and isinstance(document.get(setting), dict):
+        raise BadSetting(
+            f"{setting} is a table, not a setting.", do=f"Name one of its settings: {', '.join(document[setting])}."
+        )
     if isinstance(place, dict) and name in place:
         del place[name]
         _write(document)
@@ -176,10 +199,8 @@ def _parsed(value: str) -> Any:
 
 
 def _find(setting: str) -> tuple[type[Options], str]:
-    for options in tables():
-        for name in options.model_fields:
-            if key(options, name) == setting:
-                return options, name
+    if found := _fields().get(setting):
+        return found
     raise BadSetting(f"There is no setting {setting}.", do="`filbert config` lists them all.")
 
 

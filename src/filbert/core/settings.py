@@ -98,22 +98,22 @@ def _value(text: str) -> Any:
 
 def configured(options: type[T], given: Mapping[str, Any] | None = None) -> T:
     """The defaults, then the file, then the environment, then what was `given` (None means not given)."""
-    return _layered(options, from_file(options), given)
+    file, environment, told = from_file(options), from_environment(options), _told(given)
+    origins = dict.fromkeys(file, str(paths.config_file())) | {name: variable(options, name) for name in environment}
+    return checked(options, {**file, **environment, **told}, {n: o for n, o in origins.items() if n not in told})
 
 
 def forgiving(options: type[T], given: Mapping[str, Any] | None = None) -> T:
-    """As `configured`, but a file with something wrong in it counts for nothing: for the commands that mend it."""
+    """As `configured`, but where the file or a variable has something wrong in it only what was `given` counts: for the
+    commands that help to mend it."""
     try:
         return configured(options, given)
     except BadSetting:
-        return _layered(options, {}, given)
+        return checked(options, _told(given))
 
 
-def _layered(options: type[T], file: Mapping[str, Any], given: Mapping[str, Any] | None) -> T:
-    told = {name: value for name, value in (given or {}).items() if value is not None}
-    environment = from_environment(options)
-    origins = dict.fromkeys(file, str(paths.config_file())) | {name: variable(options, name) for name in environment}
-    return checked(options, {**file, **environment, **told}, {n: o for n, o in origins.items() if n not in told})
+def _told(given: Mapping[str, Any] | None) -> dict[str, Any]:
+    return {name: value for name, value in (given or {}).items() if value is not None}
 
 
 def checked(options: type[T], values: Mapping[str, Any], origins: Mapping[str, str] | None = None) -> T:
