@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from importlib import metadata
 
 from filbert.core.errors import EngineError
-from filbert.core.machine import unsupported_by_engine
+from filbert.core.machine import cores, unsupported_by_engine
 from filbert.engine.capi_layout import ARCHITECTURES, VERSION
 from filbert.engine.child import Child
-from filbert.engine.threads import Runtime, bundled_runtime, choose
+from filbert.engine.threads import Runtime, bundled_runtime
 
 START_S = 30.0
 
@@ -29,7 +29,7 @@ class EngineFound:
     architectures: tuple[str, ...]
 
 
-def probe(openmp: Runtime = "bundled") -> EngineFound:
+def probe(openmp: Runtime) -> EngineFound:
     """Load the engine once. Raises nothing: what goes wrong is the answer."""
     unsupported = unsupported_by_engine()
     problem, libraries = (unsupported, ()) if unsupported else _try(openmp)
@@ -48,7 +48,7 @@ def _try(openmp: Runtime) -> tuple[str, tuple[str, ...]]:
     """The problem, or "" and the paths of the OpenMP runtimes."""
     child = None
     try:
-        child = Child("probe_main.py", {"threads": choose(), "openmp": openmp})
+        child = Child("probe_main.py", {"threads": cores(), "openmp": openmp})
         told = child.hear(START_S)
         return told["problem"], tuple(told["openmp"])
     except EngineError as exc:

@@ -10,9 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from filbert.core import paths
-from filbert.core.errors import BadModelFile
+from filbert.core.errors import BadModelFile, BadSetting
 from filbert.core.files import nearest_folder
 from filbert.core.machine import busy_cores, cores, has_avx2, is_x86, memory, processor
+from filbert.core.settings import checked, configured
+from filbert.engine.load_options import LoadOptions
 from filbert.engine.probe import EngineFound, probe
 from filbert.engine.threads import Runtime
 from filbert.models import store
@@ -64,10 +66,10 @@ class Checkup:
     advice: tuple[str, ...]
 
 
-def checkup(openmp: Runtime = "bundled") -> Checkup:
+def checkup() -> Checkup:
     """Look at everything once, in about a second. Contacts nothing, changes nothing."""
     machine, found = _machine(), _store()  # the load first: the probe would be a part of it
-    engine = probe(openmp)
+    engine = probe(_runtime())
     return Checkup(__version__, machine, engine, found, tuple(advice(machine, engine, found)))
 
 
@@ -97,6 +99,14 @@ def advice(machine: MachineFound, engine: EngineFound, found: StoreFound) -> Ite
     if found.unfinished:
         left = f"Unfinished downloads ({len(found.unfinished)}) take {sum(found.unfinished) / 1e6:.0f} MB"
         yield f"{left}: pull again to go on with them, or `filbert rm --unfinished` deletes them."
+
+
+def _runtime() -> Runtime:
+    """The one models are loaded with."""
+    try:
+        return configured(LoadOptions).openmp
+    except BadSetting:
+        return checked(LoadOptions, {}).openmp  # `filbert doctor` tells what is wrong
 
 
 def _machine() -> MachineFound:
