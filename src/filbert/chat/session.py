@@ -9,7 +9,7 @@ from typing import Literal
 from filbert.core.conversation import Message, flatten, turns
 from filbert.core.errors import BadInput, ContextOverflow
 from filbert.core.settings import configured
-from filbert.engine.generation import AsyncGeneration, Chunk, Finish, Generation, Reply
+from filbert.engine.generation import Answer, AsyncGeneration, Chunk, Finish, Generation, Reply
 from filbert.engine.model import Model
 from filbert.engine.sampling import Sampling
 
@@ -18,7 +18,7 @@ SETTLE_S = 5.0
 KEEP_SHARE = 0.75  # forget down to here, so that the next turns find their prompt in the cache again
 
 
-class Turn:
+class Turn(Answer):
     """One answer of a session under way; what was said is kept, also when it is cancelled."""
 
     def __init__(self, session: ChatSession, generation: Generation, forgotten_turns: int) -> None:
@@ -34,17 +34,8 @@ class Turn:
         finally:
             self._end()
 
-    def reply(self) -> Reply:
-        for _ in self:
-            pass
+    def so_far(self) -> Reply:
         return self._generation.so_far()
-
-    @property
-    def text(self) -> str:
-        return self.reply().text
-
-    def __str__(self) -> str:
-        return self.text
 
     def cancel(self) -> None:
         self._generation.cancel()

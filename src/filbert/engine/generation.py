@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Generator, Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from dataclasses import dataclass
+from typing import Any, Literal
 
 from filbert.engine.admission import Place
 from filbert.engine.transport import Event, Exchange
@@ -66,7 +67,7 @@ class Reply:
     finish: Finish
     reasoning: str = ""
     logprobs: tuple[TokenLogprob, ...] = ()
-    tool_calls: tuple[dict[str, Any], ...] = field(default_factory=tuple)
+    tool_calls: tuple[dict[str, Any], ...] = ()
 
     @property
     def usage(self) -> Usage:
@@ -80,8 +81,35 @@ class Reply:
         return self.text
 
 
-class Generation:
+class Answer(ABC):
     """An answer under way. Iterate it for chunks, or ask for `reply()`, which waits for the rest."""
+
+    @abstractmethod
+    def __iter__(self) -> Iterator[Chunk]: ...
+
+    @abstractmethod
+    def so_far(self) -> Reply:
+        """What was said until now; its finish is `cancelled` while the answer is under way."""
+
+    @abstractmethod
+    def cancel(self) -> None:
+        """Stop from any thread; what was said so far stays, and the finish says `cancelled`."""
+
+    def reply(self) -> Reply:
+        for _ in self:
+            pass
+        return self.so_far()
+
+    @property
+    def text(self) -> str:
+        return self.reply().text
+
+    def __str__(self) -> str:
+        return self.text
+
+
+class Generation(Answer):
+    """An answer as the engine gives it."""
 
     def __init__(self, ask: Callable[[], Place], send: Callable[[], Exchange]) -> None:
         """Nothing is asked of the engine before the first chunk is."""
@@ -102,24 +130,10 @@ class Generation:
             self._source.close()
             raise
 
-    def reply(self) -> Reply:
-        for _ in self:
-            pass
-        return self.so_far()
-
     def so_far(self) -> Reply:
-        """What was said until now; its finish is `cancelled` while the answer is under way."""
         return gather(self._chunks)
 
-    @property
-    def text(self) -> str:
-        return self.reply().text
-
-    def __str__(self) -> str:
-        return self.text
-
     def cancel(self) -> None:
-        """Stop from any thread; what was said so far stays, and the finish says `cancelled`."""
         self._cancelled = True
         if self._exchange:
             self._exchange.cancel()
@@ -150,14 +164,6 @@ class Generation:
                 for _ in events:  # to its end: only then is its share of the context free
                     pass
             self._place.give_back()
-
-
-class Answer(Protocol):
-    """A generation, or a turn of a session that keeps it."""
-
-    def __iter__(self) -> Iterator[Chunk]: ...
-    def reply(self) -> Reply: ...
-    def cancel(self) -> None: ...
 
 
 class AsyncGeneration:
