@@ -178,7 +178,10 @@ class ChatBody(GenerationBody):
         if isinstance(choice, ChosenTool):
             tools = [tool for tool in tools if tool.function.name == choice.function.name]
             if not tools:
-                raise BadInput(f"tool_choice names {choice.function.name}, which is none of the tools.")
+                raise BadInput(
+                    f"tool_choice names {choice.function.name}, which is none of the tools.",
+                    do="Name one of them, or leave tool_choice out.",
+                )
             choice = "required"
         shown = [tool.model_dump() for tool in tools]
         return {"tools": shown, "tool_choice": choice, "parallel_tool_calls": self.parallel_tool_calls}

@@ -44,7 +44,7 @@ def check_origin(headers: Headers) -> None:
         raise Forbidden(f"This server does not answer to the name {host[:100]!r}.", do="Use 127.0.0.1 or localhost.")
     own_page = headers.get("origin", f"http://{host}") == f"http://{host}"
     if not own_page or headers.get("sec-fetch-site", "none") not in ("none", "same-origin"):
-        raise Forbidden("Web pages of other sites may not use this server.")
+        raise Forbidden("Web pages of other sites may not use this server.", do="Ask it from a local program.")
 
 
 async def read_body(headers: Headers, receive: Receive) -> bytes | None:

@@ -129,10 +129,10 @@ async def events(pieces: AsyncIterator[bytes]) -> AsyncIterator[dict[str, Any]]:
                 yield event
 
 
-async def with_legacy_logprobs(events: AsyncIterator[dict[str, Any]]) -> AsyncIterator[bytes]:
+async def with_legacy_logprobs(found: AsyncIterator[dict[str, Any]]) -> AsyncIterator[bytes]:
     """A stream of /v1/completions in OpenAI's shape; the worker writes log-probabilities as it does for a chat."""
     begin = 0
-    async for event in events:
+    async for event in found:
         if tokens := _logprobs(event):
             event["choices"][0]["logprobs"] = legacy_logprobs(tokens, begin)
             begin += sum(len(token["token"]) for token in tokens)
@@ -158,16 +158,16 @@ def _likeliest(token: dict[str, Any]) -> dict[str, float]:
     return {token["token"]: token["logprob"]} | others
 
 
-def gathered(events: list[dict[str, Any]]) -> dict[str, Any]:
+def gathered(found: list[dict[str, Any]]) -> dict[str, Any]:
     """One document out of a stream's events, in the shape the worker gives to those who want it whole."""
-    reasons = [reason for event in events if (reason := finish_reason(event))]
+    reasons = [reason for event in found if (reason := finish_reason(event))]
     reason = reasons[-1] if reasons else "stop"
-    reply = gather([read_event(event, reason) for event in events])
-    last = events[-1]
+    reply = gather([read_event(event, reason) for event in found])
+    last = found[-1]
     chat = last["object"].startswith("chat")
     choice: dict[str, Any] = {"index": 0, "finish_reason": reason}
     choice |= {"message": _message(reply)} if chat else {"text": reply.text}
-    if tokens := [token for event in events for token in _logprobs(event)]:
+    if tokens := [token for event in found for token in _logprobs(event)]:
         choice["logprobs"] = {"content": tokens} if chat else legacy_logprobs(tokens)
     return {
         "id": last["id"],
@@ -175,7 +175,7 @@ def gathered(events: list[dict[str, Any]]) -> dict[str, Any]:
         "created": last["created"],
         "model": last["model"],
         "choices": [choice],
-        "usage": next((event["usage"] for event in reversed(events) if event.get("usage")), None),
+        "usage": next((event["usage"] for event in reversed(found) if event.get("usage")), None),
     }
 
 
