@@ -5,7 +5,7 @@
    defaults of the parameter structs and the names of architectures, out of the archive's sources. Needs no compiler
    and runs nothing of the archive.
 3. Pins the version in pyproject.toml and constraints.txt, installs it, and runs the probes: the layout check,
-   perplexity against the golden figures, tokens to text and back.
+   perplexity against the golden figures, likelihoods.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ FUNCTIONS = """
     llama_log_set llama_backend_init llama_model_default_params llama_context_default_params
     llama_model_load_from_file llama_model_n_ctx_train
     llama_model_get_vocab llama_vocab_n_tokens llama_vocab_bos llama_vocab_eos llama_vocab_get_add_bos
-    llama_tokenize llama_detokenize
+    llama_tokenize
     llama_adapter_lora_init
     llama_init_from_model llama_free llama_get_causal_attn llama_set_adapters_lora
     llama_get_memory llama_memory_clear llama_memory_seq_cp llama_memory_seq_rm

@@ -95,7 +95,7 @@ def idle(options: argparse.Namespace) -> None:
     with ExitStack() as open_ways:
         enter = open_ways.enter_context
         ways: dict[str, Way] = {"filbert.load": enter(ours()), "filbert serve": enter(over_http())}
-        ways["bare wheel"] = enter(speaker("wheel", sys.executable, threads.environment(threads.choose())))
+        ways["bare wheel"] = enter(speaker("wheel", sys.executable, threads.environment(machine.cores())))
         if options.peer:
             ways["llama-cpp-python"] = enter(speaker("peer", options.peer))
         base = "llama-cpp-python" if options.peer else "bare wheel"
@@ -107,7 +107,7 @@ def prompts(options: argparse.Namespace) -> None:
     with ExitStack() as open_ways:
         enter = open_ways.enter_context
         ways: dict[str, Way] = {"filbert.load": enter(ours())}
-        ways["bare wheel"] = enter(speaker("wheel", sys.executable, threads.environment(threads.choose())))
+        ways["bare wheel"] = enter(speaker("wheel", sys.executable, threads.environment(machine.cores())))
         if options.peer:
             ways["llama-cpp-python"] = enter(speaker("peer", options.peer))
         print_against("Prompt, idle", in_turn(ways, prompt, options.rounds), "bare wheel")
@@ -316,7 +316,7 @@ SECTIONS = {
 
 def describe() -> Iterable[str]:
     yield f"{machine.processor()}, {machine.cores()} cores; {machine.busy_cores(1.0):.1f} cores busy before the start"
-    yield f"filbert {version('filbert')}, xllamacpp {version('xllamacpp')}, {threads.choose()} threads"
+    yield f"filbert {version('filbert')}, xllamacpp {version('xllamacpp')}, {machine.cores()} threads"
     yield f"smollm2:135m, sha256 {store.resolve('smollm2:135m').sha256[:12]}; again: python {' '.join(sys.argv)}"
 
 

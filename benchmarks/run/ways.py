@@ -17,9 +17,9 @@ from typing import Protocol
 import httpx
 
 import filbert
+from filbert.core.machine import cores
 from filbert.core.settings import configured
 from filbert.engine.sampling import Sampling
-from filbert.engine.threads import choose
 from filbert.face.model import Model
 from filbert.models import store
 
@@ -162,7 +162,7 @@ def over_http() -> Iterator[OverHttp]:
 @contextmanager
 def speaker(kind: str, python: str, environment: Mapping[str, str] | None = None) -> Iterator[Speaker]:
     model = store.resolve("smollm2:135m").path
-    command = [python, str(HERE / "speaker.py"), kind, str(model), str(CONTEXT), str(choose())]
+    command = [python, str(HERE / "speaker.py"), kind, str(model), str(CONTEXT), str(cores())]
     process = subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env={**os.environ, **(environment or {})}
     )

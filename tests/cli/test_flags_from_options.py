@@ -35,6 +35,7 @@ def test_every_field_is_a_flag_with_its_help_and_default() -> None:
 
 def test_a_command_has_no_flag_that_means_nothing_to_it(filbert: Run) -> None:
     assert "--parallel" not in filbert("chat", "--help").stdout
-    assert "--context" not in filbert("score", "--help").stdout
-    assert "--threads" in filbert("score", "--help").stdout
+    told = filbert("score", "--help").stdout
+    assert "--kv" not in told
+    assert all(flag in told for flag in ("--threads", "--context", "--stall-s"))
     assert "--speculation" not in filbert("embed", "--help").stdout

@@ -8,7 +8,7 @@ import pytest
 
 from filbert import Message, Model
 from filbert.core.errors import ContextOverflow
-from filbert.engine.bounds import LONGEST_TOKEN, need_room, text_bytes
+from filbert.engine.bounds import LONGEST_TOKEN, need_context, text_bytes
 
 Load = Callable[..., Model]
 
@@ -19,9 +19,9 @@ def test_no_token_of_a_real_vocabulary_is_longer_than_the_bound(starter: Path) -
 
 
 def test_a_text_of_as_many_bytes_as_the_context_can_hold_is_left_to_the_engine() -> None:
-    need_room(100 * LONGEST_TOKEN, 100)
+    need_context(100 * LONGEST_TOKEN, 100)
     with pytest.raises(ContextOverflow, match="25601 bytes, and 100 tokens of context hold 25600 at most"):
-        need_room(100 * LONGEST_TOKEN + 1, 100)
+        need_context(100 * LONGEST_TOKEN + 1, 100)
 
 
 def test_images_are_no_text() -> None:

@@ -10,8 +10,11 @@ import make_tiny
 from filbert import Message, Model, Sampling
 from filbert.core.errors import BadInput, ContextOverflow
 from filbert.core.machine import memory
+from filbert.engine.load_options import LoadOptions
+from filbert.models.store import in_place
 
 Load = Callable[..., Model]
+ENDLESS = 2**31 - 1  # tokens
 FREE = Sampling(grammar='root ::= "x" root')  # never ends by itself
 
 
@@ -53,6 +56,23 @@ def test_the_default_is_the_trained_length_and_is_told(tiny: Path) -> None:
     with filbert.load(str(tiny / "dense.gguf")) as model:
         assert model.context == make_tiny.CONTEXT
         assert f"context {make_tiny.CONTEXT} tokens of {make_tiny.CONTEXT} trained" in model.summary
+
+
+def test_scores_have_the_trained_length_since_their_cache_grows_with_what_is_asked(tmp_path: Path) -> None:
+    long = make_tiny.dense(tmp_path / "long.gguf", metadata={"llama.context_length": 32768})
+    with Model(in_place(long)) as model:
+        assert (model.context, model.scorer.context) == (16384, 32768)
+        assert model.score("x" * 17000, ["y"])[0].tokens == 1
+    with Model(in_place(long), LoadOptions(context=256)) as model:
+        assert model.scorer.context == 256
+        with pytest.raises(ContextOverflow):
+            model.score("x" * 256, ["y"])
+
+
+def test_a_context_that_no_memory_holds_is_refused_with_the_advice_to_ask_for_less(tmp_path: Path) -> None:
+    endless = make_tiny.dense(tmp_path / "endless.gguf", metadata={"llama.context_length": ENDLESS})
+    with pytest.raises(BadInput, match="Ask for a smaller --context"):
+        Model(in_place(endless), LoadOptions(context=ENDLESS))
 
 
 def test_text_that_is_none_is_refused(load: Load) -> None:

@@ -15,9 +15,11 @@ import psutil
 import pytest
 
 import make_tiny
+from filbert import Model
 from filbert.core.errors import BadInput, BadModelFile, Cancelled, ContextOverflow, EngineCrashed, EngineStalled
 from filbert.core.jobs import Job
 from filbert.engine.child import Child
+from filbert.engine.measure import perplexity_job
 from filbert.engine.scorer import Scored, Scorer, Window
 from filbert.models.store import in_place
 from running import gone, until
@@ -96,16 +98,8 @@ def test_an_ending_the_model_would_write_itself_is_greedy(scorer: Scorer) -> Non
     assert [one.greedy for one in scorer.score(prefix, [paris, london])] == [True, False]
 
 
-@pytest.mark.parametrize(
-    "text", ["Grüße, 東京! 🦊\n\ttabs", "", " leading and trailing ", "<|im_start|>user\nhi<|im_end|>"]
-)
-def test_text_goes_to_tokens_and_back(scorer: Scorer, text: str) -> None:
-    (tokens,) = scorer.tokenize([text])
-    assert scorer.text(tokens) == text
-
-
 def test_half_a_surrogate_pair_is_replaced_and_nothing_breaks(scorer: Scorer) -> None:
-    assert scorer.text(scorer.tokenize(["a\ud800b"])[0]) == "a?b"
+    assert scorer.tokenize(["a\ud800b"]) == scorer.tokenize(["a?b"])
 
 
 # What is refused
@@ -249,6 +243,16 @@ def test_cancel_from_another_thread_ends_the_work_and_the_next_call_runs(starter
         canceller.join()
         scorer.cancel()  # nobody asks: nothing happens
         assert len(scorer.tokenize(["hello"])) == 1
+
+
+def test_a_models_measure_is_cancelled_by_its_scorer(starter: Path) -> None:
+    with Model(in_place(starter)) as model:
+        job = perplexity_job(model.scorer, TEXT * 20, 128)
+        next(job)
+        model.scorer.cancel()
+        with pytest.raises(Cancelled):
+            finished(job)
+        assert model.score("The capital of France is", [" Paris"])[0].tokens == 1
 
 
 def test_a_perplexity_left_early_ends_its_child_and_the_next_call_runs(starter: Path) -> None:

@@ -13,10 +13,6 @@ from filbert.engine import threads
 from running import worker_pid
 
 
-def test_the_engine_gets_a_thread_a_core_this_process_may_use() -> None:
-    assert threads.choose() == cores()
-
-
 def test_what_the_person_has_set_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GGML_NO_BACKTRACE", "0")
     monkeypatch.setenv("LD_LIBRARY_PATH", "/their/own")

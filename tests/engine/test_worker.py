@@ -19,6 +19,8 @@ import make_tiny
 from filbert import Model, Sampling
 from filbert.core.errors import BadInput, BadModelFile, BadRequest, EngineCrashed, EngineStalled
 from filbert.core.runtime_folder import RuntimeFolder
+from filbert.engine.load_options import LoadOptions
+from filbert.models.store import in_place
 from running import gone, until, worker_pid
 
 Load = Callable[..., Model]
@@ -66,6 +68,14 @@ def test_a_worker_that_hangs_ends_at_its_deadline_and_is_replaced(load: Load) ->
     assert gone(pid)
     assert model.generate("hi", max_tokens=2).reply().usage.completion_tokens
     assert worker_pid(model) != pid
+
+
+def test_a_model_that_does_not_load_in_time_is_closed_and_told_what_helps(tiny: Path) -> None:
+    model = Model(in_place(tiny / "dense.gguf"), LoadOptions(context=512, stall_s=0.001))
+    with pytest.raises(EngineStalled, match="raise FILBERT_LOAD_STALL_S"):
+        model.wait_until_loaded()
+    with pytest.raises(BadInput, match="is closed"):
+        model.generate("hi").reply()
 
 
 def test_a_worker_killed_while_embedding_is_replaced(load: Load) -> None:

@@ -64,6 +64,12 @@ def test_the_default_context_is_what_fits_in_memory(starter: Path) -> None:
         assert default_context([header], Memory(PLENTY.total, room + 100)) == context
 
 
+def test_of_a_context_without_end_as_much_is_taken_as_fits(tmp_path: Path) -> None:
+    header, most = changed(tmp_path, context_length=2**31 - 1), 2**31 - 1
+    room = estimate([header], 100 * 1024).total
+    assert default_context([header], Memory(PLENTY.total, room), most=most) == 100 * 1024
+
+
 def test_a_short_trained_length_is_taken_whole(tmp_path: Path) -> None:
     assert default_context([changed(tmp_path, context_length=300)], PLENTY) == 300
 

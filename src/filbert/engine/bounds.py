@@ -35,7 +35,7 @@ def _message_bound(message: Mapping[str, Any]) -> int:
     return text_bound(json.dumps(message, ensure_ascii=False)) + MESSAGE_OVERHEAD
 
 
-def need_room(text_bytes: int, context: int) -> None:
+def need_context(text_bytes: int, context: int) -> None:
     """Raises ContextOverflow for more bytes than the context can hold as tokens. The engine is not asked to count
     them: it fails on hundreds of megabytes."""
     if text_bytes > context * LONGEST_TOKEN:

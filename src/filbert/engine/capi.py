@@ -21,14 +21,12 @@ from numpy.typing import NDArray
 
 from filbert.core.errors import BadInput, BadModelFile, EngineError, EngineMismatch, EngineMissing
 from filbert.engine import capi_layout
+from filbert.engine.scoring import BRANCHES, N_BATCH, OUTPUT_BYTES
 
 Ints = NDArray[np.int32]
 Floats = NDArray[np.float32]
 
-N_BATCH = 512  # tokens a decode: more gains nothing on a processor and costs buffers
-BRANCHES = 32  # sequences beside the first
 GROUP = 32  # tokens; the engine's kernels take 4 to 16 at a time
-OUTPUT_BYTES = 64 << 20  # logits held at once: a vocabulary of 152,000 makes 0.6 MB of them a row
 CHOOSE = "Choose a model that answers text with `filbert list`."
 INSTALL = f"Install xllamacpp=={capi_layout.VERSION}."
 
@@ -184,17 +182,8 @@ class Weights:
         tokens = self.engine.ffi.new("llama_token[]", room)
         n = self.engine.lib.llama_tokenize(self._vocab, data, len(data), tokens, room, False, special)
         if n < 0:
-            raise EngineError("The engine could not tokenise the text.", why=f"It answered {n}.")
+            raise EngineError("The engine could not tokenise the text.", why=f"It answered {n}.", do="Shorten it.")
         return list(tokens[0:n])
-
-    def text(self, tokens: list[int]) -> bytes:
-        """The bytes that tokens stand for."""
-        for room in (16 * len(tokens) + 64, 1024 * len(tokens) + 64):
-            data = self.engine.ffi.new("char[]", room)
-            n = self.engine.lib.llama_detokenize(self._vocab, tokens, len(tokens), data, room, False, True)
-            if n >= 0:
-                return bytes(self.engine.ffi.buffer(data, n))
-        raise EngineError("The engine could not write the tokens as text.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -277,7 +266,9 @@ class Context:
         batch.logits = self._ffi.cast("int8_t *", wanted.ctypes.data)
         status = self._lib.llama_decode(self._context, batch[0])
         if status:
-            raise EngineError("The engine could not decode the text.", why=f"llama_decode answered {status}.")
+            raise EngineError(
+                "The engine could not decode the text.", why=f"llama_decode answered {status}.", do="Shorten the text."
+            )
         self.n_decoded += len(tokens)
         self._on_decoded(len(tokens))
 

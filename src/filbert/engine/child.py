@@ -37,7 +37,7 @@ def load_wait_s(size_bytes: int, stall_s: float) -> float:
 
 
 class Child:
-    """A running script of this folder: `worker_main.py` or `scorer_main.py`."""
+    """A running script of this folder: `worker_main.py`, `scorer_main.py` or `probe_main.py`."""
 
     def __init__(self, script: str, config: Mapping[str, Any]) -> None:
         self.name = script.removesuffix("_main.py")
@@ -53,7 +53,6 @@ class Child:
         )
         self._said: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
         self._last_words: deque[str] = deque(maxlen=60)
-        self._asking = threading.Lock()
         self._hearing, self._overhearing = (
             threading.Thread(target=pump, name=f"filbert-{self.name}-{pump.__name__}", daemon=True)
             for pump in (self._pump_output, self._pump_errors)
@@ -86,22 +85,18 @@ class Child:
         except (OSError, ValueError) as exc:
             raise self.crashed() from exc
 
-    def hear(self, wait_s: float | None) -> dict[str, Any]:
+    def hear(self, wait_s: float) -> dict[str, Any]:
         """The child's next document. Raises EngineCrashed when it died, EngineStalled after `wait_s` seconds."""
         try:
             message = self._said.get(timeout=wait_s)
         except queue.Empty as exc:
-            raise EngineStalled(f"The {self.name} did not answer within {wait_s:.0f} s.", do="Try again.") from exc
+            raise EngineStalled(
+                f"The {self.name} did not answer within {wait_s:.0f} s.", do="Close other programs and try again."
+            ) from exc
         if message is None:
             self._said.put(None)  # for whoever asks next
             raise self.crashed()
         return message
-
-    def ask(self, message: Mapping[str, Any], wait_s: float | None = None) -> dict[str, Any]:
-        """One question, one answer; callers in other threads wait their turn."""
-        with self._asking:
-            self.tell(message)
-            return self.hear(wait_s)
 
     def crashed(self) -> EngineCrashed:
         """An error that says how the child ended."""

@@ -20,7 +20,8 @@ class LoadOptions(Options):
     context: int | None = Field(
         None,
         ge=64,
-        description="Tokens of context. Left out: the smallest of the trained length, what fits in memory, 16384.",
+        description="Tokens of context. Left out: the smallest of the trained length, what fits in memory and, but for "
+        "scores, 16384.",
     )
     kv: KvType = Field("f16", description="Number type of the key/value cache; q8_0 halves its memory.")
     threads: int | None = Field(

@@ -74,7 +74,9 @@ def perplexity_job(scorer: Scorer, text: str, window: int = 512) -> Job[Perplexi
     n_invalid = sum(part.n_invalid for part in windows)
     if n < 2:
         raise EngineError(
-            "The model gave no numbers.", why=f"All {n_invalid} scored tokens are NaN: its file is damaged."
+            "The model gave no numbers.",
+            why=f"All {n_invalid} scored tokens are NaN: its file is damaged.",
+            do="Pull it again.",
         )
     data = text.encode(errors="replace")
     mean = nll / n

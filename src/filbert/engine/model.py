@@ -11,20 +11,20 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from filbert.core.conversation import Message
 from filbert.core.errors import BadInput, EngineCrashed, EngineStalled
 from filbert.core.log import log
-from filbert.core.machine import memory
+from filbert.core.machine import cores, memory
 from filbert.core.settings import configured
-from filbert.engine import speculation, threads
+from filbert.engine import speculation
 from filbert.engine.admission import Admission, Place
-from filbert.engine.bounds import conversation_bound, need_room, text_bound, text_bytes
+from filbert.engine.bounds import conversation_bound, need_context, text_bound, text_bytes
 from filbert.engine.generation import Generation, Usage
 from filbert.engine.load_options import LoadOptions
 from filbert.engine.sampling import Sampling
+from filbert.engine.scoring import BRANCHES, N_BATCH, OUTPUT_BYTES
 from filbert.engine.transport import Event, Exchange, WorkerSocket, overflow
 from filbert.engine.worker import Pooling, Worker, WorkerPlan
 from filbert.models import fit
@@ -37,8 +37,8 @@ if TYPE_CHECKING:
 
 Kind = Literal["text", "embedding", "rerank"]
 Role = Literal["text", "plain", "embedding", "rerank"]
-Part = Role | Literal["scorer"]
-PARTS: dict[Part, str] = {
+ChildKind = Role | Literal["scorer"]
+CHILDREN: dict[ChildKind, str] = {
     "text": "text worker",
     "plain": "text worker without speculation",
     "embedding": "embedding worker",
@@ -49,8 +49,11 @@ MOST_POOLED = 64  # texts at once: the engine aborts on 200
 SLOWEST_PROMPT = 10  # tokens a second
 MEMORY_MARGIN = 2 << 30
 POOLED_CONTEXT = 2048
-SCORED_AT_ONCE = 33  # sequences of the scorer
-SCORED_LOGITS = 2 * (64 << 20)  # bytes: what it takes out of a decode, and where the engine computes it
+SCORING = fit.Demand(
+    parallel=BRANCHES + 1,
+    batch=N_BATCH,
+    logits_bytes=2 * OUTPUT_BYTES,  # what is taken out of a decode, and where the engine computes it
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +94,7 @@ class Model:
         self._adapters = tuple(_checked_adapter(Path(adapter)) for adapter in self.options.adapters)
         self.header = self._headers[0]
         self.kind: Kind = _kind(self.header)
-        self.threads = self.options.threads or threads.choose()
+        self.threads = self.options.threads or cores()
         self._memory = memory()  # before any of it is ours
         self.context = self._context()
         self._workers: dict[Role, Worker] = {}
@@ -104,9 +107,7 @@ class Model:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
     def close(self) -> None:
@@ -129,8 +130,12 @@ class Model:
         return f"{self.name}: context {self.context} tokens{of}{more}, {self.threads} threads"
 
     def wait_until_loaded(self) -> None:
-        """Raises BadModelFile when the engine cannot load the file."""
-        self._worker(self.kind).transport()
+        """Raises BadModelFile when the engine cannot load the file. A model that could not be loaded is closed."""
+        try:
+            self._worker(self.kind).transport()
+        except BaseException:
+            self.close()
+            raise
 
     # Text
 
@@ -183,7 +188,7 @@ class Model:
         return self._worker(role).transport()
 
     def _count(self, route: str, body: Mapping[str, Any]) -> int:
-        need_room(text_bytes(body), self.context)
+        need_context(text_bytes(body), self.context)
         if route == "/v1/completions":
             (event,) = self._send("text", "/tokenize", {"content": body["prompt"], "add_special": True})
             return len(event["tokens"])
@@ -202,8 +207,8 @@ class Model:
         self.need_embeddings()
         vectors: list[list[float]] = []
         tokens = 0
-        for part in self._parts(texts):
-            event = self._pooled("embedding", "/v1/embeddings", {"input": part}, part)
+        for batch in self._batches(texts):
+            event = self._pooled("embedding", "/v1/embeddings", {"input": batch}, batch)
             vectors += [row["embedding"] for row in sorted(event["data"], key=lambda row: int(row["index"]))]
             tokens += event["usage"]["prompt_tokens"]
         return Embeddings(vectors, Usage(prompt_tokens=tokens))
@@ -216,22 +221,22 @@ class Model:
     def rerank(self, query: str, documents: Sequence[str]) -> list[Ranked]:
         """Documents by closeness to the query, the closest first. Raises BadInput when the model is no reranker."""
         self.need("rerank")
-        need_room(text_bound(query), self._pooled_context)
+        need_context(text_bound(query), self._pooled_context)
         found: list[Ranked] = []
-        for part in self._parts(documents):
+        for batch in self._batches(documents):
             before = len(found)
-            pairs = [query + document for document in part]
-            event = self._pooled("rerank", "/v1/rerank", {"query": query, "documents": part}, pairs)
+            pairs = [query + document for document in batch]
+            event = self._pooled("rerank", "/v1/rerank", {"query": query, "documents": batch}, pairs)
             found += [Ranked(before + int(row["index"]), float(row["relevance_score"])) for row in event["results"]]
         return sorted(found, key=lambda ranked: -ranked.score)
 
-    def _parts(self, texts: Sequence[str]) -> Iterator[list[str]]:
+    def _batches(self, texts: Sequence[str]) -> Iterator[list[str]]:
         """As many as are computed at once: the answer to thousands would look like an engine that hangs.
         Raises BadInput for what is no list of texts."""
         if isinstance(texts, str):
             raise BadInput("A list of texts is wanted, not one.", do="Write [text].")
         for text in texts:
-            need_room(text_bound(text), self._pooled_context)
+            need_context(text_bound(text), self._pooled_context)
         for start in range(0, len(texts), self._pooled_slots):
             yield list(texts[start : start + self._pooled_slots])
 
@@ -249,11 +254,12 @@ class Model:
     # Measures
 
     def score(self, prompt: str, endings: Sequence[str]) -> list[Scored]:
-        """Log-likelihood in nats of each ending after the prompt, tokenised as lm-evaluation-harness does."""
+        """Log-likelihood in nats of each ending after the prompt, tokenised as lm-evaluation-harness does. Another
+        thread ends it with `scorer.cancel()`, which raises Cancelled here."""
         from filbert.engine import measure
 
         self.need("text")
-        need_room(text_bound(prompt) + max(map(text_bound, endings), default=0), self.context)
+        need_context(text_bound(prompt) + max(map(text_bound, endings), default=0), self._scored_context)
         return measure.score(self.scorer, prompt, endings)
 
     def perplexity(self, text: str, window: int = 512) -> Perplexity:
@@ -273,11 +279,11 @@ class Model:
                 self._scorer = Scorer(
                     self.stored,
                     threads=self.threads,
-                    context=self.context,
+                    context=self._scored_context,
                     openmp=self.options.openmp,
                     adapters=self._adapters,
                     stall_s=self.options.stall_s,
-                    memory_limit=self._memory_limit("scorer"),
+                    memory_limit=_memory_limit(fit.estimate(self._headers, self._scored_context, SCORING)),
                 )
             return self._scorer
 
@@ -328,9 +334,9 @@ class Model:
             pooling=self._pooling(role),
             size_bytes=self.stored.size_bytes,
             stall_s=self.options.stall_s,
-            memory_limit=self._memory_limit(role),
+            memory_limit=_memory_limit(self._fit(role)),
         )
-        log.info("%s: %s with %s", self.name, PARTS[role], plan)
+        log.info("%s: %s with %s", self.name, CHILDREN[role], plan)
         return plan
 
     def _pooling(self, role: Role) -> Pooling:
@@ -365,35 +371,39 @@ class Model:
             return self._pooled_context
         return fit.default_context(self._headers, self._memory, self._demand)
 
+    @cached_property
+    def _scored_context(self) -> int:
+        """The scorer's cache grows with what is asked, so that a long context costs nothing until it is needed."""
+        trained = self.header.context_length
+        if self.options.context or not trained:
+            return self.context
+        return fit.default_context(self._headers, self._memory, SCORING, trained)
+
     @property
     def _demand(self) -> fit.Demand:
         options = self.options
         return fit.Demand(options.kv, options.parallel, options.batch, self.prompt_cache_mib << 20)
 
-    def _load(self, part: Part) -> tuple[int, fit.Demand]:
+    def _load(self, child: ChildKind) -> tuple[int, fit.Demand]:
         """How a child is loaded: its context in tokens, and the rest."""
-        if part == "scorer":
-            return self.context, fit.Demand(parallel=SCORED_AT_ONCE, logits_bytes=SCORED_LOGITS)
-        if part in ("text", "plain"):
+        if child == "scorer":
+            return self.context, SCORING
+        if child in ("text", "plain"):
             return self.context, self._demand
         slots = self._pooled_slots
         return self._pooled_context * slots, fit.Demand(self.options.kv, slots, self._pooled_context)
 
-    def _fit(self, part: Part) -> fit.Fit:
-        return fit.estimate(self._headers, *self._load(part))
+    def _fit(self, child: ChildKind) -> fit.Fit:
+        return fit.estimate(self._headers, *self._load(child))
 
-    def _allow(self, coming: Part) -> None:
+    def _allow(self, coming: ChildKind) -> None:
         """Raises BadInput for a child that does not fit beside those that run, and once the model is closed."""
         if self._closed:
             raise BadInput(f"{self.name} is closed.", do="Load it again.")
-        running: list[Part] = [role for role, worker in self._workers.items() if worker.running]
+        running: list[ChildKind] = [role for role, worker in self._workers.items() if worker.running]
         running += ["scorer"] if self._scorer else []
-        held = {PARTS[part]: self._fit(part) for part in running if part != coming}
-        fit.check_beside(self.name, PARTS[coming], self._fit(coming), held, self._memory)
-
-    def _memory_limit(self, part: Part) -> int:
-        """Generous, for it is there to end what explodes, not to hold an estimate to its word."""
-        return 2 * self._fit(part).total + MEMORY_MARGIN
+        held = {CHILDREN[child]: self._fit(child) for child in running}
+        fit.check_beside(self.name, CHILDREN[coming], self._fit(coming), held, self._memory)
 
     def need(self, kind: Kind) -> None:
         """Raises BadInput when the model is of another kind."""
@@ -415,6 +425,11 @@ def _kind(header: Header) -> Kind:
         f"{header.source} is no model by itself ({header.kind}).",
         do="Load the model it belongs to; adapters go with --adapters.",
     )
+
+
+def _memory_limit(size: fit.Fit) -> int:
+    """Generous, for it is there to end what explodes, not to hold an estimate to its word."""
+    return 2 * size.total + MEMORY_MARGIN
 
 
 STREAMED = {"stream": True, "stream_options": {"include_usage": True}, "return_progress": True}

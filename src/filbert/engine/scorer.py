@@ -12,7 +12,6 @@ import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Any, Self
 
 from filbert.core.errors import (
@@ -28,9 +27,9 @@ from filbert.core.errors import (
     FilbertError,
 )
 from filbert.core.jobs import Job, Progress
-from filbert.core.machine import unsupported_by_engine
-from filbert.engine import threads as engine_threads
+from filbert.core.machine import cores, unsupported_by_engine
 from filbert.engine.child import Child, load_wait_s
+from filbert.engine.threads import Runtime
 from filbert.models.store import StoredModel
 
 TOLD = {
@@ -68,7 +67,7 @@ class Scorer:
         *,
         threads: int | None = None,
         context: int | None = None,
-        openmp: engine_threads.Runtime = "bundled",
+        openmp: Runtime = "bundled",
         adapters: Sequence[str] = (),
         stall_s: float = 120,
         memory_limit: int = sys.maxsize,
@@ -77,7 +76,7 @@ class Scorer:
         cache grows with what is asked, so a large one costs nothing until it is needed. `stall_s`: seconds without a
         sign of life after which a question ends; `memory_limit`: bytes it may allocate besides mapped files."""
         self.stored = stored
-        self.threads = threads or engine_threads.choose()
+        self.threads = threads or cores()
         self.n_decoded = 0  # tokens, over the life of this object
         self.adapters = tuple(adapters)  # checked files
         self._limit, self._openmp = context, openmp
@@ -90,9 +89,7 @@ class Scorer:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
     def close(self) -> None:
@@ -130,9 +127,6 @@ class Scorer:
         """Tokens of each text, special tokens read as such, none added."""
         return list(self._ask({"do": "tokenize", "texts": list(texts)}))
 
-    def text(self, tokens: Sequence[int]) -> str:
-        return str(self._ask({"do": "text", "tokens": self._checked(tokens)}))
-
     def score(self, prefix: Sequence[int], endings: Sequence[Sequence[int]]) -> list[Scored]:
         """Log-likelihood of each ending after the prefix, which is decoded once. Raises BadInput when one of them is
         empty, ContextOverflow when the two are longer than the context."""
@@ -167,7 +161,11 @@ class Scorer:
         n_vocab = self.about["n_vocab"]
         wrong = next((token for token in tokens if not 0 <= token < n_vocab), None)
         if wrong is not None:
-            raise BadInput(f"{wrong} is no token of this model.", why=f"Its vocabulary has {n_vocab}.")
+            raise BadInput(
+                f"{wrong} is no token of this model.",
+                why=f"Its vocabulary has {n_vocab}.",
+                do="Take tokens that `tokenize` gives.",
+            )
         return list(tokens)
 
     def _ask(self, question: Mapping[str, Any]) -> Any:

@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 
 from filbert.core.errors import BadInput, ContextOverflow, FilbertError
-from filbert.engine.capi import BRANCHES, Context, Rows, Weights, open_engine
+from filbert.engine.capi import Context, Rows, Weights, open_engine
 from filbert.engine.lifeline import bound_memory, heard, open_lifeline
 from filbert.engine.likelihood import Flags, Numbers, pick
+from filbert.engine.scoring import BRANCHES
 
 Say = Callable[[dict[str, Any]], None]
 SMALLEST_CONTEXT = 512
@@ -41,9 +42,6 @@ class Scorer:
 
     def tokenize(self, texts: list[str]) -> list[list[int]]:
         return [self._weights.tokenize(text, special=True) for text in texts]
-
-    def text(self, tokens: list[int]) -> str:
-        return self._weights.text(tokens).decode(errors="replace")
 
     def score(self, prefix: list[int], endings: list[list[int]]) -> dict[str, Any]:
         """The prefix is decoded once, in sequence 0; endings branch off from it, many in one batch."""
@@ -170,7 +168,6 @@ def answers(scorer: Scorer, question: dict[str, Any]) -> dict[str, Any]:
     """`question` names a method in "do"; the rest are its arguments."""
     doing: dict[str, Callable[..., Any]] = {
         "tokenize": scorer.tokenize,
-        "text": scorer.text,
         "score": scorer.score,
         "perplexity": scorer.perplexity,
     }

@@ -19,11 +19,6 @@ from filbert.core.machine import cores
 Runtime = Literal["bundled", "system"]
 
 
-def choose() -> int:
-    """One thread a physical core this process may use."""
-    return cores()
-
-
 def environment(threads: int, runtime: Runtime = "bundled") -> dict[str, str]:
     """Variables a child needs before native code loads. What the person has set is left alone."""
     settings = {

@@ -64,11 +64,7 @@ def load(name: str | os.PathLike[str], **options: Any) -> Model:
     if isinstance(name, os.PathLike):
         name = str(Path(name).absolute())
     model = Model(store.resolve_or_pull(name), wanted)
-    try:
-        model.wait_until_loaded()
-    except BaseException:
-        model.close()
-        raise
+    model.wait_until_loaded()
     return model
 
 

@@ -8,6 +8,7 @@ the vocabulary. `tests/models/test_fit.py` compares the sum with the peak of a r
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -64,7 +65,9 @@ class Demand:
 
 
 def estimate(headers: Sequence[Header], context: int, demand: Demand = Demand()) -> Fit:
-    """headers: the model, or its parts in order, then its projector if it has one. context: tokens."""
+    """headers: the model, or its parts in order, then its projector if it has one. context: tokens.
+
+    The mapped files count whole, as if all of them were in memory: a generated token reads most of them."""
     model = headers[0]
     context = -(-context // CONTEXT_STEP) * CONTEXT_STEP
     return Fit(
@@ -77,26 +80,27 @@ def estimate(headers: Sequence[Header], context: int, demand: Demand = Demand())
     )
 
 
-def default_context(headers: Sequence[Header], memory: Memory, demand: Demand = Demand()) -> int:
-    """Tokens: the smallest of the trained length, what fits beside the weights, and 16384.
+def default_context(
+    headers: Sequence[Header], memory: Memory, demand: Demand = Demand(), most: int = MOST_CONTEXT
+) -> int:
+    """Tokens: the smallest of the trained length, what fits beside the weights, and `most`.
     Raises BadInput where not even 512 fit."""
-    trained = headers[0].context_length or MOST_CONTEXT
-    most = max(min(trained, MOST_CONTEXT) // CONTEXT_STEP * CONTEXT_STEP, min(trained, LEAST_CONTEXT))
-    for context in range(most, LEAST_CONTEXT, -CONTEXT_STEP):
-        if estimate(headers, context, demand).total <= memory.available:
-            return context
+    trained = headers[0].context_length or most
+    most = max(min(trained, most) // CONTEXT_STEP * CONTEXT_STEP, min(trained, LEAST_CONTEXT))
     least = min(most, LEAST_CONTEXT)
-    fit = estimate(headers, least, demand)
-    if fit.total > memory.available:
-        raise _too_big(headers[0], fit, least, memory)
-    return least
+    choices = range(least, most + 1, CONTEXT_STEP)
+    fitting = bisect_right(choices, memory.available, key=lambda context: estimate(headers, context, demand).total)
+    if not fitting:
+        do = "Close other programs, or take a smaller model or a smaller quantisation of this one."
+        raise _too_big(headers[0], estimate(headers, least, demand), least, memory, do)
+    return choices[fitting - 1]
 
 
 def check(headers: Sequence[Header], context: int, memory: Memory, demand: Demand = Demand()) -> None:
     """Raises BadInput where `context` tokens, which somebody asked for, need more memory than there is in all."""
     fit = estimate(headers, context, demand)
     if fit.total > memory.total:
-        raise _too_big(headers[0], fit, context, memory)
+        raise _too_big(headers[0], fit, context, memory, "Ask for a smaller --context, or take a smaller model.")
 
 
 def check_beside(name: str, part: str, coming: Fit, held: Mapping[str, Fit], memory: Memory) -> None:
@@ -119,16 +123,15 @@ def prompt_cache_default(memory: Memory) -> int:
     return min(MOST_PROMPT_CACHE, int(memory.total * PROMPT_CACHE_SHARE))
 
 
-def _too_big(model: Header, fit: Fit, context: int, memory: Memory) -> BadInput:
+def _too_big(model: Header, fit: Fit, context: int, memory: Memory, do: str) -> BadInput:
     needed, free = fit.total / 1e9, memory.available / 1e9
     return BadInput(
         f"{model.source} needs {needed:.1f} GB of memory with {context} tokens of context, and {free:.1f} GB are free.",
-        do="Close other programs, or take a smaller model or a smaller quantisation of this one.",
+        do=do,
     )
 
 
 def _repacked(header: Header) -> int:
-    """The mapped file counts all the same, as if all of it were in memory: a generated token reads most of it."""
     if header.kind == "projector":
         return 0
     return sum(size for kind, (_, size) in header.tensor_types.items() if kind in REPACKED)

@@ -79,9 +79,6 @@ class Loaded:
         model = self._coming = Model(stored, self._load)
         try:
             model.wait_until_loaded()
-        except BaseException:
-            model.close()
-            raise
         finally:
             self._coming = None
         self._models[stored.name] = model
