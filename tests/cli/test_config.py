@@ -110,7 +110,7 @@ def test_a_flag_beats_the_variable_beats_the_file(filbert: Run) -> None:
     filbert("config", "set", "offline", "true")
     done = filbert("pull", "hf:owner/repo:Q4_0")
     assert done.returncode == 3
-    assert "The network is forbidden (--offline or FILBERT_OFFLINE)." in done.stderr
+    assert "The network is forbidden (--offline, FILBERT_OFFLINE or the setting `offline`)." in done.stderr
     assert filbert("chat", "--temperature", "9", "hi", FILBERT_SAMPLING_TEMPERATURE="8").stderr.startswith(
         "error: temperature cannot be 9.0."
     )

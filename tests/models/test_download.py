@@ -91,7 +91,7 @@ def test_a_retry_half_way_is_told(origin, blob, target, options) -> None:
     origin.cuts = [3_000_000]
     seen: list[Progress] = []
     finish(download(remote_of(origin, blob), target, options), seen)
-    assert any(event.step.startswith("trying again: ") for event in seen)
+    assert any(event.step.startswith("trying again: 127.0.0.1 broke off") for event in seen)
 
 
 def test_server_errors_are_tried_again(origin, blob, target, options) -> None:

@@ -43,7 +43,7 @@ def _write(stream: TextIO, text: str) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())  # or Python complains once more at exit
         if isinstance(exc, BrokenPipeError):
             raise
-        raise DiskFull("What was found out cannot be written.", why=f"{exc.strerror}.") from exc
+        raise DiskFull("What was found out cannot be written.", why=f"{exc.strerror}.", do="Free some room.") from exc
 
 
 def without_controls(text: str, stream: TextIO) -> str:

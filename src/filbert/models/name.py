@@ -72,7 +72,7 @@ def _file(text: str) -> Name:
 def _catalogue(text: str) -> Name:
     text = text.lower()
     if not CATALOGUE.fullmatch(text):
-        raise BadInput(f"{text!r} is no model name.", why=FORMS)
+        raise BadInput(f"{text!r} is no model name.", why=FORMS, do="`filbert list` shows those that are here.")
     match = QUANTISED.fullmatch(text)
     return Name("catalogue", text, match["where"], match["which"]) if match else Name("catalogue", text, text)
 
@@ -81,7 +81,9 @@ def _hub(text: str, rest: str) -> Name:
     match = HUB.fullmatch(rest)
     if not match or ".." in rest or "//" in rest or "\\" in rest:
         raise BadInput(
-            f"{text!r} is no name on the hub.", why="It looks like hf:owner/repo/file.gguf or hf:owner/repo:Q4_K_M."
+            f"{text!r} is no name on the hub.",
+            why="It looks like hf:owner/repo/file.gguf or hf:owner/repo:Q4_K_M.",
+            do="Copy owner, repository and file from its page.",
         )
     where, file, quant = match["where"], match["file"], match["quant"]
     if file:
@@ -92,7 +94,9 @@ def _hub(text: str, rest: str) -> Name:
 def _wheel(text: str, rest: str) -> Name:
     match = WHEEL.fullmatch(rest)
     if not match:
-        raise BadInput(f"{text!r} is no wheel.", why="It looks like pypi:project or pypi:project==1.0.")
+        raise BadInput(
+            f"{text!r} is no wheel.", why="It looks like pypi:project or pypi:project==1.0.", do="Check the spelling."
+        )
     project = re.sub(r"[-_.]+", "-", match["where"]).lower()
     version = match["which"] or ""
     return Name("pypi", f"pypi:{project}" + (f"=={version}" if version else ""), project, version)
@@ -104,9 +108,11 @@ def _https(text: str) -> Name:
         host = parts.hostname or ""
         _ = parts.port
     except ValueError as exc:
-        raise BadInput(f"{text!r} is no web address.", why=f"{exc}.") from exc
+        raise BadInput(f"{text!r} is no web address.", why=f"{exc}.", do="Check the spelling.") from exc
     if not host or not parts.path.lower().endswith(".gguf"):
-        raise BadInput(f"{text!r} is no address of a model file.", why="It has to end in .gguf.")
+        raise BadInput(
+            f"{text!r} is no address of a model file.", why="It has to end in .gguf.", do="Copy the file's own link."
+        )
     if parts.username or parts.password:
         raise BadInput(
             "An address with a password in it would be kept in the store.", do="Download the file and give its path."

@@ -18,7 +18,9 @@ def part_names(name: str) -> list[str]:
         return [name]
     count = int(match["count"])
     if not 1 <= int(match["number"]) <= count <= MOST_PARTS:
-        raise BadModelFile(f"{name} is no part of a model.", why="Its number is not among the parts.")
+        raise BadModelFile(
+            f"{name} is no part of a model.", why="Its number is not among the parts.", do="Give it its own name again."
+        )
     return [f"{match['stem']}-{number:05}-of-{count:05}.gguf" for number in range(1, count + 1)]
 
 
@@ -27,5 +29,9 @@ def parts_beside(path: Path) -> list[Path]:
     parts = [path.with_name(name) for name in part_names(path.name)]
     for part in parts:
         if len(parts) > 1 and not part.is_file():
-            raise BadModelFile(f"{path.name} is one of {len(parts)} parts.", why=f"{part.name} is not beside it.")
+            raise BadModelFile(
+                f"{path.name} is one of {len(parts)} parts.",
+                why=f"{part.name} is not beside it.",
+                do="Put all parts into one folder.",
+            )
     return parts

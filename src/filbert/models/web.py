@@ -97,8 +97,9 @@ def web_errors(name: str) -> Iterator[None]:
             f"Could not download {name}.", why=f"{str(exc).rstrip('.')}.", do="Check the address."
         ) from exc
     except httpx.HTTPError as exc:
+        broken = isinstance(exc, httpx.ReadError | httpx.RemoteProtocolError)
         why = str(exc).rstrip(".") or type(exc).__name__
-        raise Interrupted(f"{exc.request.url.host} cannot be reached ({why}).") from exc
+        raise Interrupted(f"{exc.request.url.host} {'broke off' if broken else 'cannot be reached'} ({why}).") from exc
 
 
 def refuse_bad(answer: httpx.Response, name: str) -> None:
@@ -133,7 +134,9 @@ def check_same(answer: httpx.Response, offer: Offer, at: int, name: str) -> None
         raise Changed
     if offer.ranges and answer.headers["Content-Range"].partition("-")[0] != f"bytes {at}":
         raise DownloadFailed(
-            f"Could not download {name}.", why=f"{answer.url.host} sends other bytes than it was asked for."
+            f"Could not download {name}.",
+            why=f"{answer.url.host} sends other bytes than it was asked for.",
+            do="Use another source.",
         )
     if (
         not offer.ranges

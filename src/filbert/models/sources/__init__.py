@@ -66,7 +66,7 @@ def source_of(name: Name) -> Source:
 
             return Wheel()
         case _:
-            raise BadInput(f"{name.text} is not downloaded from anywhere.")
+            raise BadInput(f"{name.text} is not downloaded from anywhere.", do="Use it where it lies.")
 
 
 def need_network(what: str) -> None:
@@ -74,6 +74,6 @@ def need_network(what: str) -> None:
     if configured(Settings).offline:
         raise OfflineRefused(
             f"{what} is not on this machine.",
-            why="The network is forbidden (--offline or FILBERT_OFFLINE).",
-            do="Pull it without that.",
+            why="The network is forbidden (--offline, FILBERT_OFFLINE or the setting `offline`).",
+            do="Pull it without that; `filbert config unset offline` takes the setting away.",
         )

@@ -44,11 +44,16 @@ PROJECTORS_BY_CHOICE = ("f16", "bf16", "q8_0", "f32")
 SHOWN = 8
 
 
+def endpoint() -> str:
+    """The hub, or the mirror of it that somebody prefers."""
+    return os.environ.get("HF_ENDPOINT") or ENDPOINT
+
+
 class Hub:
     """Asks the hub what a repository holds, and picks the model's files from it."""
 
     def __init__(self) -> None:
-        self._endpoint = os.environ.get("HF_ENDPOINT") or None
+        self._endpoint = endpoint()
 
     def locate(self, name: Name, options: DownloadOptions) -> Listing:
         with hub_errors(name):
@@ -181,9 +186,8 @@ def hub_errors(name: Name) -> Iterator[None]:
         why = f"The hub answered {exc.response.status_code}."
         raise DownloadFailed(f"Could not look up {name.text}.", why=why, do="Try again later.") from exc
     except AnyHTTPError as exc:
-        host = urlsplit(os.environ.get("HF_ENDPOINT") or ENDPOINT).hostname
         raise DownloadFailed(
-            f"Could not reach the hub at {host} for {name.text}.",
+            f"Could not reach the hub at {urlsplit(endpoint()).hostname} for {name.text}.",
             why=f"{str(exc).rstrip('.')}.",
             do="Check the network or HF_ENDPOINT.",
         ) from exc
