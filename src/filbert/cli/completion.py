@@ -21,7 +21,7 @@ def installed_names() -> list[str]:
 def catalogue_names() -> list[str]:
     from filbert.models import catalogue
 
-    return [name for entry in catalogue.entries() for name in (entry.short, entry.name)]
+    return catalogue.names()
 
 
 def asked_by_bash() -> bool:

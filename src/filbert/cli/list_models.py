@@ -20,7 +20,7 @@ def list_models(
     from filbert.models import store
     from filbert.report.table import table
 
-    models = store.list_models()
+    models, damaged = store.whole_and_damaged()
     if as_json:
         kept = [{"name": m.name, "bytes": m.size_bytes, "sha256": m.sha256, "source": m.source} for m in models]
         say(json.dumps(kept, indent=1))
@@ -29,5 +29,5 @@ def list_models(
         say(table(("name", "size", "licence", "source"), rows))
     else:
         note("No models yet. `filbert pull smollm2:135m` fetches the starter (98 MB).", settings)
-    for error in store.damaged():
+    for error in damaged:
         note(f"damaged: {error}", settings)

@@ -9,7 +9,7 @@ import typer
 from filbert.cli.completion import installed_names
 from filbert.cli.console import note, size
 from filbert.cli.flags_from_options import with_options
-from filbert.core.errors import BadInput
+from filbert.core.errors import BadInput, BadModelFile
 from filbert.core.settings import Settings
 
 
@@ -26,9 +26,13 @@ def remove(
     from filbert.models import store
 
     if not names and not unfinished:
-        raise BadInput("There is nothing to delete.", do="Name a model of `filbert list`.")
+        raise BadInput("There is nothing to delete.", do="Name a model of `filbert list`, or give --unfinished.")
     for name in names or ():
         freed = store.remove(name)
         note(f"{name}: gone, {size(freed)} freed.", settings)
     if left_over := store.clean(0) if unfinished else store.clean():
         note(f"Left over from earlier: gone, {size(left_over)} freed.", settings)
+    elif unfinished and (spoilt := store.spoilt_manifests()):
+        raise BadModelFile("What is left over stays: any of it may belong to a damaged record.", why=str(spoilt[0]))
+    elif unfinished:
+        note("There is nothing left over.", settings)

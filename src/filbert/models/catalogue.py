@@ -43,11 +43,6 @@ class Entry(BaseModel):
         """The name without its quantisation."""
         return self.name.rpartition("-")[0]
 
-    @property
-    def size_bytes(self) -> int | None:
-        sizes = [file.size_bytes for file in self.files if file.size_bytes is not None]
-        return sum(sizes) if len(sizes) == len(self.files) else None
-
 
 @cache
 def entries() -> tuple[Entry, ...]:
@@ -56,33 +51,38 @@ def entries() -> tuple[Entry, ...]:
     return tuple(Entry.model_validate(entry) for entry in json.loads(text)["models"])
 
 
-def find(name: Name) -> Entry:
-    """The entry of a catalogue name. Raises UnknownModel with the nearest names."""
+def names() -> list[str]:
+    """Every name of every entry, with and without its quantisation."""
+    return [name for entry in entries() for name in (entry.short, entry.name)]
+
+
+def find(name: Name, installed: Iterable[str] = ()) -> Entry:
+    """The entry of a catalogue name. Raises UnknownModel with the nearest names, here and in the catalogue."""
     for entry in entries():
         if name.text in (entry.name, entry.short):
             return entry
-    raise unknown(name.text, [])
+    raise unknown(name.text, installed)
 
 
 def unknown(text: str, installed: Iterable[str]) -> UnknownModel:
     """The error for a name that nobody knows: what comes near it, here and in the catalogue."""
-    here, there = nearest(text, installed), nearest(text)
-    why = f"The nearest installed: {', '.join(here)}." if here else ""
-    if there:
+    if there := nearest(text):
         do = f"`filbert pull {there[0]}` gets the nearest in the catalogue ({', '.join(there)})."
     else:
         do = "`filbert list` shows what there is; hf:owner/repo:Q4_K_M names a model on the hub."
-    return UnknownModel(f"There is no model {text}.", why=why, do=do)
+    return UnknownModel(f"There is no model {text}.", why=nearest_installed(text, installed), do=do)
+
+
+def nearest_installed(text: str, installed: Iterable[str]) -> str:
+    """A sentence, "" where nothing comes near."""
+    near = nearest(text, installed)
+    return f"The nearest installed: {', '.join(near)}." if near else ""
 
 
 def nearest(text: str, among: Iterable[str] | None = None) -> list[str]:
     """At most three names: those that begin with `text`, the shortest first, then those that resemble it, best first;
     of the catalogue when `among` is left out."""
-    names = {name.lower(): name for name in (among if among is not None else _catalogue_names())}
-    longer = sorted((name for name in names if name.startswith(text.lower())), key=len)
-    alike = difflib.get_close_matches(text.lower(), list(names), n=3, cutoff=0.6)
-    return [names[name] for name in dict.fromkeys((*longer, *alike))][:3]
-
-
-def _catalogue_names() -> list[str]:
-    return [name for entry in entries() for name in (entry.name, entry.short)]
+    known = {name.lower(): name for name in (among if among is not None else names())}
+    longer = sorted((name for name in known if name.startswith(text.lower())), key=len)
+    alike = difflib.get_close_matches(text.lower(), list(known), n=3, cutoff=0.6)
+    return [known[name] for name in dict.fromkeys((*longer, *alike))][:3]

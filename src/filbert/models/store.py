@@ -78,25 +78,26 @@ class StoredModel:
 
 def list_models() -> list[StoredModel]:
     """Every whole model, by name. What is damaged is left out, logged, and told by `damaged`."""
-    models, errors = _whole_and_damaged()
+    models, errors = whole_and_damaged()
     for error in errors:
         log.warning("%s", error)
-    return sorted(models, key=lambda model: model.name)
+    return models
 
 
 def damaged() -> list[BadModelFile]:
     """A sentence for each name whose manifest or file is not whole."""
-    return _whole_and_damaged()[1]
+    return whole_and_damaged()[1]
 
 
-def _whole_and_damaged() -> tuple[list[StoredModel], list[BadModelFile]]:
+def whole_and_damaged() -> tuple[list[StoredModel], list[BadModelFile]]:
+    """What `list_models` and `damaged` tell, read once."""
     models, errors = [], []
     for manifest in manifest_files():
         try:
             models.append(_stored(read_manifest(manifest)))
         except BadModelFile as exc:
             errors.append(exc)
-    return models, errors
+    return sorted(models, key=lambda model: model.name), errors
 
 
 def installed(text: str) -> StoredModel:
@@ -167,7 +168,7 @@ def pull(text: str, options: DownloadOptions | None = None) -> Job[StoredModel]:
         there = in_place(Path(name.where))
         check_split(there.parts)
         return there
-    entry = catalogue.find(name) if name.scheme == "catalogue" else None
+    entry = catalogue.find(name, installed_names()) if name.scheme == "catalogue" else None
     full = entry.name if entry else name.text
     if whole := _whole(full):
         return whole
@@ -201,7 +202,9 @@ def remove(text: str) -> int:
     manifest = manifest_of(name)
     if manifest is None:
         raise UnknownModel(
-            f"{text} is not installed.", why=_nearest_installed(text), do="`filbert list` shows what is."
+            f"{text} is not installed.",
+            why=catalogue.nearest_installed(text, installed_names()),
+            do="`filbert list` shows what is.",
         )
     try:
         folders = {file.folder for file in read_manifest(manifest).files}
@@ -218,14 +221,25 @@ def remove(text: str) -> int:
 def clean(kept_s: float = PART_KEPT_S) -> int:
     """Delete what no name needs: parts of pulls that were given up `kept_s` seconds ago, files whose manifest is gone,
     locks of both. The bytes it frees. A damaged manifest may need any file, so as long as there is one, all stay."""
-    if len(installed_names()) < len(manifest_files()):
+    if spoilt_manifests():
         return 0
     folders = {path.stem for path in files_folder().glob("*") if re.fullmatch(HEX, path.stem)}
     return sum(_tidy(folder, kept_s) for folder in sorted(folders))
 
 
+def spoilt_manifests() -> list[BadModelFile]:
+    """A sentence for each manifest that cannot be read."""
+    errors = []
+    for path in manifest_files():
+        try:
+            read_manifest(path)
+        except BadModelFile as exc:
+            errors.append(exc)
+    return errors
+
+
 def unfinished() -> list[int]:
-    """The bytes of each pull that was begun and not ended."""
+    """The bytes of each folder that no name needs: of a pull that has not ended, or of a name that is gone."""
     folders = sorted(path for path in files_folder().glob("*") if path.is_dir() and not _needed(path.name))
     return [_size(folder) for folder in folders]
 
@@ -235,12 +249,7 @@ def one_hash(hashes: Sequence[str]) -> str:
     return hashes[0] if len(hashes) == 1 else hashlib.sha256("\n".join(hashes).encode()).hexdigest()
 
 
-# --- manifests ------------------------------------------------------------------------------------------------------
-
-
-def _nearest_installed(text: str) -> str:
-    near = catalogue.nearest(text, installed_names())
-    return f"The nearest installed: {', '.join(near)}." if near else ""
+# --- from a manifest to a model -------------------------------------------------------------------------------------
 
 
 def _stored(manifest: Manifest) -> StoredModel:
