@@ -56,6 +56,7 @@ def test_a_page_of_another_site_can_neither_ask_nor_ask_whether_it_may(
     post = server.http.post("/v1/completions", headers=headers, json={"model": STARTER, "prompt": "x", "max_tokens": 1})
     preflight = server.http.options("/v1/completions", headers={**headers, "Access-Control-Request-Method": "POST"})
     assert post.status_code == 403
+    assert "local program" in post.json()["error"]["message"]
     assert preflight.status_code in (403, 405)
     assert not any(name.startswith("access-control") for name in (*post.headers, *preflight.headers))
 

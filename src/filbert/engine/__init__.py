@@ -17,6 +17,7 @@ relay.py         a worker's answer as raw bytes, for the gateway
 sampling.py      what a request asks: temperature, seed, stop, schema
 scorer.py        the child that measures, as its caller sees it
 scorer_main.py   the scorer itself
+scoring.py       how much the scorer decodes at once
 speculation.py   n-gram speculation, and which requests go without
 threads.py       threads and the OpenMP runtime
 transport.py     the one way to a model: a body to a route, events back
