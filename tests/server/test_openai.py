@@ -184,7 +184,7 @@ def test_tools_their_calls_and_results_reach_the_chat_template(home: Path, tmp_p
 def test_a_tool_that_is_chosen_by_name_must_be_among_the_tools(server: RunningServer) -> None:
     chosen = {"type": "function", "function": {"name": "weather"}}
     assert server.chat(tools=[WEATHER], tool_choice=chosen).choices
-    with pytest.raises(openai.BadRequestError, match="none of the tools.*leave tool_choice out"):
+    with pytest.raises(openai.BadRequestError, match=r"none of the tools.*leave tool_choice out"):
         server.chat(tools=[WEATHER], tool_choice={"type": "function", "function": {"name": "time"}})
 
 
