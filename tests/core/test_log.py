@@ -57,3 +57,10 @@ def test_a_full_disk_costs_log_lines_and_no_traceback(
     for _ in range(10):
         log.log.info("x" * 100_000)
     assert "Traceback" not in capfd.readouterr().err
+
+
+def test_a_log_that_is_switched_on_twice_has_each_line_once() -> None:
+    log.to_file("INFO")
+    log.to_file("DEBUG")
+    log.log.debug("details")
+    assert paths.log_file().read_text().count("details") == 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from logging import LogRecord
 from logging.handlers import RotatingFileHandler
+from pathlib import Path
 
 from filbert.core import paths
 
@@ -15,8 +16,12 @@ log.addHandler(logging.NullHandler())
 
 
 def to_file(level: str) -> None:
-    """Write to the rotating log file. A store that cannot be written has no log, and works."""
+    """Write to the rotating log file. A store that cannot be written has no log, and works. Two writers of one file
+    would each rotate it, so the second call changes nothing but the level."""
     path = paths.log_file()
+    if any(isinstance(handler, _LogFile) and Path(handler.baseFilename) == path for handler in log.handlers):
+        log.setLevel(level)
+        return
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
