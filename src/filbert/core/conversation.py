@@ -1,4 +1,4 @@
-"""The record of a conversation, shared by chat, data and training."""
+"""The record of a conversation, shared by the rooms that hold one and those that answer it."""
 
 from __future__ import annotations
 

@@ -2,7 +2,6 @@
 
     <jobs>/<id>/job.json       what it is, when it began, how it stands: running, done, failed, cancelled
     <jobs>/<id>/events.jsonl   its progress, a line an event
-    <jobs>/<id>/result/        what it made, for jobs that make files
 
 Cancel is SIGTERM or Ctrl-C; to resume is to run it again, since every job keeps its own parts.
 """
@@ -133,17 +132,13 @@ def _forget_old() -> None:
 
 def _runs(folder: Path) -> bool:
     """A story that is missing or damaged is of a job that was killed long ago."""
-    try:
-        story = json.loads((folder / "job.json").read_text("utf-8"))
-        return story["state"] == "running" and _alive(story["pid"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return False
-
-
-def _alive(pid: int) -> bool:
     import psutil  # only once there are more jobs than are kept
 
-    return psutil.pid_exists(pid)
+    try:
+        story = json.loads((folder / "job.json").read_text("utf-8"))
+        return bool(story["state"] == "running" and psutil.pid_exists(story["pid"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
 
 
 def _now() -> str:

@@ -66,7 +66,7 @@ def cores() -> int:
 
 def _container_cores() -> int | None:
     try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        quota, period = (CONTROL_GROUP / "cpu.max").read_text().split()
         return None if quota == "max" else max(1, round(int(quota) / int(period)))
     except (OSError, ValueError):
         return None
