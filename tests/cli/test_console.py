@@ -11,7 +11,8 @@ from collections.abc import Callable
 import pytest
 from terminal import FILBERT, Run, Terminal
 
-from filbert.cli.console import patience, size, without_controls
+from filbert.cli.console import patience, without_controls
+from filbert.core.files import size
 from filbert.core.settings import Settings
 
 WORK = """

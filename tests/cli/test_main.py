@@ -50,10 +50,11 @@ def test_every_command_explains_itself(filbert: Run, command: str) -> None:
         (["chat", "--temperature", "9", "hi"], 2, "error: temperature cannot be 9.0."),
         (["chat", "--temperature", "warm", "hi"], 2, "--temperature"),
         (["chat", "--json-schema", "nowhere.json", "hi"], 2, "error: --json-schema nowhere.json cannot be read."),
+        (["chat", "--json-schema", "README.md", "hi"], 2, "error: --json-schema README.md is not JSON."),
         (["chat", "-m", "nowhere.gguf", "hi"], 2, "error: There is no model file"),
         (["show", "nothing"], 2, "error: There is no model nothing."),
         (["rm", "nothing"], 2, "error: nothing is not installed."),
-        (["chat", "--grammar", "/dev/null", "hi"], 2, "error: --grammar /dev/null cannot be read. It is empty."),
+        (["chat", "--grammar", "/dev/null", "hi"], 2, "error: --grammar /dev/null is empty."),
         (["chat", "--grammar", "/dev/zero", "hi"], 2, "error: --grammar /dev/zero is more than 16 MiB"),
         (["perplexity", "--text", "/dev/zero"], 2, "error: /dev/zero is more than 16 MiB"),
         (["perplexity", "--text", "nowhere.txt"], 2, "error: nowhere.txt cannot be read"),
@@ -107,13 +108,17 @@ def test_an_output_that_knows_no_unicode_is_no_fault(filbert: Run) -> None:
 @pytest.mark.parametrize(
     ("command", "status", "said"),
     [
-        ("filbert config >/dev/full", 5, "error: What was found out cannot be written. No space left on device.\n"),
+        (
+            "filbert config >/dev/full",
+            5,
+            "error: What was found out cannot be written. No space left on device. Free some room.\n",
+        ),
         ("filbert list >&-", 0, "No models yet. `filbert pull smollm2:135m` fetches the starter (98 MB).\n"),
         ("filbert chat <&-", 2, 'error: There is nothing to answer. Try `filbert chat "Why is the sky blue?"`.\n'),
         (
             "filbert chat </dev/zero",
             2,
-            "error: Standard input is more than 16 MiB, and than any context holds. Send less.\n",
+            "error: Standard input is more than 16 MiB. Give it in parts.\n",
         ),
         ("filbert show nothing 2>&-", 2, ""),
     ],

@@ -12,7 +12,7 @@ from time import monotonic
 from typing import TextIO
 
 from filbert.core.errors import DiskFull
-from filbert.core.files import read_text
+from filbert.core.files import read_text, size
 from filbert.core.jobs import Progress, Watch
 from filbert.core.settings import Settings
 
@@ -134,11 +134,3 @@ def _share(event: Progress) -> str:
         return ""
     whole = size(event.total) if event.unit == "bytes" else f"{event.total:g} {event.unit}".rstrip()
     return f"{100 * event.done / event.total:.0f} % of {whole}"
-
-
-def size(size_bytes: float) -> str:
-    """Bytes for people, in powers of ten as disks are sold."""
-    for unit, bytes_each in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if size_bytes >= bytes_each:
-            return f"{size_bytes / bytes_each:.2f} {unit}" if unit == "GB" else f"{size_bytes / bytes_each:.0f} {unit}"
-    return f"{size_bytes:.0f} bytes"

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from filbert.cli.config import wrong_settings
-from filbert.cli.console import say, size
+from filbert.cli.console import say
 from filbert.cli.flags_from_options import with_options
+from filbert.core.files import size
 from filbert.core.settings import Settings, forgiving
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from pydantic.fields import FieldInfo
 
 from filbert.core import log
 from filbert.core.errors import BadInput, Cancelled
-from filbert.core.files import read_text
+from filbert.core.files import read_text_file
 from filbert.core.settings import Options, Settings, configured, variable
 
 Command = Callable[..., None]
@@ -112,14 +112,14 @@ def _texts(options: type[Options], told: dict[str, Any]) -> dict[str, Any]:
 def _value(name: str, field: FieldInfo, given: Any) -> Any:
     if not _is_file(field):
         return given
+    told = f"{flag(name)} {given}"
+    text = read_text_file(Path(given), told)
+    if not text.strip():
+        raise BadInput(f"{told} is empty.", do="Name a file with something in it.")
     try:
-        with Path(given).expanduser().open("rb") as file:
-            text = read_text(file, f"{flag(name)} {given}")
-        if not text.strip():
-            raise ValueError("It is empty")
         return text if field.annotation == str | None else json.loads(text)
-    except (OSError, RuntimeError, ValueError) as exc:
-        raise BadInput(f"{flag(name)} {given} cannot be read.", why=f"{exc}.", do="Name a file.") from exc
+    except (ValueError, RecursionError) as exc:
+        raise BadInput(f"{told} is not JSON.", why=f"{exc}.", do="Mend the file.") from exc
 
 
 def _is_file(field: FieldInfo) -> bool:

@@ -7,8 +7,9 @@ from typing import Annotated
 
 import typer
 
-from filbert.cli.console import note, say, size
+from filbert.cli.console import note, say
 from filbert.cli.flags_from_options import with_options
+from filbert.core.files import size
 from filbert.core.settings import Settings
 
 

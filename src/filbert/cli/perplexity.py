@@ -10,8 +10,7 @@ import typer
 from filbert.cli.console import progress, say
 from filbert.cli.flags_from_options import with_options
 from filbert.cli.loading import MODEL, NO_WORKER, opened
-from filbert.core.errors import BadInput
-from filbert.core.files import read_text
+from filbert.core.files import read_text_file
 from filbert.core.settings import Settings
 from filbert.engine.load_options import LoadOptions
 
@@ -27,11 +26,7 @@ def perplexity(
     ] = 512,
 ) -> None:
     """How well a model predicts a text. Perplexity by llama.cpp's convention: lower is better."""
-    try:
-        with text.open("rb") as file:
-            words = read_text(file, str(text))
-    except OSError as exc:
-        raise BadInput(f"{text} cannot be read.", why=f"{exc.strerror}.", do="Name a text file.") from exc
+    words = read_text_file(text, str(text))
     with opened(model, load, settings) as engine, progress(settings) as watch:
         from filbert.core.jobs import run
         from filbert.engine.measure import perplexity_job

@@ -7,8 +7,9 @@ from typing import Annotated
 import typer
 
 from filbert.cli.completion import catalogue_names
-from filbert.cli.console import note, patience, progress, say, size
+from filbert.cli.console import note, patience, progress, say
 from filbert.cli.flags_from_options import with_options
+from filbert.core.files import size
 from filbert.core.settings import Settings
 from filbert.models.download_options import DownloadOptions
 

@@ -7,9 +7,10 @@ from typing import Annotated
 import typer
 
 from filbert.cli.completion import installed_names
-from filbert.cli.console import note, size
+from filbert.cli.console import note
 from filbert.cli.flags_from_options import with_options
 from filbert.core.errors import BadInput, BadModelFile
+from filbert.core.files import size
 from filbert.core.settings import Settings
 
 

@@ -8,8 +8,9 @@ from typing import Annotated, Any
 import typer
 
 from filbert.cli.completion import installed_names
-from filbert.cli.console import patience, say, size
+from filbert.cli.console import patience, say
 from filbert.cli.flags_from_options import with_options
+from filbert.core.files import size
 from filbert.core.settings import Settings
 
 

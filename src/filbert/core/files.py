@@ -1,4 +1,4 @@
-"""Files whole or not at all, locks, and room on the disk."""
+"""Files whole or not at all, locks, room on the disk, and texts of a bounded size."""
 
 from __future__ import annotations
 
@@ -85,9 +85,17 @@ def need_room(folder: Path, size_bytes: int) -> None:
     free = shutil.disk_usage(nearest_folder(folder)).free
     if free < size_bytes:
         raise DiskFull(
-            f"{folder} has {free / 1e9:.2f} GB free and {size_bytes / 1e9:.2f} GB are needed.",
+            f"{folder} has {size(free)} free and {size(size_bytes)} are needed.",
             do="Free some room (`filbert list`, `filbert rm NAME`), or move everything with FILBERT_HOME.",
         )
+
+
+def size(size_bytes: float) -> str:
+    """Bytes for people, in powers of ten as disks are sold."""
+    for unit, bytes_each in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if size_bytes >= bytes_each:
+            return f"{size_bytes / bytes_each:.2f} {unit}" if unit == "GB" else f"{size_bytes / bytes_each:.0f} {unit}"
+    return f"{size_bytes:.0f} bytes"
 
 
 def nearest_folder(path: Path) -> Path:
@@ -125,16 +133,25 @@ def safe_name(name: str) -> str:
 
 
 def read_text(file: BinaryIO, name: str) -> str:
-    """All of an open file as text. Raises BadInput when it is not UTF-8, or more than any context holds: it may have
-    no end."""
+    """All of an open file as text. Raises BadInput when it is not UTF-8, or more than 16 MiB: it may have no end."""
     data = file.read(MOST_TEXT_BYTES + 1)
     if len(data) > MOST_TEXT_BYTES:
-        raise BadInput(f"{name} is more than {MOST_TEXT_BYTES >> 20} MiB, and than any context holds.", do="Send less.")
+        raise BadInput(f"{name} is more than {MOST_TEXT_BYTES >> 20} MiB.", do="Give it in parts.")
     try:
         return data.decode("utf-8")
     except UnicodeDecodeError as exc:
         where = f"Byte {exc.object[exc.start]:#04x} at {exc.start}."
         raise BadInput(f"{name} is not UTF-8 text.", why=where, do="Convert it with iconv.") from exc
+
+
+def read_text_file(path: Path, name: str) -> str:
+    """As `read_text`. Raises BadInput when the file cannot be read, too."""
+    try:
+        with path.expanduser().open("rb") as file:
+            return read_text(file, name)
+    except (OSError, RuntimeError) as exc:  # RuntimeError: ~somebody who does not exist
+        why = f"{exc.strerror if isinstance(exc, OSError) else exc}."
+        raise BadInput(f"{name} cannot be read.", why=why, do="Name a text file.") from exc
 
 
 def sha256_of(path: Path) -> str:
