@@ -99,7 +99,7 @@ def test_where_all_is_well_there_is_no_advice(healthy: Checkup) -> None:
         ("machine", {"busy_cores": 1.8}, "1.8 of 2 cores busy"),
         ("store", {"writable": False}, "FILBERT_HOME"),
         ("store", {"models": 0}, "filbert pull"),
-        ("store", {"unfinished": (3_000_000, 2_000_000)}, "Unfinished downloads (2) take 5 MB"),
+        ("store", {"unfinished": (3_000_000, 2_000_000)}, "Downloads that no name needs yet or any more (2) take 5 MB"),
     ],
 )
 def test_each_trouble_has_its_sentence(healthy: Checkup, part: str, change: dict[str, Any], said: str) -> None:

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from filbert.core import paths
-from filbert.core.errors import BadModelFile, BadSetting
-from filbert.core.files import nearest_folder
+from filbert.core.errors import BadModelFile
+from filbert.core.files import nearest_folder, size
 from filbert.core.machine import busy_cores, cores, has_avx2, is_x86, memory, processor
-from filbert.core.settings import checked, configured
+from filbert.core.settings import forgiving
 from filbert.engine.load_options import LoadOptions
 from filbert.engine.probe import EngineFound, probe
 from filbert.engine.threads import Runtime
@@ -44,7 +44,7 @@ class MachineFound:
 @dataclass(frozen=True, slots=True)
 class StoreFound:
     """models: how many, with `size_bytes` together. adapters: names of those that are LoRA adapters.
-    damaged: a sentence each. unfinished: the bytes of each pull that did not end."""
+    damaged: a sentence each. unfinished: the bytes of each download that no name needs yet or any more."""
 
     folder: str
     writable: bool
@@ -86,9 +86,9 @@ def advice(machine: MachineFound, engine: EngineFound, found: StoreFound) -> Ite
     if machine.avx2 and machine.system.startswith("Linux") and not engine.bundled_openmp:
         yield "Install cmeel-libomp: with the system's OpenMP answers come slowly while other programs are busy."
     if machine.memory_available < LITTLE_MEMORY:
-        yield f"Only {_gb(machine.memory_available)} of memory are free: close programs, or take a smaller model."
+        yield f"Only {size(machine.memory_available)} of memory are free: close programs, or take a smaller model."
     if machine.disk_free < LITTLE_DISK:
-        yield f"Only {_gb(machine.disk_free)} of disk are free: `filbert rm NAME`, or move all with FILBERT_HOME."
+        yield f"Only {size(machine.disk_free)} of disk are free: `filbert rm NAME`, or move all with FILBERT_HOME."
     if machine.busy_cores > machine.cores / 2:
         yield f"Other programs keep {machine.busy_cores:.1f} of {machine.cores} cores busy, which slows answers down."
     if not found.writable:
@@ -97,16 +97,16 @@ def advice(machine: MachineFound, engine: EngineFound, found: StoreFound) -> Ite
         yield "There is no model yet: `filbert pull smollm2:135m` fetches a small one (98 MB)."
     yield from found.damaged
     if found.unfinished:
-        left = f"Unfinished downloads ({len(found.unfinished)}) take {sum(found.unfinished) / 1e6:.0f} MB"
-        yield f"{left}: pull again to go on with them, or `filbert rm --unfinished` deletes them."
+        count, taken = len(found.unfinished), size(sum(found.unfinished))
+        yield (
+            f"Downloads that no name needs yet or any more ({count}) take {taken}: "
+            "pull again to go on with them, or `filbert rm --unfinished` deletes all that is not being pulled now."
+        )
 
 
 def _runtime() -> Runtime:
-    """The one models are loaded with."""
-    try:
-        return configured(LoadOptions).openmp
-    except BadSetting:
-        return checked(LoadOptions, {}).openmp  # `filbert doctor` tells what is wrong
+    """The one models are loaded with; what is wrong with the settings, `filbert doctor` tells."""
+    return forgiving(LoadOptions).openmp
 
 
 def _machine() -> MachineFound:
@@ -125,7 +125,7 @@ def _machine() -> MachineFound:
 
 
 def _store() -> StoreFound:
-    models, folder = store.list_models(), paths.data_folder()
+    (models, damaged), folder = store.whole_and_damaged(), paths.data_folder()
     there = nearest_folder(folder)
     return StoreFound(
         folder=str(folder),
@@ -133,7 +133,7 @@ def _store() -> StoreFound:
         models=len(models),
         size_bytes=sum(model.size_bytes for model in models),
         adapters=tuple(model.name for model in models if _is_adapter(model.path)),
-        damaged=tuple(str(error) for error in store.damaged()),
+        damaged=tuple(str(error) for error in damaged),
         unfinished=tuple(store.unfinished()),
         settings_file=str(paths.config_file()),
         has_settings_file=paths.config_file().is_file(),
@@ -145,7 +145,3 @@ def _is_adapter(path: Path) -> bool:
         return read_header(path).kind == "adapter"
     except BadModelFile:
         return False
-
-
-def _gb(size_bytes: int) -> str:
-    return f"{size_bytes / 1e9:.1f} GB"
