@@ -156,3 +156,13 @@ def test_unsetting_a_whole_table_is_refused_and_one_that_nobody_reads_is_told_an
     assert f"Nothing reads the table [lod] of {file}." in filbert("config").stderr
     assert filbert("config", "unset", "lod").returncode == 0
     assert file.read_text() == "[load]\ncontext = 4096\nparallel = 2\n"
+
+
+def test_a_value_where_a_table_should_be_is_told_and_goes(filbert: Run, home: Path) -> None:
+    home.mkdir()
+    (home / "config.toml").write_text("load = 3\n")
+    done = filbert("config", "set", "load.context", "4096")
+    told = f"load in {home / 'config.toml'} is no table. `filbert config unset load` takes it out."
+    assert (done.returncode, done.stderr) == (2, f"error: {told}\n")
+    assert filbert("config", "unset", "load").returncode == 0
+    assert filbert("config", "set", "load.context", "4096").returncode == 0

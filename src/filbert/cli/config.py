@@ -24,6 +24,7 @@ from filbert.core.settings import (
     configured,
     forgiving,
     from_environment,
+    from_file,
     key,
     read_file,
     variable,
@@ -145,13 +146,9 @@ def set_value(
 
     options, name = _find(setting)
     kept = checked(options, {name: _parsed(value)})
+    from_file(options)  # refuses a value where the table should be
     document = _document()
     place: Any = document.setdefault(options.table, tomlkit.table()) if options.table else document
-    if not isinstance(place, dict):
-        raise BadSetting(
-            f"{options.table} in {paths.config_file()} is no table.",
-            do=f"`filbert config unset {options.table}` takes it out.",
-        )
     place[name] = kept.model_dump(mode="json")[name]
     _write(document)
     note(f"{setting} = {shown(getattr(kept, name))}", settings)

@@ -75,7 +75,8 @@ def from_file(options: type[Options]) -> dict[str, Any]:
     table = whole.get(options.table, {})
     if not isinstance(table, dict):
         raise BadSetting(
-            f"{options.table} in {paths.config_file()} is no table.", do=f"Write [{options.table}] above it."
+            f"{options.table} in {paths.config_file()} is no table.",
+            do=f"`filbert config unset {options.table}` takes it out.",
         )
     return table
 
@@ -100,7 +101,7 @@ def configured(options: type[T], given: Mapping[str, Any] | None = None) -> T:
     """The defaults, then the file, then the environment, then what was `given` (None means not given)."""
     file, environment, told = from_file(options), from_environment(options), _told(given)
     origins = dict.fromkeys(file, str(paths.config_file())) | {name: variable(options, name) for name in environment}
-    return checked(options, {**file, **environment, **told}, {n: o for n, o in origins.items() if n not in told})
+    return checked(options, {**file, **environment, **told}, origins | dict.fromkeys(told, ""))
 
 
 def forgiving(options: type[T], given: Mapping[str, Any] | None = None) -> T:
@@ -118,7 +119,7 @@ def _told(given: Mapping[str, Any] | None) -> dict[str, Any]:
 
 def checked(options: type[T], values: Mapping[str, Any], origins: Mapping[str, str] | None = None) -> T:
     """A record of the values. Raises BadSetting for the first that is wrong, naming where it comes from: `origins`
-    holds the file or variable of each that was not given just now."""
+    holds the file or variable of each, "" for what was given just now."""
     try:
         return options.model_validate(dict(values))
     except ValidationError as exc:
