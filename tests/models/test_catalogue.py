@@ -56,3 +56,9 @@ def test_gpt4all_unknown_name_is_never_answered_with_a_default_model() -> None:
     for text in ("gpt-4", "default", "smollm2", "smollm2:135m-q2_k"):
         with pytest.raises(UnknownModel):
             catalogue.find(parse(text))
+
+
+def test_what_the_makers_recommend_goes_by_the_files_hash() -> None:
+    starter = catalogue.find(parse("smollm2:135m"))
+    assert catalogue.recommended_sampling([starter.files[0].sha256]) == {"temperature": 0.2, "top_p": 0.9}
+    assert catalogue.recommended_sampling(["0" * 64]) == {}

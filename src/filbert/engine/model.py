@@ -7,7 +7,7 @@ weights are memory-mapped, so they share its pages. A child that dies or hangs i
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -20,14 +20,14 @@ from filbert.core.machine import cores, memory
 from filbert.core.settings import configured
 from filbert.engine import speculation
 from filbert.engine.admission import Admission, Place
-from filbert.engine.bounds import conversation_bound, need_context, text_bound, text_bytes
+from filbert.engine.bounds import conversation_bound, listed, need_context, text_bound, text_bytes
 from filbert.engine.generation import Generation, Usage
 from filbert.engine.load_options import LoadOptions
 from filbert.engine.sampling import Sampling
 from filbert.engine.scoring import BRANCHES, N_BATCH, OUTPUT_BYTES
 from filbert.engine.transport import Event, Exchange, WorkerSocket, overflow
 from filbert.engine.worker import Pooling, Worker, WorkerPlan
-from filbert.models import fit
+from filbert.models import catalogue, fit
 from filbert.models.gguf import Header, check_split, read_header
 from filbert.models.store import StoredModel
 
@@ -177,7 +177,8 @@ class Model:
             if size >= self.context:
                 raise overflow(size, self.context)
             answer = min(answer, self.context - size)
-        whole = {**body, **sampling.to_engine(), **_chat_fields(route, sampling), "max_tokens": answer}
+        recommended = {} if sampling.chooses else catalogue.recommended_sampling(self.stored.hashes)
+        whole = {**body, **recommended, **sampling.to_engine(), **_chat_fields(route, sampling), "max_tokens": answer}
         return Prepared(role, route, whole, size + answer)
 
     def admit(self, prepared: Prepared) -> Place:
@@ -201,13 +202,13 @@ class Model:
 
     # Vectors and ranks
 
-    def embed(self, texts: Sequence[str]) -> Embeddings:
+    def embed(self, texts: Iterable[str]) -> Embeddings:
         """Unit vectors. A text model gives the mean of its last layer; an embedder pools as its file says.
         Raises ContextOverflow for a text longer than the model's context."""
         self.need_embeddings()
         vectors: list[list[float]] = []
         tokens = 0
-        for batch in self._batches(texts):
+        for batch in self._batches(listed(texts)):
             event = self._pooled("embedding", "/v1/embeddings", {"input": batch}, batch)
             vectors += [row["embedding"] for row in sorted(event["data"], key=lambda row: int(row["index"]))]
             tokens += event["usage"]["prompt_tokens"]
@@ -218,27 +219,24 @@ class Model:
         if self.kind == "rerank":
             self.need("embedding")
 
-    def rerank(self, query: str, documents: Sequence[str]) -> list[Ranked]:
+    def rerank(self, query: str, documents: Iterable[str]) -> list[Ranked]:
         """Documents by closeness to the query, the closest first. Raises BadInput when the model is no reranker."""
         self.need("rerank")
         need_context(text_bound(query), self._pooled_context)
         found: list[Ranked] = []
-        for batch in self._batches(documents):
+        for batch in self._batches(listed(documents)):
             before = len(found)
             pairs = [query + document for document in batch]
             event = self._pooled("rerank", "/v1/rerank", {"query": query, "documents": batch}, pairs)
             found += [Ranked(before + int(row["index"]), float(row["relevance_score"])) for row in event["results"]]
         return sorted(found, key=lambda ranked: -ranked.score)
 
-    def _batches(self, texts: Sequence[str]) -> Iterator[list[str]]:
-        """As many as are computed at once: the answer to thousands would look like an engine that hangs.
-        Raises BadInput for what is no list of texts."""
-        if isinstance(texts, str):
-            raise BadInput("A list of texts is wanted, not one.", do="Write [text].")
+    def _batches(self, texts: list[str]) -> Iterator[list[str]]:
+        """As many as are computed at once: the answer to thousands would look like an engine that hangs."""
         for text in texts:
             need_context(text_bound(text), self._pooled_context)
         for start in range(0, len(texts), self._pooled_slots):
-            yield list(texts[start : start + self._pooled_slots])
+            yield texts[start : start + self._pooled_slots]
 
     def _pooled(self, role: Role, route: str, body: Mapping[str, Any], texts: Sequence[str]) -> Event:
         """The engine gives no sign of life until all texts are done, so it is given the time they may take."""
@@ -253,14 +251,15 @@ class Model:
 
     # Measures
 
-    def score(self, prompt: str, endings: Sequence[str]) -> list[Scored]:
+    def score(self, prompt: str, endings: Iterable[str]) -> list[Scored]:
         """Log-likelihood in nats of each ending after the prompt, tokenised as lm-evaluation-harness does. Another
         thread ends it with `scorer.cancel()`, which raises Cancelled here."""
         from filbert.engine import measure
 
         self.need("text")
-        need_context(text_bound(prompt) + max(map(text_bound, endings), default=0), self._scored_context)
-        return measure.score(self.scorer, prompt, endings)
+        texts = listed(endings)
+        need_context(text_bound(prompt) + max(map(text_bound, texts), default=0), self._scored_context)
+        return measure.score(self.scorer, prompt, texts)
 
     def perplexity(self, text: str, window: int = 512) -> Perplexity:
         """Perplexity by llama.cpp's convention: windows of `window` tokens, the second half of each scored."""
@@ -291,7 +290,12 @@ class Model:
 
     def _send(self, role: Role, route: str, body: Mapping[str, Any], more_s: float = 0) -> Exchange:
         worker = self._worker(role)
-        return _Watched(worker.transport().send(route, body, more_s), worker)
+        socket = worker.transport()
+        try:
+            return _Watched(socket.send(route, body, more_s), worker)
+        except EngineCrashed:  # it runs and cannot be reached
+            worker.kill()
+            raise
 
     def _worker(self, role: Role) -> Worker:
         with self._lock:

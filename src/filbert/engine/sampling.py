@@ -12,13 +12,23 @@ from pydantic import Field, field_validator
 from filbert.core.settings import Options
 
 FROM_FILE: dict[str, Any] = {"from_file": True}  # the command line takes the name of a file that holds it
+SHAPING = (
+    "temperature",
+    "top_k",
+    "top_p",
+    "min_p",
+    "repeat_penalty",
+    "frequency_penalty",
+    "presence_penalty",
+)
 MAX_GRAMMAR_BYTES = 64_000
 MAX_SCHEMA_DEPTH = 32
 MAX_REPEAT = 2_000  # the engine's own bound; larger counts grow a grammar without end
 
 
 class Sampling(Options):
-    """Values left out are what the model's file recommends, else the engine's defaults."""
+    """Values left out are what the model's file recommends, else the engine's defaults. Where none of them is given,
+    the catalogue's recommendation for the model holds."""
 
     table: ClassVar[str] = "sampling"
 
@@ -72,6 +82,11 @@ class Sampling(Options):
                 raise ValueError(f"a grammar may have {MAX_GRAMMAR_BYTES} bytes")
             _check_repeats(grammar)
         return grammar
+
+    @property
+    def chooses(self) -> bool:
+        """Whether any of the values that shape the choice of a token is given."""
+        return any(getattr(self, name) is not None for name in SHAPING)
 
     def to_engine(self) -> dict[str, Any]:
         """The fields of a worker's request body."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 from functools import cache
 from importlib import resources
 from typing import Literal
@@ -36,6 +36,7 @@ class Entry(BaseModel):
     projector: str | None = None
     licence: str
     context: int | None = None
+    sampling: Mapping[str, float] = Field({}, description="What its makers recommend, where the file does not say it.")
     files: tuple[Listed, ...]
 
     @property
@@ -54,6 +55,12 @@ def entries() -> tuple[Entry, ...]:
 def names() -> list[str]:
     """Every name of every entry, with and without its quantisation."""
     return [name for entry in entries() for name in (entry.short, entry.name)]
+
+
+def recommended_sampling(hashes: Collection[str]) -> Mapping[str, float]:
+    """What the makers of the model with these files recommend; nothing where it is not known."""
+    known = (entry.sampling for entry in entries() if any(file.sha256 in hashes for file in entry.files))
+    return next(known, {})
 
 
 def find(name: Name, installed: Iterable[str] = ()) -> Entry:
