@@ -133,4 +133,11 @@ def test_telling_a_child_that_is_gone_is_a_crash(script: Path) -> None:
     child = start(script, "import sys\nsys.exit(3)")
     with pytest.raises(EngineCrashed, match="exit status 3"):
         for _ in range(1000):
-            child.tell({"long": "x" * 1000})
+            child.tell({"long": "x" * 1000}, 60)
+
+
+def test_a_child_that_reads_nothing_of_a_long_text_ends_at_the_deadline(script: Path) -> None:
+    child = start(script, "import time\ntime.sleep(60)")
+    with pytest.raises(EngineStalled, match="did not answer within 1 s"):
+        child.tell({"long": "x" * 1_000_000}, 1)
+    assert not child.running

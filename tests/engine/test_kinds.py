@@ -96,10 +96,32 @@ def test_nothing_to_embed_or_rank_is_nothing(load: Load) -> None:
     assert load("reranker").rerank("cat", []) == []
 
 
-@pytest.mark.parametrize("texts", ["one text", [5], [["nested"]], ["half \ud83d"], [b"bytes"]], ids=repr)
+@pytest.mark.parametrize(
+    "texts", ["one text", b"bytes", None, 5, [5], [["nested"]], ["half \ud83d"], [b"bytes"]], ids=repr
+)
 def test_what_is_no_list_of_texts_is_refused(load: Load, texts: Any) -> None:
     with pytest.raises(BadInput):
         load("embedder").embed(texts)
+    with pytest.raises(BadInput):
+        load("dense").score("abc", texts)
+
+
+def test_texts_may_come_from_a_generator(load: Load) -> None:
+    texts = ["a", "b"]
+    assert len(load("embedder").embed(text for text in texts).vectors) == 2
+    assert len(load("reranker").rerank("cat", (text for text in texts))) == 2
+    model = load("dense")
+    assert model.score("abc", (text for text in texts)) == model.score("abc", texts)
+
+
+@pytest.mark.parametrize(
+    ("text", "window"), [(b"abc", 64), (None, 64), ("half \ud83d", 64), ("abc " * 100, "5")], ids=repr
+)
+def test_a_perplexity_of_what_is_no_text_or_over_what_is_no_number_is_refused(
+    load: Load, text: Any, window: Any
+) -> None:
+    with pytest.raises(BadInput):
+        load("dense").perplexity(text, window)
 
 
 def test_a_reranker_orders_documents_and_keeps_their_numbers(load: Load) -> None:

@@ -217,7 +217,7 @@ def test_long_work_gives_a_sign_of_life_for_each_part_that_is_decoded(tmp_path: 
     config = {"path": str(path), "threads": 1, "openmp": "bundled", "context": 2048, "adapters": ()}
     child = Child("scorer_main.py", {**config, "memory_limit": 4 << 30})
     assert child.hear(60)["answer"]["context"] == 2048
-    child.tell({"do": "score", "prefix": [5] * 1200, "endings": [[6] * 301, [7] * 301]})
+    child.tell({"do": "score", "prefix": [5] * 1200, "endings": [[6] * 301, [7] * 301]}, 60)
     said = [child.hear(60) for _ in range(6)]
     child.stop()
     assert [sorted(one) for one in said] == [["decoded"]] * 5 + [["answer"]]
@@ -287,6 +287,20 @@ def test_closing_leaves_no_process_and_a_forgotten_scorer_neither(tmp_path: Path
     closed.close()
     del forgotten
     assert [pid for pid in pids if pid and psutil.pid_exists(pid)] == []
+
+
+def test_a_thread_that_waits_for_its_turn_is_told_that_the_model_was_closed_and_starts_nothing(starter: Path) -> None:
+    with Scorer(in_place(starter)) as scorer, ThreadPoolExecutor(2) as pool:
+        asked = [pool.submit(lambda: finished(scorer.perplexity(TEXT * 20, 128))) for _ in range(2)]
+        assert until(lambda: scorer.pid is not None)
+        child = scorer.pid
+        assert child
+        scorer.close()
+        for answer in asked:
+            with pytest.raises(BadInput, match="is closed"):
+                answer.result(60)
+        assert gone(child)
+        assert scorer.pid is None
 
 
 ASKING = """

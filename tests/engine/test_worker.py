@@ -59,6 +59,14 @@ def test_a_worker_that_died_while_idle_is_replaced_unnoticed(load: Load) -> None
     assert model.generate("hi", max_tokens=2).reply().usage.completion_tokens
 
 
+def test_a_worker_whose_socket_is_gone_fails_one_answer_and_is_replaced(load: Load) -> None:
+    model = load("dense")
+    Path(model.socket("text").address.removeprefix("unix://")).unlink()
+    with pytest.raises(EngineCrashed, match="does not answer"):
+        model.generate("hi", max_tokens=2).reply()
+    assert model.generate("hi", max_tokens=2).reply().usage.completion_tokens
+
+
 def test_a_worker_that_hangs_ends_at_its_deadline_and_is_replaced(load: Load) -> None:
     model = load("dense", stall_s=1)
     pid = worker_pid(model)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from filbert.core.errors import BadInput, ContextOverflow
@@ -22,6 +22,13 @@ def text_bound(text: str) -> int:
         return len(text.encode()) + 1
     except UnicodeEncodeError as exc:
         raise BadInput("The text holds half a character (a lone surrogate).", do="Decode it as UTF-8.") from exc
+
+
+def listed(texts: Iterable[str]) -> list[str]:
+    """The texts, also out of what gives them only once. Raises BadInput for what is no list of texts."""
+    if isinstance(texts, str | bytes) or not isinstance(texts, Iterable):
+        raise BadInput(f"A list of texts is wanted, not {type(texts).__name__}.", do="Write [text].")
+    return list(texts)
 
 
 def conversation_bound(messages: Sequence[Mapping[str, Any]], template: str) -> int:

@@ -16,6 +16,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 import weakref
 from collections import deque
 from collections.abc import Mapping
@@ -27,6 +28,7 @@ from filbert.core.log import log
 from filbert.engine.threads import environment
 
 SLOWEST_DISK = 20e6  # bytes a second
+CONFIG_S = 60.0  # for a child to read what it is to load; a pipe holds all of it
 GRACE_S = 3.0  # from asking a child to end until it is killed
 _alive: weakref.WeakSet[Child] = weakref.WeakSet()
 
@@ -60,7 +62,7 @@ class Child:
         self._hearing.start()
         self._overhearing.start()
         _alive.add(self)
-        self.tell(config)
+        self.tell(config, CONFIG_S)
 
     @property
     def pid(self) -> int:
@@ -75,28 +77,38 @@ class Child:
     def running(self) -> bool:
         return self._process.poll() is None
 
-    def tell(self, message: Mapping[str, Any]) -> None:
-        """Send one document. Raises EngineCrashed when the child is gone."""
+    def tell(self, message: Mapping[str, Any], wait_s: float) -> None:
+        """Send one document. Raises EngineCrashed when the child is gone, EngineStalled when it has not read it after
+        `wait_s` seconds, which ends it: nothing else frees whoever writes to a full pipe."""
         stdin = self._process.stdin
         assert stdin is not None
+        deadline = time.monotonic() + wait_s
+        patience = threading.Timer(wait_s, self.kill)
+        patience.daemon = True
+        patience.start()
         try:
             stdin.write(json.dumps(message).encode() + b"\n")
             stdin.flush()
         except (OSError, ValueError) as exc:
-            raise self.crashed() from exc
+            raise (self._silent(wait_s) if time.monotonic() >= deadline else self.crashed()) from exc
+        finally:
+            patience.cancel()
 
     def hear(self, wait_s: float) -> dict[str, Any]:
         """The child's next document. Raises EngineCrashed when it died, EngineStalled after `wait_s` seconds."""
         try:
             message = self._said.get(timeout=wait_s)
         except queue.Empty as exc:
-            raise EngineStalled(
-                f"The {self.name} did not answer within {wait_s:.0f} s.", do="Close other programs and try again."
-            ) from exc
+            raise self._silent(wait_s) from exc
         if message is None:
             self._said.put(None)  # for whoever asks next
             raise self.crashed()
         return message
+
+    def _silent(self, wait_s: float) -> EngineStalled:
+        return EngineStalled(
+            f"The {self.name} did not answer within {wait_s:.0f} s.", do="Close other programs and try again."
+        )
 
     def crashed(self) -> EngineCrashed:
         """An error that says how the child ended."""

@@ -11,6 +11,7 @@ from filbert.core.errors import BadInput, EngineError
 from filbert.core.jobs import Job
 from filbert.core.machine import processor
 from filbert.engine import capi_layout
+from filbert.engine.bounds import text_bound
 from filbert.engine.scorer import Scored, Scorer, Window
 from filbert.report.measurement import Measurement, Provenance
 from filbert.version import __version__
@@ -67,6 +68,9 @@ def perplexity(scorer: Scorer, text: str, window: int = 512) -> Perplexity:
 def perplexity_job(scorer: Scorer, text: str, window: int = 512) -> Job[Perplexity]:
     """Perplexity over windows of `window` tokens, the second half of each scored (llama.cpp, tools/perplexity). Raises
     BadInput for a text of less than two windows, ContextOverflow, EngineError when no token gave a number."""
+    text_bound(text)  # which refuses what is no text
+    if not isinstance(window, int):
+        raise BadInput(f"A window is a number of tokens, not {type(window).__name__}.", do="Write window=512.")
     if window < LEAST_WINDOW:
         raise BadInput(f"A window of {window} tokens is too short.", do=f"Take {LEAST_WINDOW} or more.")
     windows = yield from scorer.perplexity(text, window)

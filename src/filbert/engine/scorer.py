@@ -84,7 +84,7 @@ class Scorer:
         self._child: Child | None = None
         self._about: dict[str, Any] = {}
         self._asking = threading.Lock()
-        self._cancelled = False
+        self._cancelled = self._closed = False
 
     def __enter__(self) -> Self:
         return self
@@ -93,7 +93,8 @@ class Scorer:
         self.close()
 
     def close(self) -> None:
-        """End the child. A later call starts another."""
+        """End the child, for good: who asks now, or waits for an answer, gets BadInput."""
+        self._closed = True
         child, self._child = self._child, None
         if child:
             child.stop()
@@ -150,7 +151,7 @@ class Scorer:
         """What each window of the text costs. Raises BadInput for a text of less than two windows."""
         windows: list[Window] = []
         with self._exchange() as child:
-            child.tell({"do": "perplexity", "text": text, "window": window})
+            child.tell({"do": "perplexity", "text": text, "window": window}, self._stall_s)
             while "window" in (said := self._hear(child, len(text) / SLOWEST_TOKENIZER)):
                 windows.append(Window(**said["window"]))
                 yield Progress("perplexity", len(windows), said["of"], "windows")
@@ -170,7 +171,7 @@ class Scorer:
 
     def _ask(self, question: Mapping[str, Any]) -> Any:
         with self._exchange() as child:
-            child.tell(question)
+            child.tell(question, self._stall_s)
             said = self._hear(child)
         return self._answer(said)
 
@@ -194,7 +195,7 @@ class Scorer:
                 yield self._ready()
             except EngineCrashed as exc:
                 self._drop()
-                raise (_cancelled() if self._cancelled else EngineCrashed(exc.what, why=exc.why, do=FRESH)) from exc
+                raise (self._ended() or EngineCrashed(exc.what, why=exc.why, do=FRESH)) from exc
             except EngineStalled as exc:
                 self._drop()
                 raise EngineStalled(exc.what, do=f"{FRESH} Raise FILBERT_LOAD_STALL_S if the machine is slow.") from exc
@@ -210,12 +211,24 @@ class Scorer:
             child.kill()
 
     def _ready(self) -> Child:
-        if self._child is None or not self._child.running:
+        child = self._child
+        if child is None or not child.running:
+            self._need_wanted()
             self._child = child = self._start()
+            self._need_wanted()  # another thread that closed meanwhile saw no child
             self._about = self._loaded(child)
-        if self._cancelled:
-            raise _cancelled()
-        return self._child
+        self._need_wanted()
+        return child
+
+    def _need_wanted(self) -> None:
+        if ended := self._ended():
+            raise ended
+
+    def _ended(self) -> FilbertError | None:
+        """What another thread did to this one's question."""
+        if self._closed:
+            return BadInput(f"{self.stored.name} is closed.", do="Load it again.")
+        return Cancelled("Scoring was cancelled.") if self._cancelled else None
 
     def _start(self) -> Child:
         if reason := unsupported_by_engine():
@@ -236,14 +249,10 @@ class Scorer:
         try:
             return dict(self._answer(child.hear(load_wait_s(self.stored.size_bytes, self._stall_s))))
         except (EngineCrashed, BadModelFile) as exc:
-            if self._cancelled:
+            if self._cancelled or self._closed:
                 raise
             raise BadModelFile(
                 f"The engine could not load {self.stored.path.name}.",
                 why=child.complaint or exc.why,
                 do="Pull it again, or try another file.",
             ) from exc
-
-
-def _cancelled() -> FilbertError:
-    return Cancelled("Scoring was cancelled.")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,13 +38,13 @@ class Model(engine.Model):
     def agenerate(self, prompt: str, **sampling: Any) -> AsyncGeneration:
         return AsyncGeneration(lambda: self.generate(prompt, **sampling))
 
-    async def aembed(self, texts: Sequence[str]) -> engine.Embeddings:
+    async def aembed(self, texts: Iterable[str]) -> engine.Embeddings:
         return await asyncio.to_thread(self.embed, texts)
 
-    async def arerank(self, query: str, documents: Sequence[str]) -> list[engine.Ranked]:
+    async def arerank(self, query: str, documents: Iterable[str]) -> list[engine.Ranked]:
         return await asyncio.to_thread(self.rerank, query, documents)
 
-    async def ascore(self, prompt: str, endings: Sequence[str]) -> list[Scored]:
+    async def ascore(self, prompt: str, endings: Iterable[str]) -> list[Scored]:
         return await asyncio.to_thread(self.score, prompt, endings)
 
     async def aperplexity(self, text: str, window: int = 512) -> Perplexity:
