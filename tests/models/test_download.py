@@ -14,7 +14,7 @@ from filbert.core.errors import DiskFull, DownloadFailed, HashMismatch, OfflineR
 from filbert.core.jobs import Progress
 from filbert.models.download import Segment, cut, download, part_of, state_of
 from filbert.models.download_options import DownloadOptions
-from filbert.models.sources import RemoteFile
+from filbert.models.remote import RemoteFile
 
 
 @pytest.fixture
@@ -305,7 +305,7 @@ def test_a_file_system_with_a_size_limit_is_a_sentence(origin, blob, target) -> 
         "from pathlib import Path\n"
         "from filbert.core.errors import DiskFull\n"
         "from filbert.models.download import download\n"
-        "from filbert.models.sources import RemoteFile\n"
+        "from filbert.models.remote import RemoteFile\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000))\n"
         "try:\n"
         "    list(download(RemoteFile('model', 'x.gguf', sys.argv[1]), Path(sys.argv[2])))\n"

@@ -8,7 +8,7 @@ from model_servers import finish, pulling, sha256, wait_for, wheel_of
 from filbert.core.errors import BadModelFile, DiskFull, DownloadFailed, HashMismatch, UnknownModel
 from filbert.models import store
 from filbert.models.manifest import files_folder, names_folder
-from filbert.models.sources import RemoteFile
+from filbert.models.remote import RemoteFile
 from filbert.models.sources.wheel import unpack
 
 

@@ -12,6 +12,7 @@ header_check.py      whether a header's numbers can be a model's
 manifest.py          what is installed under which name: the store's own records
 name.py              what people call a model, read once
 parts.py             the files of a split model
+remote.py            a file that is somewhere else, and whether we may go there
 sources/             where models come from: the hub, the web, wheels
 store.py             the models that are here: pull, list, find, remove
 web.py               asking a web server, trying again (`insist`), saying its errors

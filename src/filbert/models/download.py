@@ -26,7 +26,7 @@ from filbert.core.files import disk_errors, move_whole, need_room, write_whole
 from filbert.core.jobs import Job, Progress
 from filbert.core.settings import configured
 from filbert.models.download_options import DownloadOptions
-from filbert.models.sources import RemoteFile, need_network
+from filbert.models.remote import RemoteFile, need_network
 from filbert.models.web import (
     Changed,
     Interrupted,

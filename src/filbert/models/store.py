@@ -46,7 +46,8 @@ from filbert.models.manifest import (
 )
 from filbert.models.name import Name, parse
 from filbert.models.parts import parts_beside
-from filbert.models.sources import Listing, RemoteFile, Source, need_network, source_of
+from filbert.models.remote import RemoteFile, need_network
+from filbert.models.sources import Listing, Source, source_of
 
 PART_KEPT_S = 7 * 86400
 

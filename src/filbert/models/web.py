@@ -14,7 +14,7 @@ import httpx
 from filbert.core.errors import DownloadFailed
 from filbert.core.jobs import Job, Progress
 from filbert.models.download_options import DownloadOptions
-from filbert.models.sources import RemoteFile
+from filbert.models.remote import RemoteFile
 from filbert.version import __version__
 
 LONGEST_PAUSE_S = 30.0

@@ -7,30 +7,15 @@ wheel.py  pypi:project==1.0
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from filbert.core.errors import BadInput, OfflineRefused
+from filbert.core.errors import BadInput
 from filbert.core.jobs import Job
-from filbert.core.settings import Settings, configured
-from filbert.models.catalogue import Role
 from filbert.models.download_options import DownloadOptions
 from filbert.models.name import Name
-
-
-@dataclass(frozen=True, slots=True)
-class RemoteFile:
-    """A file that a source offers. `sha256` is "" and `size_bytes` None until someone knows them.
-    headers: sent to the host of `url` only, never kept."""
-
-    role: Role
-    name: str
-    url: str
-    size_bytes: int | None = None
-    sha256: str = ""
-    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+from filbert.models.remote import RemoteFile
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,13 +52,3 @@ def source_of(name: Name) -> Source:
             return Wheel()
         case _:
             raise BadInput(f"{name.text} is not downloaded from anywhere.", do="Use it where it lies.")
-
-
-def need_network(what: str) -> None:
-    """Raises OfflineRefused where the network is forbidden; called before anything is contacted."""
-    if configured(Settings).offline:
-        raise OfflineRefused(
-            f"{what} is not on this machine.",
-            why="The network is forbidden (--offline, FILBERT_OFFLINE or the setting `offline`).",
-            do="Pull it without that; `filbert config unset offline` takes the setting away.",
-        )

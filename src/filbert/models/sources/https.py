@@ -11,7 +11,8 @@ from filbert.models.download import download
 from filbert.models.download_options import DownloadOptions
 from filbert.models.name import Name
 from filbert.models.parts import part_names
-from filbert.models.sources import Listing, RemoteFile
+from filbert.models.remote import RemoteFile
+from filbert.models.sources import Listing
 
 
 class Web:

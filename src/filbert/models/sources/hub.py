@@ -20,7 +20,8 @@ from filbert.models.download import download
 from filbert.models.download_options import DownloadOptions
 from filbert.models.name import Name
 from filbert.models.parts import SPLIT, part_names
-from filbert.models.sources import Listing, RemoteFile
+from filbert.models.remote import RemoteFile
+from filbert.models.sources import Listing
 
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = os.environ["DO_NOT_TRACK"] = "1"  # read once, when the client is imported
 

@@ -26,7 +26,8 @@ from filbert.core.jobs import Job, Progress
 from filbert.models.download import already_there, check_hash, download, part_of
 from filbert.models.download_options import DownloadOptions
 from filbert.models.name import Name
-from filbert.models.sources import Listing, RemoteFile
+from filbert.models.remote import RemoteFile
+from filbert.models.sources import Listing
 from filbert.models.web import Interrupted, web_client, web_errors
 
 PIP = (sys.executable, "-m", "pip")
