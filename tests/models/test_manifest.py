@@ -21,7 +21,7 @@ from filbert.models.name import parse
 
 def write(name: str) -> Path:
     kept = Kept(role="model", name="x.gguf", size_bytes=5, sha256="a" * 64, folder="b" * 64)
-    manifest = Manifest(name=name, source="", revision="", licence="", pulled="", files=(kept,))
+    manifest = Manifest(name=name, source="", revision="", licence="", pulled="2026-11-24T08:00:00+00:00", files=(kept,))
     names_folder().mkdir(parents=True, exist_ok=True)
     manifest_file(name).write_text(manifest.model_dump_json())
     return manifest_file(name)
@@ -49,6 +49,13 @@ def test_what_is_cut_or_of_another_name_is_told_and_no_installed_name() -> None:
             read_manifest(path)
     assert len(manifest_files()) == 3
     assert installed_names() == ["hf:owner/whole"]
+
+
+def test_a_record_that_was_pulled_at_no_time_is_damaged() -> None:
+    path = write("hf:owner/whole")
+    path.write_text(path.read_text().replace("2026-11-24T08:00:00+00:00", "x"))
+    with pytest.raises(BadModelFile, match="is damaged"):
+        read_manifest(path)
 
 
 def test_a_family_and_size_means_the_only_quantisation_that_is_here() -> None:

@@ -210,6 +210,58 @@ def test_cleaning_keeps_every_file_while_a_damaged_manifest_may_need_it(pulled, 
     assert finish(store.pull(pulled.name)).path.read_bytes() == tiny
 
 
+def test_cleaning_at_a_word_takes_a_part_of_the_future_too(pulled) -> None:
+    part = files_folder() / ("a" * 64) / "x.gguf.part"
+    part.parent.mkdir()
+    part.write_bytes(b"12345")
+    os.utime(part, (2**32, 2**32))
+    assert store.clean(0) == 5
+
+
+def test_links_among_the_folders_go_and_what_they_lead_to_stays(pulled, tmp_path, tiny) -> None:
+    folder, elsewhere = pulled.path.parent, tmp_path / "elsewhere"
+    folder.rename(elsewhere)
+    folder.symlink_to(elsewhere)
+    (files_folder() / ("a" * 64)).symlink_to(tmp_path)
+    (files_folder() / ("b" * 64)).symlink_to(tmp_path / "nowhere")
+    (names_folder() / "x.json").mkdir()
+    store.remove(pulled.name)
+    assert store.clean(0) == 0
+    assert [path for path in files_folder().iterdir() if path.is_symlink()] == []
+    assert (elsewhere / pulled.path.name).read_bytes() == tiny
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links need a right on Windows")
+def test_a_link_for_a_lock_is_told_and_the_name_stays(pulled, tmp_path) -> None:
+    lock = files_folder() / f"{pulled.path.parent.name}.lock"
+    lock.unlink(missing_ok=True)
+    lock.symlink_to(tmp_path / "lock")
+    with pytest.raises(StoreReadOnly, match="Something else is where"):
+        store.remove(pulled.name)
+    assert store.installed(pulled.name) == pulled
+
+
+def test_names_removed_at_the_same_time_are_gone_or_unknown_or_busy(origin, tiny) -> None:
+    names = [finish(store.pull(origin.add(f"/{letter}.gguf", tiny + letter.encode()))).name for letter in "abc"]
+    said: list[int] = []
+    refused: list[FilbertError] = []
+
+    def remove(name: str) -> None:
+        try:
+            said.append(store.remove(name))
+        except (UnknownModel, StoreBusy) as exc:
+            refused.append(exc)
+
+    threads = [threading.Thread(target=remove, args=(name,)) for name in names * 4]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert said == [len(tiny) + 1] * 3
+    assert len(refused) == 9
+    assert store.list_models() == []
+
+
 def test_cleaning_takes_the_locks_of_emptied_folders(pulled) -> None:
     store.remove(pulled.name)
     assert list(files_folder().glob("*.lock"))

@@ -67,6 +67,10 @@ def disk_errors(path: Path) -> Iterator[None]:
             raise StoreReadOnly(
                 f"Cannot write to {path.parent}.", why=f"{exc.strerror}.", do="Point FILBERT_HOME at a folder you own."
             ) from exc
+        if exc.errno in (errno.ELOOP, errno.EISDIR, errno.ENOTDIR):
+            raise StoreReadOnly(
+                f"Something else is where {path} belongs.", why=f"{exc.strerror}.", do="Take it away."
+            ) from exc
         raise
 
 

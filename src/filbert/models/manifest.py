@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from filbert.core import paths
 from filbert.core.errors import BadInput, BadModelFile
@@ -45,6 +46,12 @@ class Manifest(BaseModel):
     pulled: str
     files: tuple[Kept, ...] = Field(min_length=1)
 
+    @field_validator("pulled")
+    @classmethod
+    def _is_a_time(cls, pulled: str) -> str:
+        datetime.fromisoformat(pulled)
+        return pulled
+
 
 def names_folder() -> Path:
     return paths.models_folder() / "names"
@@ -60,7 +67,7 @@ def manifest_file(text: str) -> Path:
 
 
 def manifest_files() -> list[Path]:
-    return sorted(names_folder().glob("*.json"))
+    return sorted(path for path in names_folder().glob("*.json") if path.is_file())
 
 
 def manifest_of(name: Name) -> Path | None:

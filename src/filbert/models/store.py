@@ -97,7 +97,7 @@ def whole_and_damaged() -> tuple[list[StoredModel], list[BadModelFile]]:
         try:
             models.append(_stored(read_manifest(manifest)))
         except BadModelFile as exc:
-            errors.append(exc)
+            errors += [exc] if manifest.exists() else []  # or it was removed just now
     return sorted(models, key=lambda model: model.name), errors
 
 
@@ -202,11 +202,7 @@ def remove(text: str) -> int:
         raise BadInput(f"{text} is not in the store.", why="It is used where it lies.", do="Delete the file yourself.")
     manifest = manifest_of(name)
     if manifest is None:
-        raise UnknownModel(
-            f"{text} is not installed.",
-            why=catalogue.nearest_installed(text, installed_names()),
-            do="`filbert list` shows what is.",
-        )
+        raise _not_installed(text)
     try:
         folders = {file.folder for file in read_manifest(manifest).files}
     except BadModelFile:
@@ -214,9 +210,20 @@ def remove(text: str) -> int:
     with ExitStack() as held:
         for folder in sorted(folders):
             held.enter_context(locked(files_folder() / f"{folder}.lock", wait_s=0))
+        if not manifest.is_file():  # another process was quicker
+            raise _not_installed(text)
+        freed = sum(_empty(folder) for folder in folders if not _needed(folder, besides=manifest))
         with disk_errors(manifest):
-            manifest.unlink()
-        return sum(_empty(folder) for folder in folders if not _needed(folder))
+            manifest.unlink(missing_ok=True)  # last: what stops halfway still has a name to be removed by
+        return freed
+
+
+def _not_installed(text: str) -> UnknownModel:
+    return UnknownModel(
+        f"{text} is not installed.",
+        why=catalogue.nearest_installed(text, installed_names()),
+        do="`filbert list` shows what is.",
+    )
 
 
 def clean(kept_s: float = PART_KEPT_S) -> int:
@@ -235,7 +242,7 @@ def spoilt_manifests() -> list[BadModelFile]:
         try:
             read_manifest(path)
         except BadModelFile as exc:
-            errors.append(exc)
+            errors += [exc] if path.exists() else []  # or it was removed just now
     return errors
 
 
@@ -389,9 +396,16 @@ def _install(name: str, origin: Name, listing: Listing, kept: Sequence[Kept]) ->
 # --- folders --------------------------------------------------------------------------------------------------------
 
 
-def _needed(folder: str) -> bool:
-    """Whether any manifest mentions the folder, even one too damaged to be read."""
-    return any(folder in path.read_text("utf-8", errors="replace") for path in manifest_files())
+def _needed(folder: str, besides: Path | None = None) -> bool:
+    """Whether any other manifest mentions the folder, even one too damaged to be read."""
+    return any(folder in _text(path) for path in manifest_files() if path != besides)
+
+
+def _text(manifest: Path) -> str:
+    try:
+        return manifest.read_text("utf-8", errors="replace")
+    except FileNotFoundError:  # its name was removed just now
+        return ""
 
 
 def _tidy(folder: str, kept_s: float) -> int:
@@ -411,19 +425,22 @@ def _tidy(folder: str, kept_s: float) -> int:
 def _resumable(folder: str, kept_s: float) -> bool:
     """Whether a pull stopped here so lately that somebody may go on with it."""
     parts = (files_folder() / folder).glob("*.part")
-    return any(time.time() - part.stat().st_mtime < kept_s for part in parts)
+    return any(abs(time.time() - part.lstat().st_mtime) < kept_s for part in parts)  # a clock may have been set back
 
 
 def _empty(folder: str) -> int:
     path = files_folder() / folder
     size = _size(path)
     with disk_errors(path), suppress(FileNotFoundError):
-        shutil.rmtree(path)
+        if path.is_symlink() or path.is_file():  # no folder of ours: what a link leads to is not touched
+            path.unlink()
+        else:
+            shutil.rmtree(path)
     return size
 
 
 def _size(folder: Path) -> int:
-    return sum(file.lstat().st_size for file in folder.glob("*"))
+    return 0 if folder.is_symlink() else sum(file.lstat().st_size for file in folder.glob("*"))
 
 
 def _is_readable_file(path: Path) -> bool:
