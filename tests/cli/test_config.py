@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -58,7 +59,10 @@ def test_setting_and_unsetting_keep_the_comments_of_the_file(filbert: Run, home:
         ("load.context", "1", "greater than or equal to 64"),
         ("sampling.stop", "[x", "[x is not JSON."),
         ("load.kv", "f12", "'q8_0'"),
+        ("sampling.stop", "[" * 100_000, "[[[ is not JSON."),
+        ("model", os.fsdecode(b"\xff"), "The value is not UTF-8 text."),
     ],
+    ids=["no such setting", "no number", "too small", "no JSON", "none of those", "too deep", "no UTF-8"],
 )
 def test_a_wrong_setting_is_refused_and_nothing_is_written(
     filbert: Run, home: Path, setting: str, value: str, said: str
@@ -93,7 +97,26 @@ def test_a_file_with_wrong_keys_is_mended_one_key_at_a_time(filbert: Run, home: 
 
 def test_unsetting_what_is_nowhere_is_refused(filbert: Run) -> None:
     assert "There is no setting contxt, and none in the file." in filbert("config", "unset", "contxt").stderr
-    assert filbert("config", "unset", "load.context").returncode == 0
+    assert "load.context is not in " in filbert("config", "unset", "load.context").stderr
+
+
+def test_unsetting_claims_what_it_did_and_nothing_else(filbert: Run, home: Path) -> None:
+    home.mkdir()
+    file = home / "config.toml"
+    file.write_text('"a.b" = 1\n[[load]]\ncontext = 4096\n')
+    assert "load in " in filbert("config", "unset", "load.context").stderr
+    assert filbert("config", "unset", "a.b").stderr == f"a.b is no longer in {file}.\n"
+    assert file.read_text() == "[[load]]\ncontext = 4096\n"
+
+
+def test_a_settings_file_that_is_a_link_stays_one(filbert: Run, home: Path, tmp_path: Path) -> None:
+    home.mkdir(exist_ok=True)
+    mine = tmp_path / "mine.toml"
+    mine.write_text("# mine\n")
+    (home / "config.toml").symlink_to(mine)
+    assert filbert("config", "set", "offline", "yes").returncode == 0
+    assert mine.read_text() == "# mine\noffline = true\n"
+    assert (home / "config.toml").is_symlink()
 
 
 @pytest.mark.parametrize("text", ["model = ", "ofline = true"], ids=["no TOML", "a wrong key"])

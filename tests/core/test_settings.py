@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -74,8 +75,21 @@ def test_a_setting_at_the_top_of_the_file_is_read_beside_tables(write: Any) -> N
         ("oven = 3", "oven in "),
         ("[oven\n", "is not a TOML file."),
         (b"\xff\xfe", "is not a TOML file."),
+        ("model = " + "9" * 5000, "cannot be read."),
+        ("model = " + "[" * 20_000, "cannot be read."),
+        ("model = 0x" + "f" * 5000, "model cannot be so long a value."),
     ],
-    ids=["mistyped at the top", "mistyped in a table", "wrong value", "no table", "broken", "no UTF-8"],
+    ids=[
+        "mistyped at the top",
+        "mistyped in a table",
+        "wrong value",
+        "no table",
+        "broken",
+        "no UTF-8",
+        "a long number",
+        "a deep list",
+        "a number too long to be told",
+    ],
 )
 def test_a_bad_file_is_one_sentence_saying_what_to_do(write: Any, text: str | bytes, told: str) -> None:
     write(text)
@@ -97,6 +111,20 @@ def test_a_wrong_variable_counts_for_nothing_where_it_is_forgiven(monkeypatch: A
     monkeypatch.setenv("FILBERT_OVEN_DEGREES", "hot")
     assert forgiving(Oven).degrees == 180
     assert forgiving(Oven, {"degrees": 210}).degrees == 210
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no named pipes in folders")
+def test_a_pipe_in_the_place_of_the_file_is_told(home: Path) -> None:
+    home.mkdir()
+    os.mkfifo(paths.config_file())
+    with pytest.raises(BadSetting, match="It is no plain file"):
+        configured(Oven)
+
+
+def test_a_variable_of_many_brackets_is_a_wrong_value(monkeypatch: Any) -> None:
+    monkeypatch.setenv("FILBERT_OVEN_RACKS", "[" * 100_000)
+    with pytest.raises(BadSetting, match=r"oven\.racks cannot be "):
+        configured(Oven)
 
 
 def test_a_bad_variable_is_told_with_its_value(monkeypatch: Any) -> None:

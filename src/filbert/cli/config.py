@@ -166,7 +166,9 @@ def unset(
     """Take a setting out of the file, so that the default counts again."""
     document = _document()
     table, _, name = setting.rpartition(".")
-    place = document.get(table) if table else document
+    place, file = document.get(table) if table else document, paths.config_file()
+    if setting in document and table:  # "load.context" = 1
+        place, name = document, setting
     if setting in {options.table for options in tables()} and isinstance(document.get(setting), dict):
         raise BadSetting(
             f"{setting} is a table, not a setting.", do=f"Name one of its settings: {', '.join(document[setting])}."
@@ -174,9 +176,11 @@ def unset(
     if isinstance(place, dict) and name in place:
         del place[name]
         _write(document)
-    elif setting not in setting_names():
-        raise BadSetting(f"There is no setting {setting}, and none in the file.", do="`filbert config` lists them all.")
-    note(f"{setting} is no longer in {paths.config_file()}.", settings)
+        note(f"{setting} is no longer in {file}.", settings)
+        return
+    options, _ = _find(setting, "and none in the file")
+    from_file(options)  # refuses a value where the table should be
+    note(f"{setting} is not in {file}.", settings)
 
 
 @app.command("path")
@@ -191,14 +195,16 @@ def _parsed(value: str) -> Any:
         return value
     try:
         return json.loads(value)
-    except ValueError as exc:
-        raise BadInput(f"{value} is not JSON.", why=f"{exc}.", do="""Write lists as '["one", "two"]'.""") from exc
+    except (ValueError, RecursionError) as exc:
+        raise BadInput(f"{value[:80]} is not JSON.", why=f"{exc}.", do="""Write lists as '["one", "two"]'.""") from exc
 
 
-def _find(setting: str) -> tuple[type[Options], str]:
+def _find(setting: str, nor: str = "") -> tuple[type[Options], str]:
     if found := _fields().get(setting):
         return found
-    raise BadSetting(f"There is no setting {setting}.", do="`filbert config` lists them all.")
+    raise BadSetting(
+        f"There is no setting {', '.join(filter(None, (setting, nor)))}.", do="`filbert config` lists them all."
+    )
 
 
 def _document() -> tomlkit.TOMLDocument:
@@ -207,14 +213,21 @@ def _document() -> tomlkit.TOMLDocument:
 
     read_file()
     file = paths.config_file()
-    return tomlkit.parse(file.read_text("utf-8")) if file.exists() else tomlkit.document()
+    try:
+        return tomlkit.parse(file.read_text("utf-8")) if file.exists() else tomlkit.document()
+    except (ValueError, RecursionError) as exc:  # it reads a little less than what read_file does
+        raise BadSetting(f"{file} cannot be changed.", why=f"{exc}.", do="Mend it in an editor.") from exc
 
 
 def _write(document: tomlkit.TOMLDocument) -> None:
     from filbert.core.files import write_whole
 
-    with write_whole(paths.config_file()) as file:
-        file.write(document.as_string().encode())
+    try:
+        text = document.as_string().encode()
+    except UnicodeEncodeError as exc:
+        raise BadInput("The value is not UTF-8 text.", do="Type it again, or convert it with iconv.") from exc
+    with write_whole(paths.config_file().resolve()) as file:  # a link stays one
+        file.write(text)
 
 
 def shown(value: Any) -> str:

@@ -67,10 +67,6 @@ def _failed(sentence: str, status: int) -> int:
 
 
 def _wants_traceback() -> bool:
-    from filbert.core.errors import BadSetting
-    from filbert.core.settings import Settings, configured
+    from filbert.core.settings import Settings, forgiving
 
-    try:
-        return "--debug" in sys.argv or configured(Settings).debug
-    except BadSetting:  # it may be the error that is told
-        return False
+    return "--debug" in sys.argv or forgiving(Settings).debug  # what is wrong there may be the error that is told

@@ -59,11 +59,16 @@ def variable(options: type[Options], name: str) -> str:
 def read_file() -> dict[str, Any]:
     path = paths.config_file()
     try:
+        if path.exists() and not path.is_file():  # a pipe would never end
+            raise BadSetting(f"{path} cannot be read.", why="It is no plain file.", do="Take it away.")
         return tomllib.loads(path.read_text("utf-8"))
     except FileNotFoundError:
         return {}
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as exc:
         raise BadSetting(f"{path} is not a TOML file.", why=f"{exc}.", do="Mend or delete it.") from exc
+    except (ValueError, RecursionError) as exc:
+        why = "A number in it is too long, or a list too deep."
+        raise BadSetting(f"{path} cannot be read.", why=why, do="Mend or delete it.") from exc
     except OSError as exc:
         raise BadSetting(f"{path} cannot be read.", why=f"{exc.strerror}.", do="Mend or delete it.") from exc
 
@@ -92,7 +97,7 @@ def from_environment(options: type[Options]) -> dict[str, Any]:
 def _value(text: str) -> Any:
     """Lists and tables are spelled as JSON in the environment; the rest is text, which pydantic reads."""
     if text.startswith(("[", "{")):
-        with suppress(ValueError):
+        with suppress(ValueError, RecursionError):
             return json.loads(text)
     return text
 
@@ -144,5 +149,8 @@ def _refused(options: type[Options], problem: Mapping[str, Any], origins: Mappin
 
 def _short(value: object) -> str:
     """A value as it was given, or its beginning: a schema may have megabytes."""
-    text = repr(value)
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):  # Python prints no number of thousands of digits
+        return "so long a value"
     return text if len(text) <= 80 else text[:80] + "…"
