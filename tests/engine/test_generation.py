@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from filbert import Message, Model, Sampling
+from filbert.core.errors import BadInput
 from filbert.engine.generation import gather
 from running import busy_slots, until
 
@@ -122,6 +123,12 @@ def test_an_answer_holds_to_a_nested_json_schema(model: Model) -> None:
         assert list(answer) == ["city", "rivers", "size"]
         assert answer["size"] in ("small", "large")
         assert all(isinstance(river["long"], bool) and set(river) == {"name", "long"} for river in answer["rivers"])
+
+
+@pytest.mark.parametrize("part", [{"uniqueItems": True}, {"items": {"format": "uri"}}, {"not": {}}], ids=str)
+def test_what_only_a_chat_can_be_held_to_is_refused_for_a_completion(tiny_model: Model, part: dict[str, Any]) -> None:
+    with pytest.raises(BadInput, match="cannot be held to a schema with"):
+        tiny_model.complete("abc", Sampling(json_schema={"type": "array", **part}))
 
 
 @pytest.mark.parametrize("way", ["chat", "completion"])

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from filbert.core.errors import BadSetting
 from filbert.core.settings import configured
-from filbert.engine.sampling import MAX_REPEAT, Sampling
+from filbert.engine.sampling import Sampling
+from filbert.engine.schema import MAX_REPEAT
 
 numbers = st.none() | st.floats() | st.integers(-(2**40), 2**40)
 wishes = st.fixed_dictionaries(
@@ -97,12 +98,33 @@ def test_an_empty_stop_text_stops_nothing() -> None:
         {"type": "string", "pattern": r"^\d(?=x)$"},
         {"type": "integer", "minimum": 5, "maximum": 3},
         {"type": "array", "items": {"type": "string", "minLength": 9, "maxLength": 2}},
+        {"type": "array", "minItems": -5},
+        {"type": "array", "minItems": 2.5},
+        {"$ref": "#/a/b"},
+        {"$ref": "elsewhere"},
+        {"type": "nonsense"},
+        {"anyOf": []},
+        {"enum": 5},
+        {"type": "object", "properties": 5},
+        {"type": "string", "pattern": "^" + "(" * 3000 + ")" * 3000 + "$"},
     ],
-    ids=str,
+    ids=lambda schema: str(schema)[:60],
 )
 def test_a_schema_that_an_answer_could_not_be_held_to_is_refused(schema: dict[str, Any]) -> None:
     with pytest.raises(BadSetting):
         configured(Sampling, {"json_schema": schema})
+
+
+def test_a_property_may_be_called_like_a_keyword_and_a_constant_look_like_a_schema() -> None:
+    schema = {
+        "type": "object",
+        "properties": {
+            "type": {"const": {"type": "nonsense", "minItems": -1}},
+            "enum": {"$ref": "#/$defs/a~1b/anyOf/0"},
+        },
+        "$defs": {"a/b": {"anyOf": [{"type": ["string", "null"]}]}},
+    }
+    assert configured(Sampling, {"json_schema": schema}).json_schema == schema
 
 
 def test_a_value_that_is_refused_is_shown_shortened() -> None:

@@ -24,6 +24,7 @@ from filbert.engine.bounds import conversation_bound, listed, need_context, text
 from filbert.engine.generation import Generation, Usage
 from filbert.engine.load_options import LoadOptions
 from filbert.engine.sampling import Sampling
+from filbert.engine.schema import need_held_without_template
 from filbert.engine.scoring import BRANCHES, N_BATCH, OUTPUT_BYTES
 from filbert.engine.transport import Event, Exchange, WorkerSocket, overflow
 from filbert.engine.worker import Pooling, Worker, WorkerPlan
@@ -467,6 +468,8 @@ def _chat_fields(route: str, sampling: Sampling) -> dict[str, Any]:
         others = max(1, sampling.logprobs)  # asked for none, the engine leaves out the token's own as well
         fields |= {"logprobs": True, "top_logprobs": others} if chat else {"logprobs": others}
     if sampling.json_schema is not None:
+        if not chat:
+            need_held_without_template(sampling.json_schema)
         schema = {"type": "json_schema", "json_schema": {"name": "answer", "schema": sampling.json_schema}}
         fields |= {"response_format": schema} if chat else {"json_schema": sampling.json_schema}
     return fields

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import re
-from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from pydantic import Field, field_validator
 
 from filbert.core.settings import Options
+from filbert.engine.schema import bounded_schema, check_repeats
 
 FROM_FILE: dict[str, Any] = {"from_file": True}  # the command line takes the name of a file that holds it
 SHAPING = (
@@ -22,8 +20,6 @@ SHAPING = (
     "presence_penalty",
 )
 MAX_GRAMMAR_BYTES = 64_000
-MAX_SCHEMA_DEPTH = 32
-MAX_REPEAT = 2_000  # the engine's own bound; larger counts grow a grammar without end
 
 
 class Sampling(Options):
@@ -80,7 +76,7 @@ class Sampling(Options):
         if grammar is not None:
             if len(grammar.encode()) > MAX_GRAMMAR_BYTES:
                 raise ValueError(f"a grammar may have {MAX_GRAMMAR_BYTES} bytes")
-            _check_repeats(grammar)
+            check_repeats(grammar)
         return grammar
 
     @property
@@ -96,51 +92,3 @@ class Sampling(Options):
         if self.stop:
             plain["stop"] = list(self.stop)
         return plain
-
-
-def bounded_schema(schema: dict[str, Any]) -> dict[str, Any]:
-    """The schema, unless its grammar would explode. Raises ValueError."""
-    if len(json.dumps(schema)) > MAX_GRAMMAR_BYTES:
-        raise ValueError(f"a schema may have {MAX_GRAMMAR_BYTES} bytes")
-    _check_schema(schema, 0)
-    return schema
-
-
-def _check_schema(node: object, depth: int) -> None:
-    if depth > MAX_SCHEMA_DEPTH:
-        raise ValueError(f"a schema may be {MAX_SCHEMA_DEPTH} deep")
-    if isinstance(node, Mapping):
-        for key in ("minItems", "maxItems", "minLength", "maxLength"):
-            if isinstance(node.get(key), int) and node[key] > MAX_REPEAT:
-                raise ValueError(f"{key} may be {MAX_REPEAT} at most")
-        for least, most in (("minimum", "maximum"), ("minItems", "maxItems"), ("minLength", "maxLength")):
-            if _is_number(node.get(least)) and _is_number(node.get(most)) and node[least] > node[most]:
-                raise ValueError(f"{least} is above {most}: nothing holds to it")
-        if isinstance(node.get("pattern"), str):
-            _check_pattern(node["pattern"])
-        for value in node.values():
-            _check_schema(value, depth + 1)
-    elif isinstance(node, list):
-        for value in node:
-            _check_schema(value, depth + 1)
-
-
-def _check_pattern(pattern: str) -> None:
-    """The engine holds answers to whole patterns only, and passes over the others in silence."""
-    try:
-        re.compile(pattern)
-    except re.error as exc:
-        raise ValueError(f"the pattern {pattern[:40]!r} is broken: {exc}") from exc
-    if not (pattern.startswith("^") and pattern.endswith("$")) or "(?" in pattern:
-        raise ValueError(f"the pattern {pattern[:40]!r} cannot be held to: write it as ^…$, without (?…)")
-    _check_repeats(pattern)
-
-
-def _check_repeats(text: str) -> None:
-    counts = (count for bounds in re.findall(r"\{([\d,\s]+)\}", text) for count in re.findall(r"\d+", bounds))
-    if any(int(count) > MAX_REPEAT for count in counts):
-        raise ValueError(f"a repetition may count to {MAX_REPEAT}")
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)

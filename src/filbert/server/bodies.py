@@ -18,7 +18,8 @@ from pydantic import (
 from filbert.core.conversation import Message
 from filbert.core.errors import BadInput
 from filbert.core.settings import configured
-from filbert.engine.sampling import Sampling, bounded_schema
+from filbert.engine.sampling import Sampling
+from filbert.engine.schema import bounded_schema
 
 SEEDS = 2**32 - 1
 ONE_OR_MANY = {"type": ["string", "array"], "items": {"type": "string"}}
