@@ -23,6 +23,15 @@ def test_list_shows_what_is_here(filbert: Run) -> None:
     assert (model["name"], model["sha256"]) == (NAME, SHA256)
 
 
+def test_list_shows_what_there_is_to_get(filbert: Run) -> None:
+    head, starter, *others = filbert("list", "--available").stdout.splitlines()
+    assert head.split() == ["name", "size", "licence", "installed"]
+    assert starter.split() == [NAME, "98", "MB", "apache-2.0", "yes"]
+    assert others and all(other.endswith("  no") for other in others)
+    entries = {entry["name"]: entry for entry in json.loads(filbert("list", "--available", "--json").stdout)}
+    assert (entries[NAME]["bytes"], entries[NAME]["installed"]) == (98_362_432, True)
+
+
 def test_list_tells_of_damaged_models(filbert: Run, stocked: Path) -> None:
     (model,) = (stocked / "models/files").glob("*/*.gguf")
     model.unlink()

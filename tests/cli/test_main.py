@@ -46,7 +46,7 @@ def test_every_command_explains_itself(filbert: Run, command: str) -> None:
     [
         (["frobnicate"], 2, "No such command"),
         (["list", "--frobnicate"], 2, "No such option"),
-        (["pull"], 2, "Missing argument"),
+        (["pull"], 2, "`filbert list --available`"),
         (["chat", "--temperature", "9", "hi"], 2, "error: temperature cannot be 9.0."),
         (["chat", "--temperature", "warm", "hi"], 2, "--temperature"),
         (["chat", "--json-schema", "nowhere.json", "hi"], 2, "error: --json-schema nowhere.json cannot be read."),

@@ -52,6 +52,23 @@ def test_a_name_that_is_begun_is_answered_with_its_longer_ones() -> None:
     assert catalogue.nearest("smol", ["b-smol", "smollm2:135m"])[0] == "smollm2:135m"
 
 
+def test_a_family_is_the_nearest_by_its_spelling_whatever_its_sizes() -> None:
+    assert catalogue.nearest("smolm2")[0] == "smollm2:135m"
+    assert "filbert list --available" in str(catalogue.unknown("gpt4all", []))
+    here = str(catalogue.unknown("smolm2", ["smollm2:135m-q4_1"]))
+    assert "The nearest installed: smollm2:135m-q4_1." in here and "filbert pull" not in here
+
+
+def test_the_size_of_an_entry_is_that_of_all_its_files_or_unknown() -> None:
+    entry = catalogue.find(parse("smollm2:135m"))
+    assert entry.size_bytes == 98_362_432
+    listed = entry.files[0]
+    assert entry.model_copy(update={"files": (listed, listed)}).size_bytes == 2 * 98_362_432
+    assert (
+        entry.model_copy(update={"files": (listed, listed.model_copy(update={"size_bytes": None}))}).size_bytes is None
+    )
+
+
 def test_gpt4all_unknown_name_is_never_answered_with_a_default_model() -> None:
     for text in ("gpt-4", "default", "smollm2", "smollm2:135m-q2_k"):
         with pytest.raises(UnknownModel):

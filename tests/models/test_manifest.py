@@ -21,7 +21,9 @@ from filbert.models.name import parse
 
 def write(name: str) -> Path:
     kept = Kept(role="model", name="x.gguf", size_bytes=5, sha256="a" * 64, folder="b" * 64)
-    manifest = Manifest(name=name, source="", revision="", licence="", pulled="2026-11-24T08:00:00+00:00", files=(kept,))
+    manifest = Manifest(
+        name=name, source="", revision="", licence="", pulled="2026-11-24T08:00:00+00:00", files=(kept,)
+    )
     names_folder().mkdir(parents=True, exist_ok=True)
     manifest_file(name).write_text(manifest.model_dump_json())
     return manifest_file(name)
@@ -64,3 +66,11 @@ def test_a_family_and_size_means_the_only_quantisation_that_is_here() -> None:
     write("foo:1b-q8_0")
     assert manifest_of(parse("foo:1b")) is None
     assert manifest_of(parse("foo:1b-q4_0")) == only
+
+
+def test_a_family_means_the_only_model_of_it_that_is_here() -> None:
+    only = write("foo:1b-q4_0")
+    assert manifest_of(parse("foo")) == only
+    assert manifest_of(parse("fo")) is None
+    write("foo:2b-q4_0")
+    assert manifest_of(parse("foo")) is None

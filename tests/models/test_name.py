@@ -78,3 +78,8 @@ def test_parsing_gives_a_name_or_a_sentence_whatever_is_typed(text: str) -> None
         return
     assert name.text
     assert parse(name.text) == name or name.scheme == "file"
+
+
+def test_a_repository_without_its_scheme_is_asked_about_in_its_own_spelling() -> None:
+    with pytest.raises(BadInput, match=r"Did you mean hf:TheBloke/Mistral-7B-GGUF\?"):
+        parse("TheBloke/Mistral-7B-GGUF")

@@ -368,6 +368,17 @@ def test_a_projector_beside_the_only_model_belongs_to_it(tmp_path, vision_model,
     assert store.resolve(str(tmp_path / "eyes.gguf")).projector is None
 
 
+def test_a_file_whose_name_might_be_a_models_is_told_with_how_to_mean_it(tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "README.md").write_text("hi")
+    for act in (store.resolve, lambda text: finish(store.pull(text))):
+        with pytest.raises(UnknownModel, match=r"`\./README\.md` means it"):
+            act("README.md")
+    with pytest.raises(UnknownModel, match="no model README") as error:
+        store.installed("README.md")  # what a server asks tells of no files
+    assert "./" not in str(error.value)
+
+
 def test_removing_a_path_touches_no_file_outside_the_store(tmp_path, tiny) -> None:
     path = tmp_path / "mine.gguf"
     path.write_bytes(tiny)
@@ -461,8 +472,14 @@ def test_gpt4all_unknown_name_is_answered_with_the_nearest_and_the_command() -> 
 def test_a_name_that_nobody_knows_is_answered_with_the_nearest_that_is_here_before_a_pull(pulled) -> None:
     record = json.loads(manifest_of(pulled).read_bytes())
     manifest_file("smollm:9b-q4_0").write_text(json.dumps({**record, "name": "smollm:9b-q4_0"}))
-    with pytest.raises(UnknownModel, match=r"The nearest installed: smollm:9b-q4_0\..*filbert pull smollm3:3b"):
-        store.resolve_or_pull("smollm")
+    with pytest.raises(UnknownModel, match=r"The nearest installed: smollm:9b-q4_0\..*filbert pull smollm2:135m"):
+        store.resolve_or_pull("smolm2")
+
+
+def test_pulling_a_family_of_which_one_model_is_here_asks_nobody(pulled) -> None:
+    record = json.loads(manifest_of(pulled).read_bytes())
+    manifest_file("foo:9b-q4_0").write_text(json.dumps({**record, "name": "foo:9b-q4_0"}))
+    assert finish(store.pull("foo")).name == "foo:9b-q4_0"
 
 
 def test_a_name_without_its_quantisation_means_the_one_that_is_here(pulled) -> None:

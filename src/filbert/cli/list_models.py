@@ -1,4 +1,4 @@
-"""`filbert list`: the models that are here."""
+"""`filbert list`: the models that are here, or that can be."""
 
 from __future__ import annotations
 
@@ -15,9 +15,45 @@ from filbert.core.settings import Settings
 
 @with_options()
 def list_models(
-    settings: Settings, as_json: Annotated[bool, typer.Option("--json", help="A JSON array.")] = False
+    settings: Settings,
+    available: Annotated[bool, typer.Option("--available", help="Those of the catalogue, to be pulled.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="A JSON array.")] = False,
 ) -> None:
-    """The models that are here."""
+    """The models that are here, or can be."""
+    if available:
+        list_available(settings, as_json)
+    else:
+        list_installed(settings, as_json)
+
+
+def list_available(settings: Settings, as_json: bool) -> None:
+    from filbert.models import catalogue
+    from filbert.models.manifest import installed_names
+    from filbert.report.table import table
+
+    entries, here = catalogue.entries(), set(installed_names())
+    if as_json:
+        kept = [
+            {
+                "name": e.name,
+                "bytes": e.size_bytes,
+                "licence": e.licence,
+                "source": e.source,
+                "installed": e.name in here,
+            }
+            for e in entries
+        ]
+        say(json.dumps(kept, indent=1))
+        return
+    rows = [
+        (e.name, size(e.size_bytes) if e.size_bytes else "?", e.licence, "yes" if e.name in here else "no")
+        for e in entries
+    ]
+    say(table(("name", "size", "licence", "installed"), rows))
+    note("`filbert pull NAME` fetches one; hf:owner/repo:Q4_K_M names any other on the hub.", settings)
+
+
+def list_installed(settings: Settings, as_json: bool) -> None:
     from filbert.models import store
     from filbert.report.table import table
 

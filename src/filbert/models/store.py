@@ -111,14 +111,27 @@ def installed(text: str) -> StoredModel:
 
 def resolve(text: str) -> StoredModel:
     """The model that a name or path means. Raises UnknownModel, BadModelFile; contacts nothing."""
-    name = parse(text)
-    return in_place(Path(name.where)) if name.scheme == "file" else installed(text)
+    if found := find(text):
+        return found
+    _refuse_bare_file(text)
+    raise catalogue.unknown(text, installed_names())
 
 
 def find(text: str) -> StoredModel | None:
     """As `resolve`, but None for a name that is not installed."""
     name = parse(text)
-    return resolve(text) if name.scheme == "file" or manifest_of(name) else None
+    if name.scheme == "file":
+        return in_place(Path(name.where))
+    manifest = manifest_of(name)
+    return _stored(read_manifest(manifest)) if manifest else None
+
+
+def _refuse_bare_file(text: str) -> None:
+    """A file's name that might be a model's is taken for a model's; where there is such a file, say how to mean it."""
+    if parse(text).scheme == "catalogue" and _is_readable_file(Path(text)):
+        raise UnknownModel(
+            f"There is no model {text}.", why="There is a file of that name.", do=f"`./{text}` means it."
+        )
 
 
 def in_place(path: Path) -> StoredModel:
@@ -169,7 +182,13 @@ def pull(text: str, options: DownloadOptions | None = None) -> Job[StoredModel]:
         there = in_place(Path(name.where))
         check_split(there.parts)
         return there
-    entry = catalogue.find(name, installed_names()) if name.scheme == "catalogue" else None
+    try:
+        entry = catalogue.find(name, installed_names()) if name.scheme == "catalogue" else None
+    except UnknownModel:
+        if there := find(text):
+            return there
+        _refuse_bare_file(text)
+        raise
     full = entry.name if entry else name.text
     if whole := _whole(full):
         return whole
