@@ -244,3 +244,14 @@ def test_an_answer_that_may_be_as_long_as_the_context_forgets_nothing_while_ther
         turn.reply()
         forgotten.append(turn.forgotten_turns)
     assert forgotten == [0, 0, 0, 0]
+
+
+def test_an_answer_that_was_cut_says_whether_its_limit_or_the_context_cut_it(babbler: Babbler) -> None:
+    free = {"grammar": 'root ::= "x" root'}
+    model = babbler(context=200)
+    turns = [model.chat(**free, max_tokens=limit).send("hi") for limit in (3, 400)]
+    for turn in turns:
+        turn.reply()
+    limit, context = turns
+    assert limit.cut_short == "The answer was cut at its token limit."
+    assert context.cut_short == "The answer was cut: the context of 200 tokens is full; a larger --context holds more."

@@ -33,6 +33,16 @@ def test_a_prompt_over_the_context_is_refused_with_both_numbers(load: Load, lett
     assert "--context" in caught.value.do
 
 
+def test_who_has_the_whole_trained_context_is_not_told_to_take_more(load: Load) -> None:
+    with pytest.raises(ContextOverflow, match="another model: this one was trained for no more"):
+        load("dense", context=make_tiny.CONTEXT).complete("x" * (make_tiny.CONTEXT + 1))
+
+
+def test_a_conversation_of_more_messages_than_the_context_has_tokens_never_reaches_the_engine(load: Load) -> None:
+    with pytest.raises(ContextOverflow, match="has 300 messages, and the context holds 256 tokens"):
+        load("dense", context=256).respond([Message("user", "x")] * 300)
+
+
 def test_a_conversation_is_counted_with_its_template(load: Load) -> None:
     model = load("dense", context=256)
     around = model.count_tokens([Message("user", "")])

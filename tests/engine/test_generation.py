@@ -166,6 +166,8 @@ def test_an_answer_cancelled_from_another_thread_keeps_what_was_said_and_frees_t
     reply = generation.so_far()
     assert reply.finish.reason == "cancelled"
     assert reply.text
+    assert reply.usage.prompt_tokens == model.count_tokens([Message("user", STORY)])
+    assert reply.usage.completion_tokens >= 3
     assert until(lambda: busy_slots(model) == 0)
 
 

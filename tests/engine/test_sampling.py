@@ -52,6 +52,8 @@ def test_what_is_let_through_is_within_bounds_and_plain_json(given: dict[str, An
         {"stop": 5},
         {"grammar": "x" * 64_001},
         {"grammar": 'root ::= "x"{2001}'},
+        {"grammar": "hello"},
+        {"grammar": "%llguidance {}\nroot ::= nope"},
         {"grammar": 'root ::= "x"{1, 99999999}'},
         {"json_schema": {"type": "string", "maxLength": MAX_REPEAT + 1}},
         {"json_schema": {"items": {"anyOf": [{"minItems": 10**9}]}}},

@@ -19,7 +19,7 @@ from filbert.engine.relay import relay
 from filbert.engine.sampling import Sampling
 from filbert.engine.transport import WorkerSocket
 from filbert.models import store
-from filbert.server.response import without_progress
+from filbert.server.response import legacy_logprobs, without_progress
 
 OWN = re.compile(rb'"(created|id)":("[^"]*"|\d+)|"timings":\{[^}]*\}')
 
@@ -44,6 +44,17 @@ def test_a_stream_is_the_worker_s_own_byte_for_byte(stocked: Path) -> None:
         assert answer.headers["content-type"] == "text/event-stream"
     assert relayed.endswith(b"data: [DONE]\n\n")
     assert OWN.sub(b"", relayed) == OWN.sub(b"", direct)
+
+
+def test_a_token_stands_once_among_the_likeliest_however_it_is_written() -> None:
+    alone = {"id": 7, "token": "\ufffd", "logprob": -1.0}
+    chosen = {
+        "id": 7,
+        "token": "🚀",
+        "logprob": -1.0,
+        "top_logprobs": [alone, {"id": 8, "token": "a", "logprob": -2.0}],
+    }
+    assert legacy_logprobs([chosen])["top_logprobs"] == [{"🚀": -1.0, "a": -2.0}]
 
 
 PROGRESS = b'data: {"choices":[],"prompt_progress":{"total":9}}\n\n'

@@ -37,6 +37,18 @@ class Turn(Answer):
     def so_far(self) -> Reply:
         return self._generation.so_far()
 
+    @property
+    def cut_short(self) -> str:
+        """Why the answer was cut, for a person; "" when it was not."""
+        model, finish = self._session.model, self.so_far().finish
+        if finish.reason != "length":
+            return ""
+        if finish.usage.prompt_tokens + finish.usage.completion_tokens < model.context:
+            return "The answer was cut at its token limit."
+        trained = model.header.context_length
+        more = "" if trained and model.context >= trained else "; a larger --context holds more"
+        return f"The answer was cut: the context of {model.context} tokens is full{more}."
+
     def cancel(self) -> None:
         self._generation.cancel()
         if not self._begun:

@@ -27,10 +27,11 @@ HELP = """/help            this list
 /system TEXT     set the system message (nothing: show it)
 /regen           answer the last question again
 /stats           tokens and speed of the last answer
-/quit            leave (also Ctrl-D)
+/quit            leave (also /exit, /bye, Ctrl-D)
 Ctrl-C           stop the answer
 \"\"\"              begin and end a text of several lines; a line that ends in \\ goes on"""
-ALONE = ("/help", "/reset", "/regen", "/stats", "/quit")
+LEAVE = ("/quit", "/exit", "/bye")
+ALONE = ("/help", "/reset", "/regen", "/stats", *LEAVE)
 AS_QUESTION = "A question that begins with / needs a blank before it."
 
 
@@ -39,14 +40,16 @@ def chat(
     load: LoadOptions,
     sampling: Sampling,
     settings: Settings,
-    prompt: Annotated[str, typer.Argument(help="What to ask. Left out on a terminal: a conversation.")] = "",
+    prompt: Annotated[
+        list[str] | None, typer.Argument(help="What to ask. Left out on a terminal: a conversation.")
+    ] = None,
     model: MODEL = "",
     system: Annotated[str, typer.Option("--system", help="The system message.", show_default=False)] = "",
 ) -> None:
     """Talk to a model: one answer, or a conversation. Text piped in is added to the prompt."""
     if sampling.grammar is not None and sampling.json_schema is not None:
         raise BadInput("An answer cannot hold to a grammar and a JSON schema.", do="Leave one out.")
-    question = "\n\n".join(part for part in (prompt, piped_text(settings)) if part.strip())
+    question = "\n\n".join(part for part in (" ".join(prompt or ()), piped_text(settings)) if part.strip())
     if not question and not (sys.stdin and sys.stdin.isatty()):
         raise BadInput("There is nothing to answer.", do='Try `filbert chat "Why is the sky blue?"`.')
     with loaded(model, load.model_copy(update={"parallel": 1}), settings) as engine:
@@ -66,8 +69,8 @@ def answer(turn: Turn, settings: Settings) -> None:
         note(f"The context is full: the oldest {turn.forgotten_turns} turns are left out.", settings)
     with patience("reading the prompt", settings) as waiting:
         show(turn, waiting)
-    if turn.reply().finish.reason == "length":
-        note("The answer was cut at its token limit.", settings)
+    if turn.cut_short:
+        note(turn.cut_short, settings)
 
 
 def show(turn: Turn, waiting: Timer) -> None:
@@ -104,7 +107,7 @@ def converse(session: ChatSession, settings: Settings) -> None:
         except KeyboardInterrupt:
             say("\n(Ctrl-D or /quit leaves)")
             continue
-        if text.rstrip() == "/quit":
+        if text.rstrip() in LEAVE:
             return
         if text.strip():
             step(session, text, settings)

@@ -32,5 +32,5 @@ def perplexity(
         from filbert.engine.measure import perplexity_job
 
         about = {"model": engine.name, "text": str(text), "window": window}
-        found = run("perplexity", about, perplexity_job(engine.scorer, words, window), watch)
+        found = run("perplexity", about, perplexity_job(engine.scorer, words, window, str(text)), watch)
     say(str(found))

@@ -42,14 +42,30 @@ def _message_bound(message: Mapping[str, Any]) -> int:
     return text_bound(json.dumps(message, ensure_ascii=False)) + MESSAGE_OVERHEAD
 
 
-def need_context(text_bytes: int, context: int) -> None:
+def need_context(text_bytes: int, context: int, trained: int | None = None) -> None:
     """Raises ContextOverflow for more bytes than the context can hold as tokens. The engine is not asked to count
-    them: it fails on hundreds of megabytes."""
+    them: it fails on hundreds of megabytes. trained: tokens the model was trained with."""
     if text_bytes > context * LONGEST_TOKEN:
         raise ContextOverflow(
             f"The text has {text_bytes} bytes, and {context} tokens of context hold {context * LONGEST_TOKEN} at most.",
-            do="Shorten or split it, or load the model with a larger --context.",
+            do=more_room(context, trained),
         )
+
+
+def need_messages(n_messages: int, context: int, trained: int | None = None) -> None:
+    """Raises ContextOverflow for more messages than tokens, of which each has some: rendering 100,000 takes minutes."""
+    if n_messages > context:
+        raise ContextOverflow(
+            f"The conversation has {n_messages} messages, and the context holds {context} tokens.",
+            do=more_room(context, trained),
+        )
+
+
+def more_room(context: int, trained: int | None) -> str:
+    """What to do about a context that is full."""
+    if trained and context >= trained:
+        return "Shorten it, or choose another model: this one was trained for no more."
+    return "Shorten it, or load the model with a larger --context."
 
 
 def text_bytes(body: Mapping[str, Any]) -> int:

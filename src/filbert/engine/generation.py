@@ -6,7 +6,7 @@ import asyncio
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Generator, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from filbert.engine.admission import Place
@@ -39,6 +39,9 @@ class Finish:
     reason: Reason
     usage: Usage = Usage()
     timings: Timings = Timings()
+
+
+CANCELLED = Finish("cancelled")
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +121,7 @@ class Generation(Answer):
         self._exchange: Exchange | None = None
         self._cancelled = False
         self._chunks: list[Chunk] = []
+        self._heard = Usage()  # until the engine tells its own counts
         self._source = self._run()
 
     def __iter__(self) -> Iterator[Chunk]:
@@ -131,7 +135,7 @@ class Generation(Answer):
             raise
 
     def so_far(self) -> Reply:
-        return gather(self._chunks)
+        return gather(self._chunks, Finish("cancelled", self._heard))
 
     def cancel(self) -> None:
         self._cancelled = True
@@ -151,13 +155,14 @@ class Generation(Answer):
                 if self._cancelled:
                     self._exchange.cancel()
                 for event in (events := iter(self._exchange)):
+                    self._heard = heard(event, self._heard)
                     reason = finish_reason(event) or reason
                     chunk = read_event(event, reason)
                     finished = finished or chunk.finish is not None
                     if chunk != NOTHING:
                         yield chunk
             if not finished:
-                yield Chunk(finish=Finish("cancelled"))
+                yield Chunk(finish=Finish("cancelled", self._heard))
         finally:
             if self._exchange and not finished:
                 self._exchange.cancel()
@@ -218,13 +223,14 @@ class AsyncGeneration:
             self._generation.cancel()
 
 
-def gather(chunks: Sequence[Chunk]) -> Reply:
+def gather(chunks: Sequence[Chunk], unfinished: Finish = CANCELLED) -> Reply:
+    """The chunks as one answer; `unfinished` ends it when none of them does."""
     return Reply(
         text="".join(chunk.text for chunk in chunks),
         reasoning="".join(chunk.reasoning for chunk in chunks),
         logprobs=tuple(item for chunk in chunks for item in chunk.logprobs),
         tool_calls=_joined_calls(chunks),
-        finish=next((chunk.finish for chunk in chunks if chunk.finish), Finish("cancelled")),
+        finish=next((chunk.finish for chunk in chunks if chunk.finish), unfinished),
     )
 
 
@@ -234,6 +240,15 @@ NOTHING = Chunk()
 def finish_reason(event: Event) -> Reason | None:
     choices = event.get("choices")
     return choices[0].get("finish_reason") if choices else None
+
+
+def heard(event: Event, before: Usage) -> Usage:
+    """What is known of the counts after an event: each that says something is a token."""
+    if progress := event.get("prompt_progress"):
+        return replace(before, prompt_tokens=progress["total"], cached_tokens=progress["cache"])
+    chunk = read_event(event, "cancelled")
+    said = bool(chunk.text or chunk.reasoning or chunk.tool_calls)
+    return replace(before, completion_tokens=before.completion_tokens + said)
 
 
 def read_event(event: Event, reason: Reason) -> Chunk:

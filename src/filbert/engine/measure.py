@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -65,9 +66,10 @@ def perplexity(scorer: Scorer, text: str, window: int = 512) -> Perplexity:
             return found
 
 
-def perplexity_job(scorer: Scorer, text: str, window: int = 512) -> Job[Perplexity]:
+def perplexity_job(scorer: Scorer, text: str, window: int = 512, file: str = "FILE") -> Job[Perplexity]:
     """Perplexity over windows of `window` tokens, the second half of each scored (llama.cpp, tools/perplexity). Raises
-    BadInput for a text of less than two windows, ContextOverflow, EngineError when no token gave a number."""
+    BadInput for a text of less than two windows, ContextOverflow, EngineError when no token gave a number. file: where
+    the text is from, for who measures it again."""
     text_bound(text)  # which refuses what is no text
     if not isinstance(window, int):
         raise BadInput(f"A window is a number of tokens, not {type(window).__name__}.", do="Write window=512.")
@@ -91,16 +93,17 @@ def perplexity_job(scorer: Scorer, text: str, window: int = 512) -> Job[Perplexi
         against=f"a text of {len(data)} bytes (sha256 {hashlib.sha256(data).hexdigest()[:12]})",
         n=int(n),
         n_invalid=n_invalid,
-        made_by=_provenance(scorer, _command(scorer, window)),
+        made_by=_provenance(scorer, _command(scorer, window, file)),
         standard_error=error * math.exp(mean),
         window=window,
         windows=tuple(windows),
     )
 
 
-def _command(scorer: Scorer, window: int) -> str:
-    adapters = "".join(f" --adapters {adapter}" for adapter in scorer.adapters)
-    return f"filbert perplexity --model {scorer.stored.name}{adapters} --window {window} --text FILE"
+def _command(scorer: Scorer, window: int, file: str) -> str:
+    adapters = [part for adapter in scorer.adapters for part in ("--adapters", adapter)]
+    words = ["--model", scorer.stored.name, *adapters, "--window", str(window), "--text", file]
+    return shlex.join(["filbert", "perplexity", *words])
 
 
 def _provenance(scorer: Scorer, command: str) -> Provenance:

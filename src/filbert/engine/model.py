@@ -20,7 +20,7 @@ from filbert.core.machine import cores, memory
 from filbert.core.settings import configured
 from filbert.engine import speculation
 from filbert.engine.admission import Admission, Place
-from filbert.engine.bounds import conversation_bound, listed, need_context, text_bound, text_bytes
+from filbert.engine.bounds import conversation_bound, listed, need_context, need_messages, text_bound, text_bytes
 from filbert.engine.generation import Generation, Usage
 from filbert.engine.load_options import LoadOptions
 from filbert.engine.sampling import Sampling
@@ -176,7 +176,7 @@ class Model:
         if size + answer > self.context:  # a token has one byte at least: only now could it overflow
             size = self._count(route, body)
             if size >= self.context:
-                raise overflow(size, self.context)
+                raise overflow(size, self.context, self.header.context_length)
             answer = min(answer, self.context - size)
         recommended = {} if sampling.chooses else catalogue.recommended_sampling(self.stored.hashes)
         whole = {**body, **recommended, **sampling.to_engine(), **_chat_fields(route, sampling), "max_tokens": answer}
@@ -190,7 +190,9 @@ class Model:
         return self._worker(role).transport()
 
     def _count(self, route: str, body: Mapping[str, Any]) -> int:
-        need_context(text_bytes(body), self.context)
+        trained = self.header.context_length
+        need_context(text_bytes(body), self.context, trained)
+        need_messages(len(body.get("messages", ())), self.context, trained)
         if route == "/v1/completions":
             (event,) = self._send("text", "/tokenize", {"content": body["prompt"], "add_special": True})
             return len(event["tokens"])
@@ -223,7 +225,7 @@ class Model:
     def rerank(self, query: str, documents: Iterable[str]) -> list[Ranked]:
         """Documents by closeness to the query, the closest first. Raises BadInput when the model is no reranker."""
         self.need("rerank")
-        need_context(text_bound(query), self._pooled_context)
+        need_context(text_bound(query), self._pooled_context, self.header.context_length)
         found: list[Ranked] = []
         for batch in self._batches(listed(documents)):
             before = len(found)
@@ -235,7 +237,7 @@ class Model:
     def _batches(self, texts: list[str]) -> Iterator[list[str]]:
         """As many as are computed at once: the answer to thousands would look like an engine that hangs."""
         for text in texts:
-            need_context(text_bound(text), self._pooled_context)
+            need_context(text_bound(text), self._pooled_context, self.header.context_length)
         for start in range(0, len(texts), self._pooled_slots):
             yield texts[start : start + self._pooled_slots]
 
@@ -259,7 +261,8 @@ class Model:
 
         self.need("text")
         texts = listed(endings)
-        need_context(text_bound(prompt) + max(map(text_bound, texts), default=0), self._scored_context)
+        size = text_bound(prompt) + max(map(text_bound, texts), default=0)
+        need_context(size, self._scored_context, self.header.context_length)
         return measure.score(self.scorer, prompt, texts)
 
     def perplexity(self, text: str, window: int = 512) -> Perplexity:
@@ -414,8 +417,10 @@ class Model:
         """Raises BadInput when the model is of another kind."""
         if self.kind != kind:
             can = {"text": "answers text", "embedding": "makes embeddings", "rerank": "ranks documents"}
+            wanted = {"text": "a model that answers text", "embedding": "an embedder", "rerank": "a reranker"}
             raise BadInput(
-                f"{self.name} {can[self.kind]} and cannot do this.", do="Choose another model with `filbert list`."
+                f"{self.name} {can[self.kind]} and cannot do this.",
+                do=f"It needs {wanted[kind]}; `filbert show NAME` says what a model is.",
             )
 
 

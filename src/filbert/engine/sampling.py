@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, ClassVar
 
 from pydantic import Field, field_validator
@@ -76,6 +77,8 @@ class Sampling(Options):
         if grammar is not None:
             if len(grammar.encode()) > MAX_GRAMMAR_BYTES:
                 raise ValueError(f"a grammar may have {MAX_GRAMMAR_BYTES} bytes")
+            if not re.search(r"^\s*root\s*::=", grammar, re.MULTILINE) or grammar.startswith("%"):
+                raise ValueError("a grammar is written in GBNF and begins at its rule root ::= …")
             check_repeats(grammar)
         return grammar
 

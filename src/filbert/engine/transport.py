@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Protocol
 
 from filbert.core.errors import BadRequest, ContextOverflow, EngineCrashed, EngineError, EngineStalled, FilbertError
+from filbert.engine.bounds import more_room
 
 Event = dict[str, Any]
 CONNECT_S = 5.0
@@ -134,10 +135,9 @@ def stalled(stall_s: float) -> EngineStalled:
     )
 
 
-def overflow(tokens: int | None, context: int | None) -> ContextOverflow:
+def overflow(tokens: int, context: int, trained: int | None = None) -> ContextOverflow:
     return ContextOverflow(
-        f"The prompt has {tokens} tokens and the context holds {context}.",
-        do="Shorten it, or load the model with a larger --context.",
+        f"The prompt has {tokens} tokens and the context holds {context}.", do=more_room(context, trained)
     )
 
 
@@ -149,10 +149,16 @@ def refusal(status: int, body: bytes) -> FilbertError:
     except (ValueError, KeyError, TypeError):
         error, message = {}, body[:200].decode(errors="replace")
     if error.get("type") == "exceed_context_size_error":
-        return overflow(error.get("n_prompt_tokens"), error.get("n_ctx"))
+        return overflow(error.get("n_prompt_tokens", 0), error.get("n_ctx", 0))
     if too_long := TOO_LONG.match(message):
         return ContextOverflow(
             f"A text has {too_long[1]} tokens and the model takes {too_long[2]} at once.", do="Split it."
+        )
+    if "parse grammar" in message:
+        return BadRequest(
+            "The engine cannot read the grammar.",
+            why=f"{message.rstrip('.')}.",
+            do="Mend the grammar or schema; a grammar is GBNF without left recursion.",
         )
     if status < 500:
         return BadRequest("The engine refused the request.", why=f"{message.rstrip('.')}.", do="Mend the request.")

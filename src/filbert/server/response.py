@@ -152,9 +152,10 @@ def legacy_logprobs(tokens: list[dict[str, Any]], begin: int = 0) -> dict[str, A
 
 
 def _likeliest(token: dict[str, Any]) -> dict[str, float]:
-    """The chosen token is always among them. Of two that are written alike, as parts of a character are, the likelier
-    counts."""
-    others = {other["token"]: other["logprob"] for other in reversed(token["top_logprobs"])}
+    """The chosen token is always among them, once: alone, a part of a character is written otherwise. Of two that are
+    written alike, the likelier counts."""
+    alternatives = [other for other in reversed(token["top_logprobs"]) if other["id"] != token["id"]]
+    others = {other["token"]: other["logprob"] for other in alternatives}
     return {token["token"]: token["logprob"]} | others
 
 
