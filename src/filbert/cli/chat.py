@@ -179,7 +179,12 @@ def stats(session: ChatSession) -> str:
         return "Nothing was said yet."
     usage, timings = finish.usage, finish.timings
     return (
-        f"prompt {usage.prompt_tokens} tokens ({usage.cached_tokens} remembered), {timings.prompt_tps:.0f} tokens/s; "
-        f"answer {usage.completion_tokens} tokens, {timings.generation_tps:.0f} tokens/s; "
+        f"prompt {usage.prompt_tokens} tokens ({usage.cached_tokens} remembered){_speed(timings.prompt_tps)}; "
+        f"answer {usage.completion_tokens} tokens{_speed(timings.generation_tps)}; "
         f"context {session.model.context} tokens; ended by {finish.reason}"
     )
+
+
+def _speed(tps: float) -> str:
+    """Nothing for an answer that was stopped: the engine tells its times at the end only."""
+    return f", {tps:.0f} tokens/s" if tps else ""

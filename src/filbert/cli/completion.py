@@ -9,6 +9,8 @@ import sys
 from collections.abc import Callable, Sequence
 from contextlib import redirect_stdout
 
+from filbert.core.errors import BadInput
+
 BREAKS = re.compile("[:=]+")
 
 
@@ -30,7 +32,10 @@ def asked_by_bash() -> bool:
 
 def complete_for_bash(app: Callable[[], object]) -> None:
     """Let `app` complete the word as it was typed, and give bash what follows the last break in it."""
-    words, at, lead = joined(os.environ["COMP_WORDS"].split("\n"), int(os.environ["COMP_CWORD"]))
+    pieces, at_piece = os.environ.get("COMP_WORDS", "").split("\n"), os.environ.get("COMP_CWORD", "")
+    if not at_piece.isdecimal() or int(at_piece) >= len(pieces):
+        raise BadInput("What bash completes is not known.", do="Leave _FILBERT_COMPLETE to bash.")
+    words, at, lead = joined(pieces, int(at_piece))
     os.environ.update(COMP_WORDS="\n".join(words), COMP_CWORD=str(at))
     found = io.StringIO()
     try:

@@ -185,8 +185,8 @@ def pull(text: str, options: DownloadOptions | None = None) -> Job[StoredModel]:
     try:
         entry = catalogue.find(name, installed_names()) if name.scheme == "catalogue" else None
     except UnknownModel:
-        if there := find(text):
-            return there
+        if installed_one := find(text):
+            return installed_one
         _refuse_bare_file(text)
         raise
     full = entry.name if entry else name.text

