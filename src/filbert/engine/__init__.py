@@ -15,6 +15,7 @@ probe.py         whether the engine works here
 probe_main.py    the child that tries it
 relay.py         a worker's answer as raw bytes, for the gateway
 sampling.py      what a request asks: temperature, seed, stop, schema
+schema.py        JSON schemas that an answer can be held to
 scorer.py        the child that measures, as its caller sees it
 scorer_main.py   the scorer itself
 scoring.py       how much the scorer decodes at once

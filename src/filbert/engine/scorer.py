@@ -96,7 +96,9 @@ class Scorer:
         """End the child, for good: who asks now, or waits for an answer, gets BadInput."""
         self._closed = True
         child, self._child = self._child, None
-        if child:
+        if child and self._asking.locked():
+            child.kill()
+        elif child:
             child.stop()
 
     def cancel(self) -> None:
