@@ -79,7 +79,7 @@ def healthy() -> Checkup:
         found,
         machine=machine,
         engine=engine,
-        store=replace(found.store, models=1, writable=True, damaged=(), unfinished=()),
+        store=replace(found.store, models=1, size_bytes=2_000_000_000, writable=True, damaged=(), unfinished=()),
     )
 
 
@@ -99,6 +99,7 @@ def test_where_all_is_well_there_is_no_advice(healthy: Checkup) -> None:
         ("machine", {"busy_cores": 1.8}, "1.8 of 2 cores busy"),
         ("store", {"writable": False}, "FILBERT_HOME"),
         ("store", {"models": 0}, "filbert pull"),
+        ("store", {"size_bytes": 98_362_432}, "room for larger models"),
         ("store", {"unfinished": (3_000_000, 2_000_000)}, "Downloads that no name needs yet or any more (2) take 5 MB"),
     ],
 )

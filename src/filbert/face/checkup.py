@@ -22,7 +22,9 @@ from filbert.models.gguf import read_header
 from filbert.version import __version__
 
 LITTLE_MEMORY = 1_000_000_000
+AMPLE_MEMORY = 4_000_000_000
 LITTLE_DISK = 2_000_000_000
+SMALL_STORE = 200_000_000  # the starter, and nothing a person would rather talk to
 LOAD_OVER_S = 0.5
 
 
@@ -95,6 +97,8 @@ def advice(machine: MachineFound, engine: EngineFound, found: StoreFound) -> Ite
         yield f"{found.folder} cannot be written: point FILBERT_HOME at a folder you own."
     if not found.models:
         yield "There is no model yet: `filbert pull smollm2:135m` fetches a small one (98 MB)."
+    elif found.size_bytes < SMALL_STORE and machine.memory_available > AMPLE_MEMORY:
+        yield "This machine has room for larger models: `filbert list --available`."
     yield from found.damaged
     if found.unfinished:
         count, taken = len(found.unfinished), size(sum(found.unfinished))
