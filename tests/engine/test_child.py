@@ -140,4 +140,4 @@ def test_a_child_that_reads_nothing_of_a_long_text_ends_at_the_deadline(script: 
     child = start(script, "import time\ntime.sleep(60)")
     with pytest.raises(EngineStalled, match="did not answer within 1 s"):
         child.tell({"long": "x" * 1_000_000}, 1)
-    assert not child.running
+    assert until(lambda: not child.running)
