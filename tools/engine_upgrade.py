@@ -29,7 +29,7 @@ from filbert.engine import capi_layout
 
 CHECKOUT = Path(__file__).parent.parent
 LAYOUT = CHECKOUT / "src/filbert/engine/capi_layout.py"
-PROBES = ["tests/engine/test_capi.py", "tests/engine/test_measure.py", "tests/engine/test_scorer.py"]
+PROBES = ["tests/engine/test_capi.py", "tests/engine/test_score_and_perplexity.py", "tests/engine/test_scorer.py"]
 GGML = ("ggml", "ggml-alloc", "ggml-backend", "ggml-cpu", "ggml-opt", "gguf")  # what llama.h includes, in its order
 HEADERS = (*(f"ggml/include/{name}.h" for name in GGML), "include/llama.h")
 ARCHITECTURES_IN = "src/llama-arch.cpp"

@@ -15,8 +15,8 @@ from filbert.version import __version__
 
 if TYPE_CHECKING:
     from filbert.chat.session import ChatSession
-    from filbert.core.conversation import Message
     from filbert.core.errors import FilbertError
+    from filbert.core.messages import Message
     from filbert.engine.generation import AsyncGeneration, Chunk, Generation, Reply
     from filbert.engine.load_options import LoadOptions
     from filbert.engine.sampling import Sampling
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "ChatSession": "filbert.chat.session",
-    "Message": "filbert.core.conversation",
+    "Message": "filbert.core.messages",
     "FilbertError": "filbert.core.errors",
     "AsyncGeneration": "filbert.engine.generation",
     "Chunk": "filbert.engine.generation",

@@ -116,7 +116,7 @@ def test_the_layout_is_of_the_pinned_engine() -> None:
 
 def test_a_caller_never_loads_native_engine_code() -> None:
     done = python(
-        "import sys, filbert.engine.scorer, filbert.engine.measure;"
+        "import sys, filbert.engine.scorer, filbert.engine.score_and_perplexity;"
         "print([name for name in ('xllamacpp', 'cffi', 'filbert.engine.capi') if name in sys.modules])"
     )
     assert done.stdout.strip() == "[]"

@@ -19,7 +19,7 @@ from filbert import Model
 from filbert.core.errors import BadInput, BadModelFile, Cancelled, ContextOverflow, EngineCrashed, EngineStalled
 from filbert.core.jobs import Job
 from filbert.engine.child import Child
-from filbert.engine.measure import perplexity_job
+from filbert.engine.score_and_perplexity import perplexity_job
 from filbert.engine.scorer import Scored, Scorer, Window
 from filbert.models.store import in_place
 from running import gone, until

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from running_server import STARTER, serving
 
-from filbert.core.conversation import Message
+from filbert.core.messages import Message
 from filbert.engine.load_options import LoadOptions
 from filbert.engine.model import STREAMED, Model
 from filbert.engine.relay import relay

@@ -6,8 +6,8 @@ import threading
 from collections.abc import Iterator
 from typing import Literal
 
-from filbert.core.conversation import Message, flatten, turns
 from filbert.core.errors import BadInput, ContextOverflow
+from filbert.core.messages import Message, flatten, turns
 from filbert.core.settings import configured
 from filbert.engine.generation import Answer, AsyncGeneration, Chunk, Finish, Generation, Reply
 from filbert.engine.model import Model

@@ -29,7 +29,7 @@ def perplexity(
     words = read_text_file(text, str(text))
     with opened(model, load, settings) as engine, progress(settings) as watch:
         from filbert.core.jobs import run
-        from filbert.engine.measure import perplexity_job
+        from filbert.engine.score_and_perplexity import perplexity_job
 
         about = {"model": engine.name, "text": str(text), "window": window}
         found = run("perplexity", about, perplexity_job(engine.scorer, words, window, str(text)), watch)

@@ -1,11 +1,11 @@
 """The ground: what every other room stands on. It imports nothing of ours.
 
-conversation.py    a message, and a conversation split into whole turns
 errors.py          every error Filbert raises, with its exit status and HTTP status
 files.py           files whole or not at all, locks, room on the disk, safe names, sha256, texts and sizes
 jobs.py            long work: progress, a folder that tells its story, cancel
 log.py             the rotating log file
 machine.py         cores, memory, load, processor, and whether the engine can run here
+messages.py        a message, and a conversation split into whole turns
 paths.py           where models, settings, jobs and the log are
 runtime_folder.py  a folder for a child's socket, and what killed callers left of theirs
 settings.py        options classes: defaults, file, variables, flags

@@ -1,27 +1,27 @@
 """Run a model and measure with it. The only room that touches llama.cpp, and only in children.
 
-admission.py     who may use the context that requests share
-bounds.py        how many tokens a text has at most and at least, from its bytes
-capi.py          the engine's C interface, for the scorer's process only
-capi_layout.py   its declarations and defaults, and the architectures it knows; by tools/engine_upgrade.py
-child.py         a process that holds native code: start, ask, stop
-generation.py    an answer as it comes: chunks, finish, reply
-lifeline.py      the child's end of the pipes
-likelihood.py    from logits to log-likelihoods
-load_options.py  how a model is loaded
-measure.py       score and perplexity, with their provenance
-model.py         one model over its children: text, vectors, ranks, scores
-probe.py         whether the engine works here
-probe_main.py    the child that tries it
-relay.py         a worker's answer as raw bytes, for the gateway
-sampling.py      what a request asks: temperature, seed, stop, schema
-schema.py        JSON schemas that an answer can be held to
-scorer.py        the child that measures, as its caller sees it
-scorer_main.py   the scorer itself
-scoring.py       how much the scorer decodes at once
-speculation.py   n-gram speculation, and which requests go without
-threads.py       threads and the OpenMP runtime
-transport.py     the one way to a model: a body to a route, events back
-worker.py        the child that answers, as its caller sees it
-worker_main.py   the worker itself: llama-server on a socket
+admission.py             who may use the context that requests share
+bounds.py                how many tokens a text has at most and at least, from its bytes
+capi.py                  the engine's C interface, for the scorer's process only
+capi_layout.py           its declarations and defaults, and the architectures it knows; by tools/engine_upgrade.py
+child.py                 a process that holds native code: start, ask, stop
+generation.py            an answer as it comes: chunks, finish, reply
+lifeline.py              the child's end of the pipes
+likelihood.py            from logits to log-likelihoods
+load_options.py          how a model is loaded
+model.py                 one model over its children: text, vectors, ranks, scores
+probe.py                 whether the engine works here
+probe_main.py            the child that tries it
+relay.py                 a worker's answer as raw bytes, for the gateway
+sampling.py              what a request asks: temperature, seed, stop, schema
+schema.py                JSON schemas that an answer can be held to
+score_and_perplexity.py  score and perplexity, with their provenance
+scorer.py                the child that measures, as its caller sees it
+scorer_main.py           the scorer itself
+scoring.py               how much the scorer decodes at once
+speculation.py           n-gram speculation, and which requests go without
+threads.py               threads and the OpenMP runtime
+transport.py             the one way to a model: a body to a route, events back
+worker.py                the child that answers, as its caller sees it
+worker_main.py           the worker itself: llama-server on a socket
 """

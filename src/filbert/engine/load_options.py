@@ -8,6 +8,7 @@ from pydantic import Field
 
 from filbert.core.settings import Options
 from filbert.engine.threads import Runtime
+from filbert.models.fit import MOST_CONTEXT
 
 KvType = Literal["f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0"]
 
@@ -21,7 +22,7 @@ class LoadOptions(Options):
         None,
         ge=64,
         description="Tokens of context. Left out: the smallest of the trained length, what fits in memory and, but for "
-        "scores, 16384.",
+        f"scores, {MOST_CONTEXT}.",
     )
     kv: KvType = Field("f16", description="Number type of the key/value cache; q8_0 halves its memory.")
     threads: int | None = Field(

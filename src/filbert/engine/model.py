@@ -13,10 +13,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
-from filbert.core.conversation import Message
 from filbert.core.errors import BadInput, EngineCrashed, EngineStalled
 from filbert.core.log import log
 from filbert.core.machine import cores, memory
+from filbert.core.messages import Message
 from filbert.core.settings import configured
 from filbert.engine import speculation
 from filbert.engine.admission import Admission, Place
@@ -33,7 +33,7 @@ from filbert.models.gguf import Header, check_split, read_header
 from filbert.models.store import StoredModel
 
 if TYPE_CHECKING:
-    from filbert.engine.measure import Perplexity, Scored
+    from filbert.engine.score_and_perplexity import Perplexity, Scored
     from filbert.engine.scorer import Scorer
 
 Kind = Literal["text", "embedding", "rerank"]
@@ -257,20 +257,20 @@ class Model:
     def score(self, prompt: str, endings: Iterable[str]) -> list[Scored]:
         """Log-likelihood in nats of each ending after the prompt, tokenised as lm-evaluation-harness does. Another
         thread ends it with `scorer.cancel()`, which raises Cancelled here."""
-        from filbert.engine import measure
+        from filbert.engine import score_and_perplexity
 
         self.need("text")
         texts = listed(endings)
         size = text_bound(prompt) + max(map(text_bound, texts), default=0)
         need_context(size, self._scored_context, self.header.context_length)
-        return measure.score(self.scorer, prompt, texts)
+        return score_and_perplexity.score(self.scorer, prompt, texts)
 
     def perplexity(self, text: str, window: int = 512) -> Perplexity:
         """Perplexity by llama.cpp's convention: windows of `window` tokens, the second half of each scored."""
-        from filbert.engine import measure
+        from filbert.engine import score_and_perplexity
 
         self.need("text")
-        return measure.perplexity(self.scorer, text, window)
+        return score_and_perplexity.perplexity(self.scorer, text, window)
 
     @property
     def scorer(self) -> Scorer:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from filbert.chat.session import ChatSession, Overflow
-from filbert.core.conversation import Message
+from filbert.core.messages import Message
 from filbert.core.settings import configured
 from filbert.engine import model as engine
 from filbert.engine.generation import AsyncGeneration, Generation
@@ -18,7 +18,7 @@ from filbert.engine.sampling import Sampling
 from filbert.models import store
 
 if TYPE_CHECKING:
-    from filbert.engine.measure import Perplexity, Scored
+    from filbert.engine.score_and_perplexity import Perplexity, Scored
 
 
 class Model(engine.Model):

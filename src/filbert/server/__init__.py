@@ -3,7 +3,7 @@
 app.py            the application, put together
 bodies.py         requests as clients write them
 door.py           what is let in: hosts, origins, sizes
-errors.py         our errors in OpenAI's shape
+error_bodies.py   our errors in OpenAI's shape
 loaded.py         the models in use
 response.py       a worker's answer as our own
 routes/           the routes, a file a protocol

@@ -12,7 +12,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
 from filbert.core.errors import FilbertError
-from filbert.server import errors
+from filbert.server import error_bodies
 from filbert.server.door import Door
 from filbert.server.loaded import Loaded
 from filbert.server.routes import openai
@@ -35,9 +35,9 @@ def make_app(loaded: Loaded) -> FastAPI:
     )
     app.state.loaded = loaded
     app.include_router(openai.router)
-    app.add_exception_handler(FilbertError, errors.say_error)
-    app.add_exception_handler(RequestValidationError, errors.say_invalid)
-    app.add_exception_handler(HTTPException, errors.say_http)
-    app.add_exception_handler(Exception, errors.say_fault)
+    app.add_exception_handler(FilbertError, error_bodies.say_error)
+    app.add_exception_handler(RequestValidationError, error_bodies.say_invalid)
+    app.add_exception_handler(HTTPException, error_bodies.say_http)
+    app.add_exception_handler(Exception, error_bodies.say_fault)
     app.add_middleware(Door)
     return app

@@ -15,8 +15,8 @@ from pydantic import (
     model_validator,
 )
 
-from filbert.core.conversation import Message
 from filbert.core.errors import BadInput
+from filbert.core.messages import Message
 from filbert.core.settings import configured
 from filbert.engine.sampling import Sampling
 from filbert.engine.schema import bounded_schema

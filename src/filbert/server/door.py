@@ -8,7 +8,7 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from filbert.core.errors import BodyTooLarge, FilbertError, Forbidden
-from filbert.server.errors import error_answer
+from filbert.server.error_bodies import error_answer
 
 MAX_BODY_BYTES = 16 << 20
 THIS_MACHINE = re.compile(r"(127\.0\.0\.1|localhost|\[::1\])(:\d+)?", re.ASCII | re.IGNORECASE)

@@ -21,7 +21,7 @@ from filbert.engine.generation import Reply, finish_reason, gather, read_event
 from filbert.engine.model import Model, Prepared
 from filbert.engine.relay import RelayedAnswer, relay
 from filbert.engine.transport import refusal
-from filbert.server.errors import error_body
+from filbert.server.error_bodies import error_body
 
 PROGRESS = b'"prompt_progress":{'  # inside a string its quotes would be escaped
 

@@ -19,7 +19,7 @@ from filbert.engine.bounds import text_bound
 from filbert.engine.model import STREAMED, Model
 from filbert.models.store import StoredModel
 from filbert.server.bodies import ChatBody, CompletionBody, EmbeddingsBody, GenerationBody
-from filbert.server.errors import ErrorBody
+from filbert.server.error_bodies import ErrorBody
 from filbert.server.loaded import Loaded
 from filbert.server.response import Gathered, Relayed
 

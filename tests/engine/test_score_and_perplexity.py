@@ -14,8 +14,8 @@ from filbert.core.errors import BadInput, ContextOverflow, EngineError
 from filbert.core.jobs import Job, Progress
 from filbert.engine import capi_layout
 from filbert.engine.load_options import LoadOptions
-from filbert.engine.measure import Perplexity, perplexity, perplexity_job, score
 from filbert.engine.model import Model
+from filbert.engine.score_and_perplexity import Perplexity, perplexity, perplexity_job, score
 from filbert.engine.scorer import Scorer
 from filbert.models.store import in_place
 

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from filbert.core.conversation import Message, flatten, turns
 from filbert.core.errors import BadInput
+from filbert.core.messages import Message, flatten, turns
 
 messages = st.lists(st.builds(Message, st.sampled_from(["system", "user", "assistant", "tool"]), st.text(max_size=3)))
 
