@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -33,6 +35,19 @@ def test_a_worker_runs_on_the_runtime_that_came_with_us(model: Model) -> None:
     folder = threads.bundled_runtime()
     assert folder
     assert any(file.parent == folder.resolve() and "omp" in file.name for file in mapped)
+
+
+def test_llama_cpp_openmp_spinning_the_runtime_lets_waiting_threads_sleep_and_binds_them(model: Model) -> None:
+    environment = psutil.Process(worker_pid(model)).environ()
+    folder = threads.bundled_runtime()
+    assert folder
+    program = f"import ctypes; ctypes.CDLL({str(folder / 'libgomp.so.1')!r}).omp_get_max_threads()"
+    told = subprocess.run(
+        [sys.executable, "-c", program], env={**environment, "KMP_SETTINGS": "1"}, capture_output=True, text=True
+    )
+    effective = (told.stdout + told.stderr).partition("Effective settings")[2]
+    assert "KMP_BLOCKTIME=200us" in effective
+    assert "OMP_PROC_BIND='spread'" in effective
 
 
 def test_threads_can_be_set(load: Callable[..., Model]) -> None:
