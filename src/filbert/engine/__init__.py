@@ -6,7 +6,7 @@ capi.py                  the engine's C interface, for the scorer's process only
 capi_layout.py           its declarations and defaults, and the architectures it knows; by tools/engine_upgrade.py
 child.py                 a process that holds native code: start, ask, stop
 generation.py            an answer as it comes: chunks, finish, reply
-lifeline.py              the child's end of the pipes
+lifeline.py              the child's end of the pipes: it ends with its caller
 likelihood.py            from logits to log-likelihoods
 load_options.py          how a model is loaded
 model.py                 one model over its children: text, vectors, ranks, scores
@@ -17,7 +17,7 @@ sampling.py              what a request asks: temperature, seed, stop, schema
 schema.py                JSON schemas that an answer can be held to
 score_and_perplexity.py  score and perplexity, with their provenance
 scorer.py                the child that measures, as its caller sees it
-scorer_main.py           the scorer itself
+scorer_main.py           the scorer itself: windows of a text, endings of a prompt
 scoring.py               how much the scorer decodes at once
 speculation.py           n-gram speculation, and which requests go without
 threads.py               threads and the OpenMP runtime

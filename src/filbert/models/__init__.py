@@ -5,7 +5,7 @@ catalogue.py         short names, and the nearest to one that nobody knows
 download.py          one file from the web: ranges, resume, stalls, hash
 download_options.py  how downloads behave
 fit.py               memory a model takes, and the context that fits
-gguf.py              read a GGUF header and check it against its file
+gguf.py              read a GGUF header and check it against its file, before native code sees it
 gguf_types.py        tables of the GGUF format
 header.py            what a header says: architecture, parameters, template
 header_check.py      whether a header's numbers can be a model's
