@@ -25,8 +25,8 @@ def test_list_shows_what_is_here(filbert: Run) -> None:
 
 def test_list_shows_what_there_is_to_get(filbert: Run) -> None:
     head, starter, *others = filbert("list", "--available").stdout.splitlines()
-    assert head.split() == ["name", "size", "licence", "installed"]
-    assert starter.split() == [NAME, "98", "MB", "apache-2.0", "yes"]
+    assert head.split() == ["name", "size", "licence", "can", "installed"]
+    assert starter.split() == [NAME, "98", "MB", "apache-2.0", "chat", "yes"]
     assert others and all(other.endswith("  no") for other in others)
     entries = {entry["name"]: entry for entry in json.loads(filbert("list", "--available", "--json").stdout)}
     assert (entries[NAME]["bytes"], entries[NAME]["installed"]) == (98_362_432, True)

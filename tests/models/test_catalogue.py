@@ -1,5 +1,9 @@
 from __future__ import annotations
 
+import re
+import subprocess
+import sys
+
 import pytest
 
 from filbert.core.errors import UnknownModel
@@ -7,15 +11,85 @@ from filbert.core.files import safe_name
 from filbert.models import catalogue
 from filbert.models.name import parse
 
+GPT4ALL = [
+    "qwen2.5-coder-7b-instruct-q4_0.gguf",
+    "Meta-Llama-3-8B-Instruct.Q4_0.gguf",
+    "DeepSeek-R1-Distill-Qwen-7B-Q4_0.gguf",
+    "DeepSeek-R1-Distill-Qwen-14B-Q4_0.gguf",
+    "DeepSeek-R1-Distill-Llama-8B-Q4_0.gguf",
+    "DeepSeek-R1-Distill-Qwen-1.5B-Q4_0.gguf",
+    "Llama-3.2-3B-Instruct-Q4_0.gguf",
+    "Llama-3.2-1B-Instruct-Q4_0.gguf",
+    "Nous-Hermes-2-Mistral-7B-DPO.Q4_0.gguf",
+    "mistral-7b-instruct-v0.1.Q4_0.gguf",
+    "Meta-Llama-3.1-8B-Instruct-128k-Q4_0.gguf",
+    "mistral-7b-openorca.gguf2.Q4_0.gguf",
+    "gpt4all-falcon-newbpe-q4_0.gguf",
+    "orca-2-7b.Q4_0.gguf",
+    "orca-2-13b.Q4_0.gguf",
+    "wizardlm-13b-v1.2.Q4_0.gguf",
+    "ghost-7b-v0.9.1-Q4_0.gguf",
+    "nous-hermes-llama2-13b.Q4_0.gguf",
+    "gpt4all-13b-snoozy-q4_0.gguf",
+    "mpt-7b-chat-newbpe-q4_0.gguf",
+    "mpt-7b-chat.gguf4.Q4_0.gguf",
+    "Phi-3-mini-4k-instruct.Q4_0.gguf",
+    "orca-mini-3b-gguf2-q4_0.gguf",
+    "replit-code-v1_5-3b-newbpe-q4_0.gguf",
+    "starcoder-newbpe-q4_0.gguf",
+    "rift-coder-v0-7b-q4_0.gguf",
+    "all-MiniLM-L6-v2-f16.gguf",
+    "all-MiniLM-L6-v2.gguf2.f16.gguf",
+    "em_german_mistral_v01.Q4_0.gguf",
+    "nomic-embed-text-v1.f16.gguf",
+    "nomic-embed-text-v1.5.f16.gguf",
+    "qwen2-1_5b-instruct-q4_0.gguf",
+]
+
 
 @pytest.mark.parametrize("entry", catalogue.entries(), ids=lambda entry: entry.name)
 def test_every_entry_is_reachable_by_its_name_and_names_a_source(entry: catalogue.Entry) -> None:
     assert catalogue.find(parse(entry.name)) == entry
     assert parse(entry.name).where == entry.short
-    assert parse(entry.source).scheme in ("hf", "pypi")
+    assert parse(entry.source).scheme in ("hf", "pypi", "https")
     assert [safe_name(file.name) for file in entry.files] == [file.name for file in entry.files]
     assert (entry.projector is not None) == any(file.role == "projector" for file in entry.files)
-    assert entry.files[0].role == "model"
+    assert [file.role for file in entry.files].count("model") == 1 and entry.files[0].role == "model"
+    assert ("vision" in entry.capabilities) == (entry.projector is not None)
+
+
+def test_the_catalogue_holds_sixty_models_of_twenty_families_and_more() -> None:
+    entries = catalogue.entries()
+    assert entries[0].name == "smollm2:135m-q4_1"
+    assert len({entry.short for entry in entries}) >= 60
+    makers = {re.match("[a-z]+", entry.name)[0] for entry in entries}  # qwen3, qwen3-vl and qwen2.5 are one
+    assert len(makers) >= 20
+    assert {capability for entry in entries for capability in entry.capabilities} == set(catalogue.CAPABILITIES)
+
+
+def test_a_file_belongs_to_one_entry() -> None:
+    files = [entry.files[0] for entry in catalogue.entries()]
+    hashes = [file.sha256 for file in files if file.sha256]
+    assert len({file.name for file in files}) == len(files) and len(set(hashes)) == len(hashes)
+
+
+@pytest.mark.parametrize("file", GPT4ALL)
+def test_gpt4all_file_names_mean_an_entry_with_its_bytes(file: str) -> None:
+    entry = catalogue.by_file(file)
+    assert entry is not None and entry.size_bytes is not None
+
+
+def test_importing_filbert_reads_no_catalogue() -> None:
+    program = """
+import sys
+opened = []
+sys.addaudithook(lambda event, args: opened.append(str(args[0])) if event == "open" else None)
+import filbert
+assert opened and not [path for path in opened if path.endswith("catalogue.json")]
+print("unread")
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.stdout.strip() == "unread", done.stderr
 
 
 def test_no_name_stands_twice_in_the_catalogue() -> None:

@@ -499,6 +499,30 @@ def test_a_source_that_left_the_catalogues_file_behind_says_so(hub, tiny) -> Non
     assert hub.served == 0
 
 
+def test_gpt4all_file_name_without_such_a_file_means_its_entry(hub, tiny, tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    file = "qwen2.5-0.5b-instruct-q4_k_m.gguf"
+    hub.repos["Qwen/Qwen2.5-0.5B-Instruct-GGUF"] = {file: tiny}
+    with pytest.raises(UnknownModel, match=r"filbert pull qwen2\.5:0\.5b"):
+        store.resolve(file)
+    model = finish(store.pull(file))
+    assert model.name == "qwen2.5:0.5b-q4_k_m" and model.hashes == (sha256(tiny),)
+    assert store.resolve(file) == model
+    (tmp_path / file).write_bytes(tiny)
+    assert store.resolve(file).path == tmp_path / file
+    (tmp_path / file).unlink()
+    with pytest.raises(UnknownModel, match="no model file"):
+        store.resolve(f"./{file}")
+    assert store.remove(file) == len(tiny)
+
+
+def test_a_file_without_a_known_hash_is_held_against_its_size(hub, tiny) -> None:
+    hub.repos["bartowski/Llama-3.2-1B-Instruct-GGUF"] = {"Llama-3.2-1B-Instruct-Q4_0.gguf": tiny}
+    with pytest.raises(UnknownModel, match="no longer has"):
+        finish(store.pull("llama3.2:1b-q4_0"))
+    assert hub.served == 0
+
+
 SILENT = """
 import sys
 calls = []

@@ -38,6 +38,10 @@ def list_available(settings: Settings, as_json: bool) -> None:
                 "name": e.name,
                 "bytes": e.size_bytes,
                 "licence": e.licence,
+                "capabilities": e.capabilities,
+                "context": e.context,
+                "parameters": e.parameters,
+                "languages": e.languages,
                 "source": e.source,
                 "installed": e.name in here,
             }
@@ -46,10 +50,16 @@ def list_available(settings: Settings, as_json: bool) -> None:
         say(json.dumps(kept, indent=1))
         return
     rows = [
-        (e.name, size(e.size_bytes) if e.size_bytes else "?", e.licence, "yes" if e.name in here else "no")
+        (
+            e.name,
+            size(e.size_bytes) if e.size_bytes else "?",
+            e.licence or "?",
+            " ".join(e.capabilities),
+            "yes" if e.name in here else "no",
+        )
         for e in entries
     ]
-    say(table(("name", "size", "licence", "installed"), rows))
+    say(table(("name", "size", "licence", "can", "installed"), rows))
     note("`filbert pull NAME` fetches one; hf:owner/repo:Q4_K_M names any other on the hub.", settings)
 
 

@@ -1,6 +1,6 @@
 """Models on disk: what they are called, where they come from, what is in them, what they need.
 
-catalogue.json       the entries themselves: source, hash, licence
+catalogue.json       the entries themselves: source, hash, licence, abilities; tools/write_catalogue.py writes it
 catalogue.py         short names, and the nearest to one that nobody knows
 download.py          one file from the web: ranges, resume, stalls, hash
 download_options.py  how downloads behave

@@ -7,7 +7,7 @@ import json
 from collections.abc import Collection, Iterable, Mapping
 from functools import cache
 from importlib import resources
-from typing import Literal
+from typing import Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -16,27 +16,33 @@ from filbert.models.name import Name
 
 LEAST_CLOSENESS = 0.6
 Role = Literal["model", "part", "projector"]
+Capability = Literal["chat", "tools", "thinking", "vision", "embed", "rerank"]
+CAPABILITIES: tuple[Capability, ...] = get_args(Capability)
 
 
 class Listed(BaseModel):
-    """A file of an entry. `name` is what it is called in the store."""
+    """A file of an entry. `name` is what it is called in the store; without `sha256` the source's own word is taken."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     role: Role
     name: str
-    sha256: str = Field(pattern="^[0-9a-f]{64}$")
+    sha256: str | None = Field(None, pattern="^[0-9a-f]{64}$")
     size_bytes: int | None = None
 
 
 class Entry(BaseModel):
-    """One model of the catalogue. `source` and `projector` are names of another scheme; what nobody checked is None."""
+    """One model of the catalogue. `source` and `projector` are names of another scheme; what no list states is None.
+    context: tokens. parameters: the round figure its makers name it by. capabilities: those a list states."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     name: str = Field(pattern=r"^[a-z0-9._-]+:[a-z0-9._-]+-[a-z0-9_]+$")
     source: str
     projector: str | None = None
-    licence: str
+    licence: str | None = None
+    parameters: int | None = None
     context: int | None = None
+    languages: tuple[str, ...] = ()
+    capabilities: tuple[Capability, ...] = ()
     sampling: Mapping[str, float] = Field({}, description="What its makers recommend, where the file does not say it.")
     files: tuple[Listed, ...]
 
@@ -68,6 +74,11 @@ def recommended_sampling(hashes: Collection[str]) -> Mapping[str, float]:
     """What the makers of the model with these files recommend; nothing where it is not known."""
     known = (entry.sampling for entry in entries() if any(file.sha256 in hashes for file in entry.files))
     return next(known, {})
+
+
+def by_file(file: str) -> Entry | None:
+    """The entry whose model has this file name, as other programs that fetched it still call it."""
+    return next((entry for entry in entries() if entry.files[0].name == file), None)
 
 
 def find(name: Name, installed: Iterable[str] = ()) -> Entry:

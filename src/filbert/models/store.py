@@ -114,16 +114,26 @@ def resolve(text: str) -> StoredModel:
     if found := find(text):
         return found
     _refuse_bare_file(text)
-    raise catalogue.unknown(text, installed_names())
+    raise catalogue.unknown(meant(text).text, installed_names())
 
 
 def find(text: str) -> StoredModel | None:
     """As `resolve`, but None for a name that is not installed."""
-    name = parse(text)
+    name = meant(text)
     if name.scheme == "file":
         return in_place(Path(name.where))
     manifest = manifest_of(name)
     return _stored(read_manifest(manifest)) if manifest else None
+
+
+def meant(text: str) -> Name:
+    """As `parse`; a file's name without a folder, where there is no such file, means the entry that it belongs to:
+    programs that fetched it keep asking for it so."""
+    name = parse(text)
+    if name.scheme != "file" or Path(text.strip()).name != text.strip() or os.path.lexists(name.where):
+        return name
+    entry = catalogue.by_file(text.strip())
+    return parse(entry.name) if entry else name
 
 
 def _refuse_bare_file(text: str) -> None:
@@ -177,7 +187,7 @@ def pull(text: str, options: DownloadOptions | None = None) -> Job[StoredModel]:
     """Get a model. Its name appears last, when every byte is checked and its header is read; a second run goes on
     where the first stopped. Raises UnknownModel, DownloadFailed, DiskFull, StoreReadOnly, OfflineRefused and
     BadModelFile."""
-    name, options = parse(text), options or configured(DownloadOptions)
+    name, options = meant(text), options or configured(DownloadOptions)
     if name.scheme == "file":
         there = in_place(Path(name.where))
         check_split(there.parts)
@@ -216,7 +226,7 @@ def resolve_or_pull(text: str, watch: Watch = lambda event: None) -> StoredModel
 def remove(text: str) -> int:
     """Take a name out of the store, with the files that no other name needs; the bytes that this frees.
     Raises UnknownModel, StoreBusy, StoreReadOnly. Files outside the store are never touched."""
-    name = parse(text)
+    name = meant(text)
     if name.scheme == "file":
         raise BadInput(f"{text} is not in the store.", why="It is used where it lies.", do="Delete the file yourself.")
     manifest = manifest_of(name)
@@ -320,18 +330,25 @@ def _whole(text: str) -> StoredModel | None:
 
 
 def _as_promised(entry: catalogue.Entry, listing: Listing, projector: Listing | None) -> Listing:
-    """What the source offers, held against the catalogue's hashes."""
+    """What the source offers, held against the catalogue's hashes and sizes."""
     files = [file for file in listing.files if file.role != "projector"]
     files += [replace(projector.files[0], role="projector")] if projector else []
-    if len(files) != len(entry.files) or any(
-        file.sha256 not in ("", listed.sha256) for file, listed in zip(files, entry.files, strict=True)
-    ):
+    if len(files) != len(entry.files) or any(map(_differs, files, entry.files)):
         raise UnknownModel(
             f"The source of {entry.name} no longer has the files of the catalogue.",
             do=f"`filbert pull {entry.source}` gets what it has now.",
         )
-    kept = (replace(file, name=known.name, sha256=known.sha256) for file, known in zip(files, entry.files, strict=True))
-    return replace(listing, files=tuple(kept), licence=entry.licence)
+    kept = (
+        replace(file, name=known.name, sha256=known.sha256 or file.sha256)
+        for file, known in zip(files, entry.files, strict=True)
+    )
+    return replace(listing, files=tuple(kept), licence=entry.licence or listing.licence)
+
+
+def _differs(file: RemoteFile, known: catalogue.Listed) -> bool:
+    """Whether both sides know a hash, or a size, and it is not the same."""
+    hashes, sizes = {file.sha256, known.sha256} - {"", None}, {file.size_bytes, known.size_bytes} - {None}
+    return len(hashes) > 1 or len(sizes) > 1
 
 
 def _folders(files: Sequence[RemoteFile]) -> list[str]:
