@@ -25,9 +25,12 @@ from filbert.core.errors import (
     UnknownModel,
 )
 from filbert.core.files import locked
-from filbert.models import store
+from filbert.models import catalogue, store
+from filbert.models.download import download
 from filbert.models.gguf import check_split
 from filbert.models.manifest import files_folder, manifest_file, names_folder
+from filbert.models.name import parse
+from filbert.models.sources.https import Web
 
 
 @pytest.fixture
@@ -521,6 +524,17 @@ def test_a_file_without_a_known_hash_is_held_against_its_size(hub, tiny) -> None
     with pytest.raises(UnknownModel, match="no longer has"):
         finish(store.pull("llama3.2:1b-q4_0"))
     assert hub.served == 0
+
+
+def test_an_entry_on_the_web_without_a_hash_is_held_against_its_size(origin, options, tiny, tmp_path) -> None:
+    origin.files["/tiny.gguf"] = tiny
+    entry = catalogue.by_file("Meta-Llama-3-8B-Instruct.Q4_0.gguf")
+    offered = Web().locate(parse(f"{origin.url}/tiny.gguf"), options)
+    (file,) = store._as_promised(entry, offered, None).files
+    assert (file.name, file.sha256, file.size_bytes) == (entry.files[0].name, "", 4_661_724_384)
+    with pytest.raises(DownloadFailed, match="were promised"):
+        finish(download(file, tmp_path / file.name, options))
+    assert not (tmp_path / file.name).exists()
 
 
 SILENT = """

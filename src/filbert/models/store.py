@@ -339,7 +339,12 @@ def _as_promised(entry: catalogue.Entry, listing: Listing, projector: Listing | 
             do=f"`filbert pull {entry.source}` gets what it has now.",
         )
     kept = (
-        replace(file, name=known.name, sha256=known.sha256 or file.sha256)
+        replace(
+            file,
+            name=known.name,
+            sha256=known.sha256 or file.sha256,
+            size_bytes=file.size_bytes if known.size_bytes is None else known.size_bytes,
+        )
         for file, known in zip(files, entry.files, strict=True)
     )
     return replace(listing, files=tuple(kept), licence=entry.licence or listing.licence)
