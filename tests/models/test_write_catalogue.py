@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import gzip
 import json
-import os
 import runpy
 from pathlib import Path
 
@@ -107,11 +106,3 @@ def test_a_file_with_two_hashes_or_in_no_list_is_refused(lists) -> None:
         entry("foo:7b-q4_k_m", {"file": "owner/Foo-GGUF/Foo-7B-Q4_K_M.gguf"}, lists)
     with pytest.raises(SystemExit, match="No list has"):
         entry("foo:7b-q8_0", {"file": "owner/Foo-GGUF/Foo-7B-Q8_0.gguf"}, lists)
-
-
-@pytest.mark.skipif(
-    "FILBERT_DATA" not in os.environ, reason="FILBERT_DATA names no lists: not compared with catalogue.json"
-)
-def test_the_lists_make_the_catalogue_that_is_here() -> None:
-    here = (CHECKOUT / "src/filbert/models/catalogue.json").read_text("utf-8")
-    assert TOOL["catalogue_of"](Path(os.environ["FILBERT_DATA"])) == here
