@@ -155,9 +155,9 @@ class Generation(Answer):
                 if self._cancelled:
                     self._exchange.cancel()
                 for event in (events := iter(self._exchange)):
-                    self._heard = heard(event, self._heard)
                     reason = finish_reason(event) or reason
                     chunk = read_event(event, reason)
+                    self._heard = heard(event, chunk, self._heard)
                     finished = finished or chunk.finish is not None
                     if chunk != NOTHING:
                         yield chunk
@@ -242,11 +242,10 @@ def finish_reason(event: Event) -> Reason | None:
     return choices[0].get("finish_reason") if choices else None
 
 
-def heard(event: Event, before: Usage) -> Usage:
-    """What is known of the counts after an event: each that says something is a token."""
+def heard(event: Event, chunk: Chunk, before: Usage) -> Usage:
+    """What is known of the counts after an event and its chunk: each that says something is a token."""
     if progress := event.get("prompt_progress"):
         return replace(before, prompt_tokens=progress["total"], cached_tokens=progress["cache"])
-    chunk = read_event(event, "cancelled")
     said = bool(chunk.text or chunk.reasoning or chunk.tool_calls)
     return replace(before, completion_tokens=before.completion_tokens + said)
 

@@ -178,9 +178,13 @@ class Model:
             if size >= self.context:
                 raise overflow(size, self.context, self.header.context_length)
             answer = min(answer, self.context - size)
-        recommended = {} if sampling.chooses else catalogue.recommended_sampling(self.stored.hashes)
+        recommended = {} if sampling.chooses else self._recommended_sampling
         whole = {**body, **recommended, **sampling.to_engine(), **_chat_fields(route, sampling), "max_tokens": answer}
         return Prepared(role, route, whole, size + answer)
+
+    @cached_property
+    def _recommended_sampling(self) -> Mapping[str, float]:
+        return catalogue.recommended_sampling(self.stored.hashes)
 
     def admit(self, prepared: Prepared) -> Place:
         return self._admission.ask(prepared.tokens)
