@@ -53,9 +53,10 @@ def test_what_is_cut_or_of_another_name_is_told_and_no_installed_name() -> None:
     assert installed_names() == ["hf:owner/whole"]
 
 
-def test_a_record_that_was_pulled_at_no_time_is_damaged() -> None:
+@pytest.mark.parametrize("no_time", ["x", "0001-01-01T00:00:00"])
+def test_a_record_that_was_pulled_at_no_time_is_damaged(no_time: str) -> None:
     path = write("hf:owner/whole")
-    path.write_text(path.read_text().replace("2026-11-24T08:00:00+00:00", "x"))
+    path.write_text(path.read_text().replace("2026-11-24T08:00:00+00:00", no_time))
     with pytest.raises(BadModelFile, match="is damaged"):
         read_manifest(path)
 

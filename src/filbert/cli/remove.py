@@ -25,6 +25,7 @@ def remove(
     """Delete models from the store. A file that two names share stays while one of them is left. What is left over from
     pulls that were given up a week ago goes as well."""
     from filbert.models import store
+    from filbert.models.manifest import read_manifests
 
     if not names and not unfinished:
         raise BadInput("There is nothing to delete.", do="Name a model of `filbert list`, or give --unfinished.")
@@ -33,7 +34,7 @@ def remove(
         note(f"{name}: gone, {size(freed)} freed.", settings)
     if left_over := store.clean(0) if unfinished else store.clean():
         note(f"Left over from earlier: gone, {size(left_over)} freed.", settings)
-    elif unfinished and (spoilt := store.spoilt_manifests()):
+    elif unfinished and (spoilt := read_manifests()[1]):
         raise BadModelFile("What is left over stays: any of it may belong to a damaged record.", why=str(spoilt[0]))
     elif unfinished:
         note("There is nothing left over.", settings)

@@ -49,7 +49,10 @@ class Manifest(BaseModel):
     @field_validator("pulled")
     @classmethod
     def _is_a_time(cls, pulled: str) -> str:
-        datetime.fromisoformat(pulled)
+        try:
+            datetime.fromisoformat(pulled).timestamp()
+        except OverflowError as exc:
+            raise ValueError("a time that no clock shows") from exc
         return pulled
 
 
@@ -90,13 +93,18 @@ def _spellings(name: Name) -> Iterator[str]:
 
 
 def installed_names() -> list[str]:
-    names = []
+    return [manifest.name for manifest in read_manifests()[0]]
+
+
+def read_manifests() -> tuple[list[Manifest], list[BadModelFile]]:
+    """Those that can be read, and a sentence for each that cannot."""
+    manifests, errors = [], []
     for path in manifest_files():
         try:
-            names.append(read_manifest(path).name)
-        except BadModelFile:
-            continue
-    return names
+            manifests.append(read_manifest(path))
+        except BadModelFile as exc:
+            errors += [exc] if path.exists() else []  # or it was removed just now
+    return manifests, errors
 
 
 def read_manifest(path: Path) -> Manifest:

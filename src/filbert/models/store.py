@@ -43,6 +43,7 @@ from filbert.models.manifest import (
     manifest_files,
     manifest_of,
     read_manifest,
+    read_manifests,
 )
 from filbert.models.name import Name, parse
 from filbert.models.parts import parts_beside
@@ -258,21 +259,10 @@ def _not_installed(text: str) -> UnknownModel:
 def clean(kept_s: float = PART_KEPT_S) -> int:
     """Delete what no name needs: parts of pulls that were given up `kept_s` seconds ago, files whose manifest is gone,
     locks of both. The bytes it frees. A damaged manifest may need any file, so as long as there is one, all stay."""
-    if spoilt_manifests():
+    if read_manifests()[1]:
         return 0
     folders = {path.stem for path in files_folder().glob("*") if re.fullmatch(HEX, path.stem)}
     return sum(_tidy(folder, kept_s) for folder in sorted(folders))
-
-
-def spoilt_manifests() -> list[BadModelFile]:
-    """A sentence for each manifest that cannot be read."""
-    errors = []
-    for path in manifest_files():
-        try:
-            read_manifest(path)
-        except BadModelFile as exc:
-            errors += [exc] if path.exists() else []  # or it was removed just now
-    return errors
 
 
 def unfinished() -> list[int]:

@@ -74,15 +74,8 @@ async def model(name: str, request: Request) -> dict[str, Any]:
 
 
 def _shown(stored: StoredModel) -> dict[str, Any]:
-    return {"id": stored.name, "object": "model", "created": _seconds(stored.pulled), "owned_by": "filbert"}
-
-
-def _seconds(pulled: str) -> int:
-    """Since 1970; 0 for a file that was never pulled, or whose manifest does not hold a date."""
-    try:
-        return int(datetime.fromisoformat(pulled).timestamp())
-    except (ValueError, OverflowError):
-        return 0
+    created = int(datetime.fromisoformat(stored.pulled).timestamp()) if stored.pulled else 0
+    return {"id": stored.name, "object": "model", "created": created, "owned_by": "filbert"}
 
 
 @router.post("/v1/chat/completions", responses=STREAM)
