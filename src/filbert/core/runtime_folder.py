@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import stat
 import tempfile
 import time
 from pathlib import Path
@@ -59,4 +60,4 @@ def _is_ours_and_settled(folder: Path) -> bool:
     except OSError:
         return False
     is_ours = not hasattr(os, "getuid") or found.st_uid == os.getuid()
-    return is_ours and folder.is_dir() and not folder.is_symlink() and time.time() - found.st_mtime > SETTLED_S
+    return is_ours and stat.S_ISDIR(found.st_mode) and time.time() - found.st_mtime > SETTLED_S
