@@ -8,7 +8,8 @@ child.py                 a process that holds native code: start, ask, stop
 generation.py            an answer as it comes: chunks, finish, reply
 lifeline.py              the child's end of the pipes: it ends with its caller
 likelihood.py            from logits to log-likelihoods
-load_options.py          how a model is loaded
+load_options.py          how a model may be loaded: what a person chooses
+load_plan.py             how its children are loaded: context, slots, memory
 model.py                 one model over its children: text, vectors, ranks, scores
 probe.py                 whether the engine works here
 probe_main.py            the child that tries it

@@ -10,12 +10,9 @@ import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from filbert.core.errors import BadInput, EngineCrashed, EngineStalled
-from filbert.core.log import log
-from filbert.core.machine import cores, memory
 from filbert.core.messages import Message
 from filbert.core.settings import configured
 from filbert.engine import speculation
@@ -23,38 +20,19 @@ from filbert.engine.admission import Admission, Place
 from filbert.engine.bounds import conversation_bound, listed, need_context, need_messages, text_bound, text_bytes
 from filbert.engine.generation import Generation, Usage
 from filbert.engine.load_options import LoadOptions
+from filbert.engine.load_plan import ChildKind, Kind, LoadPlan, Role
 from filbert.engine.sampling import Sampling
 from filbert.engine.schema import need_held_without_template
-from filbert.engine.scoring import BRANCHES, N_BATCH, OUTPUT_BYTES
 from filbert.engine.transport import Event, Exchange, WorkerSocket, overflow
-from filbert.engine.worker import Pooling, Worker, WorkerPlan
-from filbert.models import catalogue, fit
-from filbert.models.gguf import Header, check_split, read_header
+from filbert.engine.worker import Worker
+from filbert.models import catalogue
 from filbert.models.store import StoredModel
 
 if TYPE_CHECKING:
     from filbert.engine.score_and_perplexity import Perplexity, Scored
     from filbert.engine.scorer import Scorer
 
-Kind = Literal["text", "embedding", "rerank"]
-Role = Literal["text", "plain", "embedding", "rerank"]
-ChildKind = Role | Literal["scorer"]
-CHILDREN: dict[ChildKind, str] = {
-    "text": "text worker",
-    "plain": "text worker without speculation",
-    "embedding": "embedding worker",
-    "rerank": "rerank worker",
-    "scorer": "scorer",
-}
-MOST_POOLED = 64  # texts at once: the engine aborts on 200
 SLOWEST_PROMPT = 10  # tokens a second
-MEMORY_MARGIN = 2 << 30
-POOLED_CONTEXT = 2048
-SCORING = fit.Demand(
-    parallel=BRANCHES + 1,
-    batch=N_BATCH,
-    logits_bytes=2 * OUTPUT_BYTES,  # what is taken out of a decode, and where the engine computes it
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,19 +69,17 @@ class Model:
         self.stored = stored
         self.name = stored.name
         self.options = options or configured(LoadOptions)
-        self._headers = _checked(stored)
-        self._adapters = tuple(_checked_adapter(Path(adapter)) for adapter in self.options.adapters)
-        self.header = self._headers[0]
-        self.kind: Kind = _kind(self.header)
-        self.threads = self.options.threads or cores()
-        self._memory = memory()  # before any of it is ours
-        self.context = self._context()
+        self._plan = LoadPlan(stored, self.options)
+        self.header = self._plan.header
+        self.kind = self._plan.kind
+        self.threads = self._plan.threads
+        self.context = self._plan.context
         self._workers: dict[Role, Worker] = {}
         self._scorer: Scorer | None = None
         self._lock = threading.RLock()
         self._closed = False
         self._admission = Admission(self.context, self.options.parallel)
-        self._pooling_admission = Admission(self._pooled_slots, self._pooled_slots)  # counts texts
+        self._pooling_admission = Admission(self._plan.pooled_slots, self._plan.pooled_slots)  # counts texts
 
     def __enter__(self) -> Self:
         return self
@@ -120,6 +96,10 @@ class Model:
             worker.stop()
         if scorer:
             scorer.close()
+
+    @property
+    def prompt_cache_mib(self) -> int:
+        return self._plan.prompt_cache_mib
 
     @property
     def summary(self) -> str:
@@ -229,7 +209,7 @@ class Model:
     def rerank(self, query: str, documents: Iterable[str]) -> list[Ranked]:
         """Documents by closeness to the query, the closest first. Raises BadInput when the model is no reranker."""
         self.need("rerank")
-        need_context(text_bound(query), self._pooled_context, self.header.context_length)
+        need_context(text_bound(query), self._plan.pooled_context, self.header.context_length)
         found: list[Ranked] = []
         for batch in self._batches(listed(documents)):
             before = len(found)
@@ -241,13 +221,13 @@ class Model:
     def _batches(self, texts: list[str]) -> Iterator[list[str]]:
         """As many as are computed at once: the answer to thousands would look like an engine that hangs."""
         for text in texts:
-            need_context(text_bound(text), self._pooled_context, self.header.context_length)
-        for start in range(0, len(texts), self._pooled_slots):
-            yield texts[start : start + self._pooled_slots]
+            need_context(text_bound(text), self._plan.pooled_context, self.header.context_length)
+        for start in range(0, len(texts), self._plan.pooled_slots):
+            yield texts[start : start + self._plan.pooled_slots]
 
     def _pooled(self, role: Role, route: str, body: Mapping[str, Any], texts: Sequence[str]) -> Event:
         """The engine gives no sign of life until all texts are done, so it is given the time they may take."""
-        tokens = sum(min(text_bound(text), self._pooled_context) for text in texts)
+        tokens = sum(min(text_bound(text), self._plan.pooled_context) for text in texts)
         place = self._pooling_admission.ask(len(texts))
         try:
             place.wait()
@@ -266,7 +246,7 @@ class Model:
         self.need("text")
         texts = listed(endings)
         size = text_bound(prompt) + max(map(text_bound, texts), default=0)
-        need_context(size, self._scored_context, self.header.context_length)
+        need_context(size, self._plan.scored_context, self.header.context_length)
         return score_and_perplexity.score(self.scorer, prompt, texts)
 
     def perplexity(self, text: str, window: int = 512) -> Perplexity:
@@ -286,11 +266,11 @@ class Model:
                 self._scorer = Scorer(
                     self.stored,
                     threads=self.threads,
-                    context=self._scored_context,
+                    context=self._plan.scored_context,
                     openmp=self.options.openmp,
-                    adapters=self._adapters,
+                    adapters=self._plan.adapters,
                     stall_s=self.options.stall_s,
-                    memory_limit=_memory_limit(fit.estimate(self._headers, self._scored_context, SCORING)),
+                    memory_limit=self._plan.scorer_limit(),
                 )
             return self._scorer
 
@@ -317,7 +297,7 @@ class Model:
                 if worker:
                     worker.stop()
                 self._allow(role)
-                worker = self._workers[role] = Worker(self._plan(role))
+                worker = self._workers[role] = Worker(self._plan.worker(role))
             return worker
 
     def end_worker(self, role: Role, socket: WorkerSocket) -> None:
@@ -327,95 +307,12 @@ class Model:
         if worker and worker.serves(socket):  # a neighbour may have replaced it by now
             worker.kill()
 
-    def _plan(self, role: Role) -> WorkerPlan:
-        context, demand = self._load(role)
-        plan = WorkerPlan(
-            name=self.name,
-            model=str(self.stored.path),
-            projector=str(self.stored.projector or ""),
-            adapters=self._adapters,
-            n_ctx=context,
-            n_batch=demand.batch,
-            n_parallel=demand.parallel,
-            kv=demand.kv,
-            threads=self.threads,
-            openmp=self.options.openmp,
-            n_gpu_layers=self.options.gpu_layers,
-            cache_ram_mib=demand.prompt_cache_bytes >> 20,
-            speculation=role == "text" and self.options.speculation == "auto",
-            pooling=self._pooling(role),
-            size_bytes=self.stored.size_bytes,
-            stall_s=self.options.stall_s,
-            memory_limit=_memory_limit(self._fit(role)),
-        )
-        log.info("%s: %s with %s", self.name, CHILDREN[role], plan)
-        return plan
-
-    def _pooling(self, role: Role) -> Pooling:
-        if role == "rerank":
-            return "rank"
-        if role == "embedding":
-            return "unspecified" if self.kind == "embedding" else "mean"
-        return ""
-
-    @cached_property
-    def prompt_cache_mib(self) -> int:
-        if self.options.prompt_cache_mib is not None:
-            return self.options.prompt_cache_mib
-        return fit.prompt_cache_default(self._memory) >> 20
-
-    @property
-    def _pooled_slots(self) -> int:
-        return min(self.options.parallel, MOST_POOLED)
-
-    @property
-    def _pooled_context(self) -> int:
-        """Tokens of one text at most. It is computed in one go, so a conversation's long context is not for it."""
-        asked = self.options.context or POOLED_CONTEXT
-        return min(self.header.context_length or 512, min(asked, POOLED_CONTEXT) if self.kind == "text" else asked)
-
-    def _context(self) -> int:
-        if self.options.context:
-            context = min(self.options.context, self.header.context_length or self.options.context)
-            fit.check(self._headers, context, self._memory, self._demand)
-            return context
-        if self.kind != "text":
-            return self._pooled_context
-        return fit.default_context(self._headers, self._memory, self._demand)
-
-    @cached_property
-    def _scored_context(self) -> int:
-        """The scorer's cache grows with what is asked, so that a long context costs nothing until it is needed."""
-        trained = self.header.context_length
-        if self.options.context or not trained:
-            return self.context
-        return fit.default_context(self._headers, self._memory, SCORING, trained)
-
-    @property
-    def _demand(self) -> fit.Demand:
-        options = self.options
-        return fit.Demand(options.kv, options.parallel, options.batch, self.prompt_cache_mib << 20)
-
-    def _load(self, child: ChildKind) -> tuple[int, fit.Demand]:
-        """How a child is loaded: its context in tokens, and the rest."""
-        if child == "scorer":
-            return self.context, SCORING
-        if child in ("text", "plain"):
-            return self.context, self._demand
-        slots = self._pooled_slots
-        return self._pooled_context * slots, fit.Demand(self.options.kv, slots, self._pooled_context)
-
-    def _fit(self, child: ChildKind) -> fit.Fit:
-        return fit.estimate(self._headers, *self._load(child))
-
     def _allow(self, coming: ChildKind) -> None:
         """Raises BadInput for a child that does not fit beside those that run, and once the model is closed."""
         if self._closed:
             raise BadInput(f"{self.name} is closed.", do="Load it again.")
         running: list[ChildKind] = [role for role, worker in self._workers.items() if worker.running]
-        running += ["scorer"] if self._scorer else []
-        held = {CHILDREN[child]: self._fit(child) for child in running}
-        fit.check_beside(self.name, CHILDREN[coming], self._fit(coming), held, self._memory)
+        self._plan.allow(coming, [*running, "scorer"] if self._scorer else running)
 
     def need(self, kind: Kind) -> None:
         """Raises BadInput when the model is of another kind."""
@@ -426,24 +323,6 @@ class Model:
                 f"{self.name} {can[self.kind]} and cannot do this.",
                 do=f"It needs {wanted[kind]}; `filbert show NAME` says what a model is.",
             )
-
-
-def _kind(header: Header) -> Kind:
-    if header.kind == "language":
-        return "text"
-    if header.kind == "embedding":
-        return "embedding"
-    if header.kind == "reranker":
-        return "rerank"
-    raise BadInput(
-        f"{header.source} is no model by itself ({header.kind}).",
-        do="Load the model it belongs to; adapters go with --adapters.",
-    )
-
-
-def _memory_limit(size: fit.Fit) -> int:
-    """Generous, for it is there to end what explodes, not to hold an estimate to its word."""
-    return 2 * size.total + MEMORY_MARGIN
 
 
 STREAMED = {"stream": True, "stream_options": {"include_usage": True}, "return_progress": True}
@@ -482,18 +361,3 @@ def _chat_fields(route: str, sampling: Sampling) -> dict[str, Any]:
         schema = {"type": "json_schema", "json_schema": {"name": "answer", "schema": sampling.json_schema}}
         fields |= {"response_format": schema} if chat else {"json_schema": sampling.json_schema}
     return fields
-
-
-def _checked(stored: StoredModel) -> tuple[Header, ...]:
-    """Headers of all parts and the projector, checked against their files: nothing unchecked reaches native code."""
-    headers = check_split(stored.parts)
-    return (*headers, read_header(stored.projector)) if stored.projector else headers
-
-
-def _checked_adapter(path: Path) -> str:
-    path = path.expanduser().absolute()
-    if not path.is_file():
-        raise BadInput(f"There is no adapter at {path}.", do="Check the path.")
-    if (kind := read_header(path).kind) != "adapter":
-        raise BadInput(f"{path.name} is no adapter ({kind}).", do="Give a LoRA adapter that was converted to GGUF.")
-    return str(path)

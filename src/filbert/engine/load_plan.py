@@ -1,0 +1,180 @@
+"""How a model's children are loaded: what kind of model it is, its context, and what each child takes in memory.
+
+Everything is decided here from the model's file, the options and the machine; the engine chooses nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+from filbert.core.errors import BadInput
+from filbert.core.log import log
+from filbert.core.machine import cores, memory
+from filbert.engine.load_options import LoadOptions
+from filbert.engine.scoring import BRANCHES, N_BATCH, OUTPUT_BYTES
+from filbert.engine.worker import Pooling, WorkerPlan
+from filbert.models import fit
+from filbert.models.gguf import Header, check_split, read_header
+from filbert.models.store import StoredModel
+
+Kind = Literal["text", "embedding", "rerank"]
+Role = Literal["text", "plain", "embedding", "rerank"]
+ChildKind = Role | Literal["scorer"]
+CHILDREN: dict[ChildKind, str] = {
+    "text": "text worker",
+    "plain": "text worker without speculation",
+    "embedding": "embedding worker",
+    "rerank": "rerank worker",
+    "scorer": "scorer",
+}
+MOST_POOLED = 64  # texts at once: the engine aborts on 200
+MEMORY_MARGIN = 2 << 30
+POOLED_CONTEXT = 2048
+SCORING = fit.Demand(
+    parallel=BRANCHES + 1,
+    batch=N_BATCH,
+    logits_bytes=2 * OUTPUT_BYTES,  # what is taken out of a decode, and where the engine computes it
+)
+
+
+class LoadPlan:
+    """context: tokens of a conversation, or of one text where the model makes no text."""
+
+    def __init__(self, stored: StoredModel, options: LoadOptions) -> None:
+        """Raises BadModelFile and BadInput: nothing unchecked reaches native code, nothing too big is loaded."""
+        self.stored = stored
+        self.options = options
+        self.headers = _checked(stored)
+        self.header = self.headers[0]
+        self.adapters = tuple(_checked_adapter(Path(adapter)) for adapter in options.adapters)
+        self.kind = _kind(self.header)
+        self.threads = options.threads or cores()
+        self._memory = memory()  # before any of it is ours
+        self.context = self._context()
+
+    def _context(self) -> int:
+        if self.options.context:
+            context = min(self.options.context, self.header.context_length or self.options.context)
+            fit.check(self.headers, context, self._memory, self._demand)
+            return context
+        if self.kind != "text":
+            return self.pooled_context
+        return fit.default_context(self.headers, self._memory, self._demand)
+
+    @property
+    def pooled_slots(self) -> int:
+        """Texts that are embedded or ranked at once."""
+        return min(self.options.parallel, MOST_POOLED)
+
+    @property
+    def pooled_context(self) -> int:
+        """Tokens of one text at most. It is computed in one go, so a conversation's long context is not for it."""
+        asked = self.options.context or POOLED_CONTEXT
+        return min(self.header.context_length or 512, min(asked, POOLED_CONTEXT) if self.kind == "text" else asked)
+
+    @cached_property
+    def scored_context(self) -> int:
+        """The scorer's cache grows with what is asked, so that a long context costs nothing until it is needed."""
+        trained = self.header.context_length
+        if self.options.context or not trained:
+            return self.context
+        return fit.default_context(self.headers, self._memory, SCORING, trained)
+
+    @cached_property
+    def prompt_cache_mib(self) -> int:
+        if self.options.prompt_cache_mib is not None:
+            return self.options.prompt_cache_mib
+        return fit.prompt_cache_default(self._memory) >> 20
+
+    def fit(self, child: ChildKind) -> fit.Fit:
+        """The memory that a child takes."""
+        return fit.estimate(self.headers, *self._load(child))
+
+    def scorer_limit(self) -> int:
+        """Bytes that a scorer may allocate besides mapped files."""
+        return _memory_limit(fit.estimate(self.headers, self.scored_context, SCORING))
+
+    def allow(self, coming: ChildKind, running: Collection[ChildKind]) -> None:
+        """Raises BadInput for a child that does not fit beside those that run."""
+        held = {CHILDREN[child]: self.fit(child) for child in running}
+        fit.check_beside(self.stored.name, CHILDREN[coming], self.fit(coming), held, self._memory)
+
+    def worker(self, role: Role) -> WorkerPlan:
+        context, demand = self._load(role)
+        plan = WorkerPlan(
+            name=self.stored.name,
+            model=str(self.stored.path),
+            projector=str(self.stored.projector or ""),
+            adapters=self.adapters,
+            n_ctx=context,
+            n_batch=demand.batch,
+            n_parallel=demand.parallel,
+            kv=demand.kv,
+            threads=self.threads,
+            openmp=self.options.openmp,
+            n_gpu_layers=self.options.gpu_layers,
+            cache_ram_mib=demand.prompt_cache_bytes >> 20,
+            speculation=role == "text" and self.options.speculation == "auto",
+            pooling=self._pooling(role),
+            size_bytes=self.stored.size_bytes,
+            stall_s=self.options.stall_s,
+            memory_limit=_memory_limit(self.fit(role)),
+        )
+        log.info("%s: %s with %s", self.stored.name, CHILDREN[role], plan)
+        return plan
+
+    def _pooling(self, role: Role) -> Pooling:
+        if role == "rerank":
+            return "rank"
+        if role == "embedding":
+            return "unspecified" if self.kind == "embedding" else "mean"
+        return ""
+
+    @property
+    def _demand(self) -> fit.Demand:
+        options = self.options
+        return fit.Demand(options.kv, options.parallel, options.batch, self.prompt_cache_mib << 20)
+
+    def _load(self, child: ChildKind) -> tuple[int, fit.Demand]:
+        """How a child is loaded: its context in tokens, and the rest."""
+        if child == "scorer":
+            return self.context, SCORING
+        if child in ("text", "plain"):
+            return self.context, self._demand
+        slots = self.pooled_slots
+        return self.pooled_context * slots, fit.Demand(self.options.kv, slots, self.pooled_context)
+
+
+def _checked(stored: StoredModel) -> tuple[Header, ...]:
+    """Headers of all parts and the projector, checked against their files."""
+    headers = check_split(stored.parts)
+    return (*headers, read_header(stored.projector)) if stored.projector else headers
+
+
+def _checked_adapter(path: Path) -> str:
+    path = path.expanduser().absolute()
+    if not path.is_file():
+        raise BadInput(f"There is no adapter at {path}.", do="Check the path.")
+    if (kind := read_header(path).kind) != "adapter":
+        raise BadInput(f"{path.name} is no adapter ({kind}).", do="Give a LoRA adapter that was converted to GGUF.")
+    return str(path)
+
+
+def _kind(header: Header) -> Kind:
+    if header.kind == "language":
+        return "text"
+    if header.kind == "embedding":
+        return "embedding"
+    if header.kind == "reranker":
+        return "rerank"
+    raise BadInput(
+        f"{header.source} is no model by itself ({header.kind}).",
+        do="Load the model it belongs to; adapters go with --adapters.",
+    )
+
+
+def _memory_limit(size: fit.Fit) -> int:
+    """Generous, for it is there to end what explodes, not to hold an estimate to its word."""
+    return 2 * size.total + MEMORY_MARGIN
