@@ -156,7 +156,7 @@ def test_a_scorer_takes_the_memory_it_is_estimated_to(starter: Path) -> None:
         model.scorer.score(tokens[:3000], [tokens[i : i + 16] for i in range(0, 512, 16)])
         assert model.scorer.pid
         held = psutil.Process(model.scorer.pid).memory_info().rss
-        assert model._plan.fit("scorer").total == pytest.approx(held, rel=0.15)
+        assert model._plan.takes("scorer").total == pytest.approx(held, rel=0.15)
 
 
 def test_the_likelier_ending_scores_higher(scorer: Scorer) -> None:

@@ -88,7 +88,7 @@ class LoadPlan:
             return self.options.prompt_cache_mib
         return fit.prompt_cache_default(self._memory) >> 20
 
-    def fit(self, child: ChildKind) -> fit.Fit:
+    def takes(self, child: ChildKind) -> fit.Fit:
         """The memory that a child takes."""
         return fit.estimate(self.headers, *self._load(child))
 
@@ -98,8 +98,8 @@ class LoadPlan:
 
     def allow(self, coming: ChildKind, running: Collection[ChildKind]) -> None:
         """Raises BadInput for a child that does not fit beside those that run."""
-        held = {CHILDREN[child]: self.fit(child) for child in running}
-        fit.check_beside(self.stored.name, CHILDREN[coming], self.fit(coming), held, self._memory)
+        held = {CHILDREN[child]: self.takes(child) for child in running}
+        fit.check_beside(self.stored.name, CHILDREN[coming], self.takes(coming), held, self._memory)
 
     def worker(self, role: Role) -> WorkerPlan:
         context, demand = self._load(role)
@@ -120,7 +120,7 @@ class LoadPlan:
             pooling=self._pooling(role),
             size_bytes=self.stored.size_bytes,
             stall_s=self.options.stall_s,
-            memory_limit=_memory_limit(self.fit(role)),
+            memory_limit=_memory_limit(self.takes(role)),
         )
         log.info("%s: %s with %s", self.stored.name, CHILDREN[role], plan)
         return plan
