@@ -30,6 +30,7 @@ from filbert.models.download import download
 from filbert.models.gguf import check_split
 from filbert.models.manifest import files_folder, manifest_file, names_folder
 from filbert.models.name import parse
+from filbert.models.pull import as_promised
 from filbert.models.sources.https import Web
 
 
@@ -530,7 +531,7 @@ def test_an_entry_on_the_web_without_a_hash_is_held_against_its_size(origin, opt
     origin.files["/tiny.gguf"] = tiny
     entry = catalogue.by_file("Meta-Llama-3-8B-Instruct.Q4_0.gguf")
     offered = Web().locate(parse(f"{origin.url}/tiny.gguf"), options)
-    (file,) = store._as_promised(entry, offered, None).files
+    (file,) = as_promised(entry, offered, None).files
     assert (file.name, file.sha256, file.size_bytes) == (entry.files[0].name, "", 4_661_724_384)
     with pytest.raises(DownloadFailed, match="were promised"):
         finish(download(file, tmp_path / file.name, options))
@@ -543,9 +544,10 @@ calls = []
 sys.addaudithook(lambda event, args: calls.append((event, args)) if event.startswith("socket.") else None)
 from filbert.core.errors import FilbertError
 from filbert.models import store
+from filbert.models.gguf import check_split
 store.list_models(); store.damaged(); store.clean()
 for name in sys.argv[1:]:
-    try: store.describe(model := store.resolve(name), store.check_split(model.parts))
+    try: store.describe(model := store.resolve(name), check_split(model.parts))
     except FilbertError: pass
 assert not calls, calls
 assert "httpx" not in sys.modules and "huggingface_hub" not in sys.modules

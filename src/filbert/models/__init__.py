@@ -9,11 +9,14 @@ gguf.py              read a GGUF header and check it against its file, before na
 gguf_types.py        tables of the GGUF format
 header.py            what a header says: architecture, parameters, template
 header_check.py      whether a header's numbers can be a model's
+installed.py         the models that can be loaded now, and what a name means
 manifest.py          what is installed under which name: the store's own records
 name.py              what people call a model, read once
 parts.py             the files of a split model
+pull.py              getting a model, from its source to a name in the store
 remote.py            a file that is somewhere else, and whether we may go there
+remove.py            taking names out, with the files that no other name needs
 sources/             where models come from: the hub, the web, wheels
-store.py             the models that are here: pull, list, find, remove
+store.py             the front of the store, and how it is laid out
 web.py               asking a web server, trying again (`insist`), saying its errors
 """

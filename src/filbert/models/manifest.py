@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Literal
@@ -122,3 +122,8 @@ def read_manifest(path: Path) -> Manifest:
             do="Pull the model again, which mends the record, or remove the name.",
         ) from exc
     return manifest
+
+
+def one_hash(hashes: Sequence[str]) -> str:
+    """The hash that stands for several files; that of the file where there is one."""
+    return hashes[0] if len(hashes) == 1 else hashlib.sha256("\n".join(hashes).encode()).hexdigest()

@@ -1,0 +1,205 @@
+"""The models that can be loaded now: what is here, and what a name means."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from filbert.core.errors import BadModelFile, UnknownModel
+from filbert.core.files import sha256_of
+from filbert.core.log import log
+from filbert.models import catalogue
+from filbert.models.gguf import Header
+from filbert.models.manifest import (
+    Kept,
+    Manifest,
+    files_folder,
+    installed_names,
+    manifest_file,
+    manifest_files,
+    manifest_of,
+    one_hash,
+    read_manifest,
+)
+from filbert.models.name import Name, parse
+from filbert.models.parts import parts_beside
+
+
+@dataclass(frozen=True)
+class StoredModel:
+    """A model that can be loaded now. path: what the engine loads, the first of `parts`. size_bytes: of all its files.
+    pulled: when, in ISO 8601; "" for a file used where it lies. hashes: of the parts, as far as they are known."""
+
+    name: str
+    path: Path
+    parts: tuple[Path, ...]
+    projector: Path | None
+    size_bytes: int
+    source: str
+    licence: str = ""
+    revision: str = ""
+    pulled: str = ""
+    hashes: tuple[str, ...] = ()
+
+    @cached_property
+    def sha256(self) -> str:
+        """Of the file, read when nobody knows it yet; of the parts' hashes, a line each, when there are several."""
+        return one_hash(self.hashes or tuple(sha256_of(part) for part in self.parts))
+
+
+def list_models() -> list[StoredModel]:
+    """Every whole model, by name. What is damaged is left out, logged, and told by `damaged`."""
+    models, errors = whole_and_damaged()
+    for error in errors:
+        log.warning("%s", error)
+    return models
+
+
+def damaged() -> list[BadModelFile]:
+    """A sentence for each name whose manifest or file is not whole."""
+    return whole_and_damaged()[1]
+
+
+def whole_and_damaged() -> tuple[list[StoredModel], list[BadModelFile]]:
+    """What `list_models` and `damaged` tell, read once."""
+    models, errors = [], []
+    for manifest in manifest_files():
+        try:
+            models.append(_stored(read_manifest(manifest)))
+        except BadModelFile as exc:
+            errors += [exc] if manifest.exists() else []  # or it was removed just now
+    return sorted(models, key=lambda model: model.name), errors
+
+
+def installed(text: str) -> StoredModel:
+    """The model of that name in the store, never a path. Raises UnknownModel with the nearest names, BadModelFile."""
+    manifest = manifest_of(parse(text))
+    if manifest is None:
+        raise catalogue.unknown(text, installed_names())
+    return _stored(read_manifest(manifest))
+
+
+def resolve(text: str) -> StoredModel:
+    """The model that a name or path means. Raises UnknownModel, BadModelFile; contacts nothing."""
+    if found := find(text):
+        return found
+    refuse_bare_file(text)
+    raise catalogue.unknown(meant(text).text, installed_names())
+
+
+def find(text: str) -> StoredModel | None:
+    """As `resolve`, but None for a name that is not installed."""
+    name = meant(text)
+    if name.scheme == "file":
+        return in_place(Path(name.where))
+    manifest = manifest_of(name)
+    return _stored(read_manifest(manifest)) if manifest else None
+
+
+def meant(text: str) -> Name:
+    """As `parse`; a file's name without a folder, where there is no such file, means the entry that it belongs to:
+    programs that fetched it keep asking for it so."""
+    name = parse(text)
+    if name.scheme != "file" or Path(text.strip()).name != text.strip() or os.path.lexists(name.where):
+        return name
+    entry = catalogue.by_file(text.strip())
+    return parse(entry.name) if entry else name
+
+
+def refuse_bare_file(text: str) -> None:
+    """A file's name that might be a model's is taken for a model's; where there is such a file, say how to mean it."""
+    if parse(text).scheme == "catalogue" and _is_readable_file(Path(text)):
+        raise UnknownModel(
+            f"There is no model {text}.", why="There is a file of that name.", do=f"`./{text}` means it."
+        )
+
+
+def in_place(path: Path) -> StoredModel:
+    """A model outside the store, used where it lies. Missing, forbidden and no file at all give one and the same error,
+    so that no caller learns which (Ollama, CVE-2024-39722)."""
+    if not _is_readable_file(path):
+        raise UnknownModel(f"There is no model file at {path}.", do="Check the path.")
+    parts = parts_beside(path)
+    projector = _projector_beside(parts)
+    size = sum(file.stat().st_size for file in (*parts, *([projector] if projector else [])))
+    return StoredModel(str(path), parts[0], tuple(parts), projector, size, str(path))
+
+
+def describe(stored: StoredModel, headers: Sequence[Header]) -> dict[str, Any]:
+    """What `filbert show` tells. headers: of the parts, in order. Sizes in bytes, context in tokens."""
+    first, types = headers[0], dict[str, tuple[int, int]]()
+    for header in headers:
+        for kind, (count, size) in header.tensor_types.items():
+            before = types.get(kind, (0, 0))
+            types[kind] = (before[0] + count, before[1] + size)
+    return {
+        "name": stored.name,
+        "architecture": first.architecture,
+        "parameters": sum(header.parameters for header in headers),
+        "context": first.context_length,
+        "quantisation": first.quantisation,
+        "tensor types": types,
+        "bytes": stored.size_bytes,
+        "licence": stored.licence or first.licence,
+        "template": first.chat_template,
+        "sha256": stored.sha256,
+        "source": stored.source,
+        "path": str(stored.path),
+        "parts": len(stored.parts),
+        "projector": str(stored.projector) if stored.projector else None,
+    }
+
+
+def _stored(manifest: Manifest) -> StoredModel:
+    for file in manifest.files:
+        _check_there(manifest.name, file)
+    parts = [file for file in manifest.files if file.role != "projector"]
+    projector = next((file.path for file in manifest.files if file.role == "projector"), None)
+    return StoredModel(
+        name=manifest.name,
+        path=parts[0].path,
+        parts=tuple(file.path for file in parts),
+        projector=projector,
+        size_bytes=sum(file.size_bytes for file in manifest.files),
+        source=manifest.source,
+        licence=manifest.licence,
+        revision=manifest.revision,
+        pulled=manifest.pulled,
+        hashes=tuple(file.sha256 for file in parts),
+    )
+
+
+def _check_there(name: str, file: Kept) -> None:
+    inside = file.path.resolve().is_relative_to(files_folder().resolve())
+    if not inside or not file.path.is_file() or file.path.stat().st_size != file.size_bytes:
+        raise BadModelFile(
+            f"{name} is not whole.",
+            why=f"{file.name} is missing from the store, or was changed.",
+            do=f"`filbert pull {name}` mends it.",
+        )
+
+
+def whole_model(text: str) -> StoredModel | None:
+    manifest = manifest_file(text)
+    try:
+        return _stored(read_manifest(manifest)) if manifest.is_file() else None
+    except BadModelFile:
+        return None
+
+
+def _is_readable_file(path: Path) -> bool:
+    try:
+        return path.is_file() and os.access(path, os.R_OK)
+    except (OSError, ValueError):
+        return False
+
+
+def _projector_beside(parts: Sequence[Path]) -> Path | None:
+    """The projector in a folder that holds one model and one projector: any other pair would be a guess."""
+    files = [path for path in parts[0].parent.glob("*.gguf") if path not in parts]
+    projectors = [path for path in files if "mmproj" in path.name.lower()]
+    return projectors[0] if len(files) == len(projectors) == 1 and "mmproj" not in parts[0].name.lower() else None
