@@ -30,7 +30,9 @@ class Turn(Answer):
     def __iter__(self) -> Iterator[Chunk]:
         self._begun = True
         try:
-            yield from self._generation
+            for chunk in self._generation:
+                self._session._hear(chunk)
+                yield chunk
         finally:
             self._end()
 
@@ -125,6 +127,9 @@ class ChatSession:
         self._before, self.messages, self._forgotten = self.messages, messages, forgotten
         self._turn = Turn(self, generation, forgotten)
         return self._turn
+
+    def _hear(self, chunk: Chunk) -> None:
+        """Each piece of an answer, as it comes; a conversation that is kept writes it down."""
 
     def _keep(self, reply: Reply) -> None:
         self._turn = None

@@ -14,6 +14,7 @@ FilbertError
 ├── DiskFull
 ├── StoreReadOnly
 ├── StoreBusy
+├── HistoryDamaged          the file that keeps the chats is broken
 ├── BadModelFile
 ├── EngineError
 │   ├── EngineMissing       no engine for this machine
@@ -102,6 +103,11 @@ class StoreBusy(FilbertError):
     code = "store_busy"
     exit_status = 5
     http_status = 503
+
+
+class HistoryDamaged(FilbertError):
+    code = "history_damaged"
+    exit_status = 5
 
 
 class BadModelFile(FilbertError):

@@ -33,3 +33,7 @@ def models_folder() -> Path:
 
 def jobs_folder() -> Path:
     return data_folder() / "jobs"
+
+
+def history_file() -> Path:
+    return data_folder() / "chats.db"

@@ -1,4 +1,4 @@
-"""Settings: one TOML file, FILBERT_… variables, flags. The later wins.
+"""Settings: one TOML file, what a preset keeps with a model, FILBERT_… variables, flags. The later wins.
 
 An option is declared once, as a field of an `Options` class in the room that uses it. The class names its table; the
 field `context` of the table `load` is `[load] context = 8192` in the file and FILBERT_LOAD_CONTEXT in the environment.
@@ -12,9 +12,9 @@ import os
 import tomllib
 from collections.abc import Mapping
 from contextlib import suppress
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
 
 from filbert.core import paths
 from filbert.core.errors import BadSetting
@@ -25,6 +25,23 @@ class Options(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     table: ClassVar[str] = ""
+    _of_file: frozenset[str] = PrivateAttr(frozenset())  # fields that neither a flag nor a variable chose
+
+    def over_preset(self, preset: str, kept: Mapping[str, Any]) -> Self:
+        """These options with what the preset of that name keeps, where neither a flag nor a variable says otherwise.
+        Raises BadSetting for what no such option can be."""
+        chosen = self.model_fields_set - self._of_file
+        coming = {name: value for name, value in kept.items() if name not in chosen}
+        if not coming:
+            return self
+        before = {name: getattr(self, name) for name in self.model_fields_set}
+        return checked(type(self), {**before, **coming}, dict.fromkeys(coming, f"{PRESET}{preset}"))
+
+    def choosing(self, **values: Any) -> Self:
+        """These options with values that no preset changes."""
+        chosen = self.model_copy(update=values)
+        chosen._of_file = self._of_file - set(values)
+        return chosen
 
 
 class Settings(Options):
@@ -38,12 +55,21 @@ class Settings(Options):
     model: str = Field(
         "smollm2:135m", description="The model used when none is named.", json_schema_extra={"flag": False}
     )
+    history: bool = Field(
+        True, description="Keep chats, so that they can be searched and resumed.", json_schema_extra={"flag": False}
+    )
+    database_url: str = Field(
+        "",
+        description="Where chats are kept, as SQLAlchemy spells it. Left out: chats.db in the data folder.",
+        json_schema_extra={"flag": False},
+    )
     log_level: str = Field(
         "INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="How much the log file holds: DEBUG to ERROR."
     )
 
 
 T = TypeVar("T", bound=Options)
+PRESET = "the preset "
 
 
 def key(options: type[Options], name: str) -> str:
@@ -106,7 +132,10 @@ def configured(options: type[T], given: Mapping[str, Any] | None = None) -> T:
     """The defaults, then the file, then the environment, then what was `given` (None means not given)."""
     file, environment, told = from_file(options), from_environment(options), _told(given)
     origins = dict.fromkeys(file, str(paths.config_file())) | {name: variable(options, name) for name in environment}
-    return checked(options, {**file, **environment, **told}, origins | dict.fromkeys(told, ""))
+    record = checked(options, {**file, **environment, **told}, origins | dict.fromkeys(told, ""))
+    if of_file := file.keys() - environment.keys() - told.keys():
+        record._of_file = frozenset(of_file)
+    return record
 
 
 def forgiving(options: type[T], given: Mapping[str, Any] | None = None) -> T:
@@ -138,6 +167,8 @@ def _refused(options: type[Options], problem: Mapping[str, Any], origins: Mappin
     known = key(options, name)
     source = f"It comes from {origin}." if origin else ""
     mend = f"`filbert config unset {known}` takes it out of the file; " if origin == str(paths.config_file()) else ""
+    if origin.startswith(PRESET):
+        mend = f"`filbert set {origin.removeprefix(PRESET)} {name}=` takes it away; "
     if problem["type"] == "extra_forbidden":
         return BadSetting(f"There is no setting {known}.", why=source, do=f"{mend}`filbert config` lists them all.")
     return BadSetting(

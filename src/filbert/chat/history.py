@@ -1,0 +1,293 @@
+"""The history: every chat with all its branches, in one SQLite file (or another database by its URL).
+
+Each change is a transaction of its own, so that kill -9 loses nothing that was stored, and several processes may write
+at the same time. The file is for its owner's eyes only.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Self
+
+import sqlalchemy as sql
+
+from filbert.chat import full_text
+from filbert.chat.record import Chat, Hit, Said, Summary, now
+from filbert.chat.rows import (
+    chat_row,
+    insert_message,
+    keep_images,
+    merge_messages,
+    message_row,
+    put_images_back,
+    said_of,
+)
+from filbert.chat.tables import chats, images, messages, prepare, row_values
+from filbert.core import paths
+from filbert.core.errors import BadInput, DiskFull, FilbertError, HistoryDamaged, StoreBusy, StoreReadOnly
+from filbert.core.files import disk_errors, make_folder
+from filbert.core.settings import Settings, configured
+
+BUSY_S = 15  # so long one process waits for another's transaction, which takes milliseconds
+HITS_LOOKED_AT = 200
+MOVE = "Free some room, or keep no history with `filbert config set history false`."
+
+
+class History:
+    """Opened when it is first used. Raises HistoryDamaged, DiskFull, StoreReadOnly, StoreBusy."""
+
+    def __init__(self, url: str = "") -> None:
+        """url: as SQLAlchemy spells it; left out, the setting `database_url`, else chats.db in the data folder."""
+        self.url = url or configured(Settings).database_url or f"sqlite:///{paths.history_file()}"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        if engine := self.__dict__.pop("_engine", None):
+            engine.dispose()
+
+    @property
+    def file(self) -> Path | None:
+        """The SQLite file; None where a server keeps the history."""
+        return Path(self.url.removeprefix("sqlite:///")) if self.url.startswith("sqlite:///") else None
+
+    # what there is
+
+    def chats(self, limit: int = 20, offset: int = 0) -> list[Summary]:
+        """The latest first."""
+        count = sql.select(sql.func.count()).where(messages.c.chat == chats.c.id).scalar_subquery()
+        columns = (chats.c.id, chats.c.title, chats.c.model, count.label("messages"), chats.c.updated)
+        page = sql.select(*columns).order_by(chats.c.updated.desc(), chats.c.id.desc()).limit(limit).offset(offset)
+        with self._reading() as connection:
+            return [Summary(**row_values(row)) for row in connection.execute(page)]
+
+    def ids(self) -> list[str]:
+        """Of every chat, the oldest first."""
+        with self._reading() as connection:
+            return list(connection.scalars(sql.select(chats.c.id).order_by(chats.c.created, chats.c.id)))
+
+    def search(self, words: str, limit: int = 20) -> list[Hit]:
+        """Chats in which every word was said, or stands in the title; a word may go on. The best first."""
+        wanted = full_text.words_of(words)
+        if not wanted:
+            raise BadInput("There is nothing to look for.", do="Give at least one word.")
+        with self._reading() as connection:
+            hits = {hit.chat: hit for hit in reversed([*self._said(connection, wanted), *_titled(connection, wanted)])}
+        return list(reversed(hits.values()))[:limit]
+
+    def _said(self, connection: sql.Connection, wanted: list[str]) -> list[Hit]:
+        numbers = full_text.find(connection, wanted, HITS_LOOKED_AT)
+        columns = (messages.c.number, messages.c.chat, messages.c.role, messages.c.text, chats.c.title, chats.c.updated)
+        found = sql.select(*columns).join(chats).where(messages.c.number.in_(numbers))
+        rows = {row.number: row for row in connection.execute(found)}
+        best: dict[str, Hit] = {}
+        for row in (rows[number] for number in numbers if number in rows):
+            if row.chat not in best:
+                snippet = full_text.snippet(row.text, wanted)
+                best[row.chat] = Hit(row.chat, row.title, row.role, snippet, row.updated)
+        return list(best.values())
+
+    def chat(self, id: str) -> Chat:
+        """A chat with all its branches, by its id or a beginning that no other has. Raises BadInput."""
+        with self._reading() as connection:
+            row = connection.execute(sql.select(chats).where(chats.c.id == self._full_id(connection, id))).one()
+            chat = Chat(**{**row_values(row), "source": row.source or ""})
+            rows = connection.execute(sql.select(messages).where(messages.c.chat == chat.id).order_by("number"))
+            chat.said = {row.number: said_of(row) for row in rows}
+            put_images_back(connection, chat)
+            return chat
+
+    def latest(self) -> Chat | None:
+        newest = self.chats(1)
+        return self.chat(newest[0].id) if newest else None
+
+    def path(self, leaf: int) -> list[Said]:
+        """What was said from the first message to this one, in one query; images stand as sha256:…."""
+        up = sql.select(messages.c.number, messages.c.parent, sql.literal(0).label("height"))
+        way = up.where(messages.c.number == leaf).cte("way", recursive=True)
+        before = sql.select(messages.c.number, messages.c.parent, way.c.height + 1)
+        way = way.union_all(before.where(messages.c.number == way.c.parent))
+        rows = sql.select(messages).join(way, messages.c.number == way.c.number).order_by(way.c.height.desc())
+        with self._reading() as connection:
+            return [said_of(row) for row in connection.execute(rows)]
+
+    def _full_id(self, connection: sql.Connection, id: str) -> str:
+        beginning = id.lower().strip()
+        like = chats.c.id.startswith(beginning, autoescape=True)
+        found = list(connection.scalars(sql.select(chats.c.id).where(like).limit(2))) if beginning else []
+        if not found:
+            raise BadInput(f"There is no chat {id}.", do="`filbert chats` lists them.")
+        if len(found) > 1:
+            raise BadInput(f"More than one chat begins with {id}.", do="Give more of its id.")
+        return str(found[0])
+
+    # what changes
+
+    def begin(self, chat: Chat) -> None:
+        """Keep a new chat; its messages are added one by one."""
+        with self._writing() as connection:
+            connection.execute(sql.insert(chats).values(**chat_row(chat)))
+
+    def add(self, chat_id: str, said: Said) -> Said:
+        """Keep a message, at which the chat stands from now on. Returns it with its number."""
+        with self._writing() as connection:
+            row = message_row(chat_id, said, keep_images(connection, chat_id, said.message))
+            number = insert_message(connection, row)
+            where = chats.c.id == chat_id
+            connection.execute(sql.update(chats).where(where).values(leaf=number, updated=now()))
+        return replace(said, number=number)
+
+    def update(self, chat_id: str, said: Said) -> None:
+        """Keep what a message has become."""
+        with self._writing() as connection:
+            row = message_row(chat_id, said, keep_images(connection, chat_id, said.message))
+            connection.execute(sql.update(messages).where(messages.c.number == said.number).values(**row))
+
+    def stand_at(self, chat_id: str, leaf: int | None) -> None:
+        """Which message the chat stands at."""
+        self._change(chat_id, leaf=leaf)
+
+    def rename(self, id: str, title: str) -> None:
+        """Raises BadInput when there is no such chat, or no title."""
+        if not (title := " ".join(title.split())):
+            raise BadInput("A chat needs a title.", do="Give one.")
+        self._change(id, title=title)
+
+    def set_model(self, chat_id: str, model: str) -> None:
+        self._change(chat_id, model=model)
+
+    def set_system(self, chat_id: str, system: str) -> None:
+        self._change(chat_id, system=system)
+
+    def _change(self, id: str, **values: Any) -> None:
+        with self._writing() as connection:
+            where = chats.c.id == self._full_id(connection, id)
+            connection.execute(sql.update(chats).where(where).values(**values))
+
+    def delete(self, id: str) -> str:
+        """Forget a chat with all its branches. Returns its whole id."""
+        with self._writing() as connection:
+            whole = self._full_id(connection, id)
+            for table in (messages, images):
+                connection.execute(sql.delete(table).where(table.c.chat == whole))
+            connection.execute(sql.delete(chats).where(chats.c.id == whole))
+        return whole
+
+    def merge(self, chat: Chat) -> int:
+        """Keep an imported chat: in whole when its `source` is new, else only what it has more than before. Numbers of
+        its messages are its own. Returns how many messages were new."""
+        with self._writing() as connection:
+            known = connection.execute(sql.select(chats.c.id).where(chats.c.source == chat.source)).scalar()
+            if not known:
+                connection.execute(sql.insert(chats).values(**chat_row(replace(chat, leaf=None, said={}))))
+            return merge_messages(connection, chat, known or chat.id)
+
+    # how it is reached
+
+    @contextmanager
+    def _reading(self) -> Iterator[sql.Connection]:
+        with history_errors(self.url), self._engine.connect() as connection:
+            yield connection
+
+    @contextmanager
+    def _writing(self) -> Iterator[sql.Connection]:
+        with history_errors(self.url), self._engine.execution_options(writes=True).begin() as connection:
+            yield connection
+
+    @cached_property
+    def _engine(self) -> sql.Engine:
+        try:
+            url = sql.make_url(self.url)
+        except sql.exc.ArgumentError as exc:
+            raise BadInput(
+                f"{self.url!r} is no address of a database.", do="Write it as sqlite:////folder/file.db."
+            ) from exc
+        if url.get_backend_name() != "sqlite":
+            return self._prepared(sql.create_engine(url))
+        if url.database:
+            _make_private(Path(url.database))
+        engine = sql.create_engine(url, connect_args={"timeout": BUSY_S, "check_same_thread": False})
+        sql.event.listen(engine, "connect", _connected)
+        sql.event.listen(engine, "begin", _begun)
+        return self._prepared(engine)
+
+    def _prepared(self, engine: sql.Engine) -> sql.Engine:
+        with engine.execution_options(writes=True).begin() as connection:
+            prepare(connection, str(self.file or "The database"))
+        return engine
+
+
+def set_aside(history: History) -> Path:
+    """Give a damaged history another name, so that a new one can begin. Raises BadInput where a server keeps it."""
+    file = history.file
+    if not file or not file.exists():
+        raise BadInput("There is no history file to set aside.")
+    history.close()
+    aside = file.with_name(f"{file.name}.{now():%Y%m%dT%H%M%S}.damaged")
+    with disk_errors(file):
+        for ending in ("-wal", "-shm", ""):
+            if (part := file.with_name(file.name + ending)).exists():
+                part.rename(aside.with_name(aside.name + ending))
+    return aside
+
+
+def _make_private(file: Path) -> None:
+    with disk_errors(file):
+        make_folder(file.parent)
+        os.close(os.open(file, os.O_RDWR | os.O_CREAT, 0o600))
+
+
+def _connected(connection: Any, record: object) -> None:
+    """Python would begin transactions late, and two that read before they write would refuse each other."""
+    connection.isolation_level = None
+    connection.create_function("spaced", 1, full_text.spaced, deterministic=True)
+    for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON"):
+        connection.execute(f"PRAGMA {pragma}")
+
+
+def _begun(connection: sql.Connection) -> None:
+    writes = connection.get_execution_options().get("writes")
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+@contextmanager
+def history_errors(url: str) -> Iterator[None]:
+    """Say what a database refuses in our own words."""
+    try:
+        yield
+    except sql.exc.DBAPIError as exc:
+        raise _in_words(exc, sql.make_url(url).render_as_string()) from exc
+    except sqlite3.Error as exc:  # of a pragma, which SQLAlchemy does not see
+        raise _in_words(exc, sql.make_url(url).render_as_string()) from exc
+
+
+def _in_words(error: sql.exc.DBAPIError | sqlite3.Error, where: str) -> FilbertError:
+    cause = error.orig if isinstance(error, sql.exc.DBAPIError) else error
+    code = getattr(cause, "sqlite_errorname", "")
+    where, why = where.removeprefix("sqlite:///"), f"{str(cause).strip().capitalize()}."
+    if code.startswith(("SQLITE_FULL", "SQLITE_IOERR_WRITE", "SQLITE_TOOBIG")):
+        return DiskFull("The history cannot be written.", why=why, do=MOVE)
+    if code.startswith(("SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM", "SQLITE_IOERR")):
+        return StoreReadOnly(f"The history {where} cannot be used.", why=why, do="Name another with FILBERT_HOME.")
+    if code.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
+        return StoreBusy("Another program holds the history.", why=why, do="Wait for it, or stop it.")
+    if code.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB", "SQLITE_ERROR")):
+        do = "`filbert chats set-aside` gives it another name and lets a new one begin."
+        return HistoryDamaged(f"The history {where} is damaged.", why=why, do=do)
+    return StoreReadOnly(f"The history at {where} cannot be used.", why=why)
+
+
+def _titled(connection: sql.Connection, wanted: list[str]) -> list[Hit]:
+    every = (chats.c.title.icontains(word, autoescape=True) for word in wanted)
+    found = sql.select(chats).where(*every).order_by(chats.c.updated.desc()).limit(HITS_LOOKED_AT)
+    return [Hit(row.id, row.title, "title", row.title, row.updated) for row in connection.execute(found)]

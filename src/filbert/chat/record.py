@@ -1,0 +1,129 @@
+"""What is kept of a conversation: a tree of what was said. Storage, terminal, import and export share this record."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from filbert.core.messages import Message
+
+UNFINISHED = "unfinished"  # the finish of an answer under way; one that is found later was cut by a crash
+TITLE_LETTERS = 60
+UNTITLED = "Untitled"
+DIGITS = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's: in the order of their codes, none looks like another
+TIME_DIGITS, CHANCE_DIGITS = 9, 5
+
+
+def now() -> datetime:
+    return datetime.now(UTC)
+
+
+def new_id(at: datetime | None = None) -> str:
+    """Fourteen letters and digits that sort by time: milliseconds, then 25 bits of chance."""
+    milliseconds = int((at or now()).timestamp() * 1000)
+    return _digits(milliseconds, TIME_DIGITS) + _digits(int.from_bytes(os.urandom(4)), CHANCE_DIGITS)
+
+
+def _digits(number: int, count: int) -> str:
+    return "".join(DIGITS[number >> 5 * place & 31] for place in reversed(range(count)))
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """One message in the tree of a chat. `parent` is the number of the message before it, None at the beginning."""
+
+    message: Message
+    parent: int | None = None
+    number: int = 0  # the history's own, unique; 0 before it is stored
+    model: str = ""
+    model_sha256: str = ""
+    sampling: Mapping[str, Any] = field(default_factory=dict)
+    usage: Mapping[str, Any] = field(default_factory=dict)  # tokens
+    timings: Mapping[str, Any] = field(default_factory=dict)  # seconds, tokens a second
+    finish: str = ""  # why an answer ended; UNFINISHED when nobody ended it
+    created: datetime = field(default_factory=now)
+    source: str = ""  # where it was imported from; importing it again finds it by this
+    notes: Mapping[str, Any] = field(default_factory=dict)  # what came along: documents an answer cites, files
+
+    @property
+    def was_cut(self) -> bool:
+        return self.finish == UNFINISHED
+
+
+@dataclass(slots=True)
+class Chat:
+    """A conversation with all its branches. `leaf` is the message at which it stands."""
+
+    id: str = field(default_factory=new_id)
+    title: str = ""
+    model: str = ""
+    system: str = ""
+    created: datetime = field(default_factory=now)
+    updated: datetime = field(default_factory=now)
+    leaf: int | None = None
+    source: str = ""
+    said: dict[int, Said] = field(default_factory=dict)
+
+    def path(self, leaf: int | None) -> list[Said]:
+        """From the first message to `leaf`."""
+        found: list[Said] = []
+        while leaf is not None:
+            found.append(self.said[leaf])
+            leaf = found[-1].parent
+        return found[::-1]
+
+    def siblings(self, number: int) -> list[Said]:
+        """The message and those said in its place, oldest first."""
+        parent = self.said[number].parent
+        return sorted((said for said in self.said.values() if said.parent == parent), key=lambda said: said.number)
+
+    def newest_leaf(self, number: int) -> int:
+        """The end of the newest branch that goes through a message."""
+        newest: dict[int | None, int] = {}
+        for said in sorted(self.said.values(), key=lambda said: said.number):
+            newest[said.parent] = said.number
+        while number in newest:
+            number = newest[number]
+        return number
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """A chat in a list."""
+
+    id: str
+    title: str
+    model: str
+    messages: int
+    updated: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """A chat in which words were found; the snippet marks them as [word]."""
+
+    chat: str
+    title: str
+    role: str
+    snippet: str
+    updated: datetime
+
+
+def text_of(message: Message) -> str:
+    """The words of a message, without its images."""
+    if isinstance(message.content, str):
+        return message.content
+    return "\n\n".join(str(part.get("text", "")) for part in message.content if part.get("type") == "text")
+
+
+def title_of(messages: Iterable[Message]) -> str:
+    """The beginning of the first question."""
+    for message in messages:
+        if message.role == "user" and (words := " ".join(text_of(message)[:1000].split())):
+            if len(words) <= TITLE_LETTERS:
+                return words
+            return words[:TITLE_LETTERS].rsplit(" ", 1)[0] + "…"
+    return UNTITLED
