@@ -26,6 +26,13 @@ class Message:
         if not isinstance(self.content, str | tuple):
             raise BadInput(f"A message holds text, not {type(self.content).__name__}.", do="Give it as a string.")
 
+    @property
+    def text(self) -> str:
+        """The text of it, without images."""
+        if isinstance(self.content, str):
+            return self.content
+        return "".join(str(part["text"]) for part in self.content if part.get("type") == "text")
+
     def to_json(self) -> dict[str, Any]:
         """The message in OpenAI's chat shape."""
         content = self.content if isinstance(self.content, str) else [dict(part) for part in self.content]
