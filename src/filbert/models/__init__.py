@@ -1,5 +1,6 @@
 """Models on disk: what they are called, where they come from, what is in them, what they need.
 
+architectures.py     those that the engine can load
 catalogue.json       the entries themselves: source, hash, licence, abilities; tools/write_catalogue.py writes it
 catalogue.py         short names, and the nearest to one that nobody knows
 download.py          one file from the web: ranges, resume, stalls, hash
@@ -11,8 +12,10 @@ header.py            what a header says: architecture, parameters, template
 header_check.py      whether a header's numbers can be a model's
 installed.py         the models that can be loaded now, and what a name means
 manifest.py          what is installed under which name: the store's own records
+modelfile.py         Ollama's Modelfile, read into what a preset is made of
 name.py              what people call a model, read once
 parts.py             the files of a split model
+preset.py            defaults that are kept with a model, and names of people's own
 pull.py              getting a model, from its source to a name in the store
 remote.py            a file that is somewhere else, and whether we may go there
 remove.py            taking names out, with the files that no other name needs

@@ -4,35 +4,39 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from filbert.core.errors import BadModelFile, UnknownModel
+from filbert.core.errors import BadModelFile, DiskFull, FilbertError, StoreReadOnly, UnknownModel
 from filbert.core.files import sha256_of
 from filbert.core.log import log
-from filbert.models import catalogue
+from filbert.models import catalogue, preset
 from filbert.models.gguf import Header
+from filbert.models.header import Kind
 from filbert.models.manifest import (
-    Kept,
     Manifest,
-    files_folder,
     installed_names,
     manifest_file,
     manifest_files,
     manifest_of,
     one_hash,
     read_manifest,
+    write_manifest,
 )
-from filbert.models.name import Name, parse
+from filbert.models.name import Name, divided, parse
 from filbert.models.parts import parts_beside
+from filbert.models.preset import Preset
 
 
 @dataclass(frozen=True)
 class StoredModel:
     """A model that can be loaded now. path: what the engine loads, the first of `parts`. size_bytes: of all its files.
-    pulled: when, in ISO 8601; "" for a file used where it lies. hashes: of the parts, as far as they are known."""
+    pulled: when, in ISO 8601; "" for a file used where it lies. hashes: of the parts, empty while one is not known.
+    kind: what its header says it is, for an installed model. adapters: LoRA adapters upon it. preset: what a person
+    keeps with it."""
 
     name: str
     path: Path
@@ -44,11 +48,19 @@ class StoredModel:
     revision: str = ""
     pulled: str = ""
     hashes: tuple[str, ...] = ()
+    kind: Kind = "language"
+    adapters: tuple[Path, ...] = ()
+    preset: Preset | None = None
 
     @cached_property
     def sha256(self) -> str:
         """Of the file, read when nobody knows it yet; of the parts' hashes, a line each, when there are several."""
-        return one_hash(self.hashes or tuple(sha256_of(part) for part in self.parts))
+        return one_hash(self.hashes or _hashed(self))
+
+    @property
+    def known_sha256(self) -> str | None:
+        """As `sha256`, but None rather than read gigabytes."""
+        return one_hash(self.hashes) if self.hashes else None
 
 
 def list_models() -> list[StoredModel]:
@@ -59,44 +71,58 @@ def list_models() -> list[StoredModel]:
     return models
 
 
-def damaged() -> list[BadModelFile]:
-    """A sentence for each name whose manifest or file is not whole."""
+def damaged() -> list[FilbertError]:
+    """A sentence for each name whose record or file is not whole, or that stands for a model that is gone."""
     return whole_and_damaged()[1]
 
 
-def whole_and_damaged() -> tuple[list[StoredModel], list[BadModelFile]]:
-    """What `list_models` and `damaged` tell, read once."""
-    models, errors = [], []
+def whole_and_damaged() -> tuple[list[StoredModel], list[FilbertError]]:
+    """What `list_models` and `damaged` tell, read once. People's own names for models are among them."""
+    own, errors = preset.stand_ins()
+    models = list[StoredModel]()
     for manifest in manifest_files():
         try:
             models.append(_stored(read_manifest(manifest)))
         except BadModelFile as exc:
             errors += [exc] if manifest.exists() else []  # or it was removed just now
+    for name in (each.name for each in own):
+        try:
+            models += filter(None, [find(name)])
+        except FilbertError as exc:
+            errors.append(exc)
     return sorted(models, key=lambda model: model.name), errors
 
 
 def installed(text: str) -> StoredModel:
     """The model of that name in the store, never a path. Raises UnknownModel with the nearest names, BadModelFile."""
-    manifest = manifest_of(parse(text))
-    if manifest is None:
-        raise catalogue.unknown(text, installed_names())
-    return _stored(read_manifest(manifest))
+    if found := preset.find(text, _named, _named_or_path):
+        return found
+    raise catalogue.unknown(divided(text)[0], [*installed_names(), *preset.stand_in_names()])
 
 
 def resolve(text: str) -> StoredModel:
     """The model that a name or path means. Raises UnknownModel, BadModelFile; contacts nothing."""
     if found := find(text):
         return found
-    refuse_bare_file(text)
-    raise catalogue.unknown(meant(text).text, installed_names())
+    base = divided(text)[0]
+    refuse_bare_file(base)
+    raise catalogue.unknown(meant(base).text, [*installed_names(), *preset.stand_in_names()])
 
 
 def find(text: str) -> StoredModel | None:
     """As `resolve`, but None for a name that is not installed."""
+    if os.path.lexists(text.strip()):  # a file with a + in its name
+        return _named_or_path(text)
+    return preset.find(text, _named_or_path, _named_or_path)
+
+
+def _named_or_path(text: str) -> StoredModel | None:
     name = meant(text)
-    if name.scheme == "file":
-        return in_place(Path(name.where))
-    manifest = manifest_of(name)
+    return in_place(Path(name.where)) if name.scheme == "file" else _named(name.text)
+
+
+def _named(text: str) -> StoredModel | None:
+    manifest = manifest_of(parse(text))
     return _stored(read_manifest(manifest)) if manifest else None
 
 
@@ -138,6 +164,7 @@ def describe(stored: StoredModel, headers: Sequence[Header]) -> dict[str, Any]:
             types[kind] = (before[0] + count, before[1] + size)
     return {
         "name": stored.name,
+        "kind": first.kind,
         "architecture": first.architecture,
         "parameters": sum(header.parameters for header in headers),
         "context": first.context_length,
@@ -155,8 +182,8 @@ def describe(stored: StoredModel, headers: Sequence[Header]) -> dict[str, Any]:
 
 
 def _stored(manifest: Manifest) -> StoredModel:
-    for file in manifest.files:
-        _check_there(manifest.name, file)
+    if trouble := next(filter(None, (file.trouble(manifest.name) for file in manifest.files)), None):
+        raise trouble
     parts = [file for file in manifest.files if file.role != "projector"]
     projector = next((file.path for file in manifest.files if file.role == "projector"), None)
     return StoredModel(
@@ -169,18 +196,23 @@ def _stored(manifest: Manifest) -> StoredModel:
         licence=manifest.licence,
         revision=manifest.revision,
         pulled=manifest.pulled,
-        hashes=tuple(file.sha256 for file in parts),
+        hashes=tuple(file.sha256 for file in parts) if all(file.sha256 for file in parts) else (),
+        kind=manifest.kind,
     )
 
 
-def _check_there(name: str, file: Kept) -> None:
-    inside = file.path.resolve().is_relative_to(files_folder().resolve())
-    if not inside or not file.path.is_file() or file.path.stat().st_size != file.size_bytes:
-        raise BadModelFile(
-            f"{name} is not whole.",
-            why=f"{file.name} is missing from the store, or was changed.",
-            do=f"`filbert pull {name}` mends it.",
-        )
+def _hashed(model: StoredModel) -> tuple[str, ...]:
+    """Of the parts, read through; what is installed under the name remembers them. Raises BadModelFile."""
+    hashes = tuple(sha256_of(part) for part in model.parts)
+    path = manifest_file(model.name)
+    if path.is_file():
+        manifest = read_manifest(path)
+        _stored(manifest)  # what was read is what was adopted
+        known = dict(zip(model.parts, hashes, strict=True))
+        files = tuple(file.model_copy(update={"sha256": known.get(file.path, file.sha256)}) for file in manifest.files)
+        with suppress(StoreReadOnly, DiskFull):  # then it is read once more another time
+            write_manifest(manifest.model_copy(update={"files": files}))
+    return hashes
 
 
 def whole_model(text: str) -> StoredModel | None:

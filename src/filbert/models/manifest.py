@@ -4,39 +4,94 @@ from __future__ import annotations
 
 import hashlib
 import re
+import stat
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from filbert.core import paths
 from filbert.core.errors import BadInput, BadModelFile
-from filbert.core.files import safe_name
+from filbert.core.files import safe_name, write_whole
 from filbert.models import catalogue
 from filbert.models.catalogue import Role
+from filbert.models.header import Kind
 from filbert.models.name import Name, parse
 
 HEX = "^[0-9a-f]{64}$"
 
 
 class Kept(BaseModel):
-    """A file of a manifest. Only 64 hex digits and plain file names ever become paths (Ollama, CVE-2024-37032)."""
+    """A file in the store. Only 64 hex digits and plain file names ever become paths (Ollama, CVE-2024-37032)."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, extra="forbid")
     role: Role
     name: str
     size_bytes: int = Field(ge=0)
     sha256: str = Field(pattern=HEX)
     folder: str = Field(pattern=HEX)
 
+    @field_validator("name")
+    @classmethod
+    def _is_plain(cls, name: str) -> str:
+        return safe_name(name)
+
     @property
     def path(self) -> Path:
-        return files_folder() / self.folder / safe_name(self.name)
+        return files_folder() / self.folder / self.name
+
+    def trouble(self, model: str) -> BadModelFile | None:
+        """What keeps `model` from being loaded: the file is gone, cut, or a link out of the store."""
+        inside = self.path.resolve().is_relative_to(files_folder().resolve())
+        if inside and self.path.is_file() and self.path.stat().st_size == self.size_bytes:
+            return None
+        return BadModelFile(
+            f"{model} is not whole.",
+            why=f"{self.name} is missing from the store, or was changed.",
+            do=f"`filbert pull {model}` mends it.",
+        )
+
+
+class Linked(BaseModel):
+    """A file of another program, used where it lies and never written to. sha256: "" while nobody has read it through.
+    changed_ns: its time stamp when it was adopted, which together with the size tells whether it is still that file."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    role: Role
+    path: Path
+    size_bytes: int = Field(ge=0)
+    changed_ns: int
+    sha256: str = Field("", pattern=f"{HEX}|^$")
+    folder: ClassVar[str] = ""
+
+    @field_validator("path")
+    @classmethod
+    def _is_absolute(cls, path: Path) -> Path:
+        if not path.is_absolute() or "\0" in str(path):
+            raise ValueError("no absolute path")
+        return path
+
+    @property
+    def name(self) -> str:
+        return self.path.name
+
+    def trouble(self, model: str) -> BadModelFile | None:
+        """What keeps `model` from being loaded: the other program deleted the file, or put another in its place."""
+        do = f"`filbert rm {model}` forgets it, `filbert import` looks for what is there now."
+        try:
+            there = self.path.stat()
+        except OSError as exc:
+            return BadModelFile(f"{model} cannot be used.", why=f"{self.path}: {exc.strerror}.", do=do)
+        if not stat.S_ISREG(there.st_mode) or (there.st_size, there.st_mtime_ns) != (self.size_bytes, self.changed_ns):
+            return BadModelFile(f"{model} cannot be used.", why=f"{self.path} was changed since its import.", do=do)
+        return None
 
 
 class Manifest(BaseModel):
+    """What is installed under a name. kind: what its header says it is."""
+
     model_config = ConfigDict(frozen=True)
     format: Literal[1] = 1
     name: str
@@ -44,7 +99,8 @@ class Manifest(BaseModel):
     revision: str
     licence: str
     pulled: str
-    files: tuple[Kept, ...] = Field(min_length=1)
+    kind: Kind = "language"
+    files: tuple[Kept | Linked, ...] = Field(min_length=1)
 
     @field_validator("pulled")
     @classmethod
@@ -107,12 +163,15 @@ def read_manifests() -> tuple[list[Manifest], list[BadModelFile]]:
     return manifests, errors
 
 
+def write_manifest(manifest: Manifest) -> None:
+    with write_whole(manifest_file(manifest.name)) as file:
+        file.write(manifest.model_dump_json(indent=1).encode())
+
+
 def read_manifest(path: Path) -> Manifest:
     """Raises BadModelFile where the manifest is cut, foreign or hostile."""
     try:
         manifest = Manifest.model_validate_json(path.read_bytes())
-        for file in manifest.files:
-            safe_name(file.name)
         if manifest_file(manifest.name) != path:
             raise BadInput("It is of another name.")
     except (OSError, ValidationError, BadInput) as exc:

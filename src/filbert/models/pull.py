@@ -11,14 +11,23 @@ from pathlib import Path
 
 from filbert.core import jobs
 from filbert.core.errors import BadModelFile, EngineMissing, StoreBusy, UnknownModel
-from filbert.core.files import locked, safe_name, write_whole
+from filbert.core.files import locked, safe_name
 from filbert.core.jobs import Job, Progress, Watch
 from filbert.core.machine import unsupported_by_engine
 from filbert.core.settings import configured
 from filbert.models import catalogue
 from filbert.models.download_options import DownloadOptions
 from filbert.models.gguf import check_split, read_header
-from filbert.models.installed import StoredModel, find, in_place, installed, meant, refuse_bare_file, whole_model
+from filbert.models.installed import (
+    StoredModel,
+    find,
+    in_place,
+    installed,
+    meant,
+    refuse_bare_file,
+    resolve,
+    whole_model,
+)
 from filbert.models.manifest import (
     Kept,
     Manifest,
@@ -27,8 +36,9 @@ from filbert.models.manifest import (
     manifest_file,
     one_hash,
     read_manifest,
+    write_manifest,
 )
-from filbert.models.name import Name, parse
+from filbert.models.name import Name, divided, parse
 from filbert.models.remote import RemoteFile, need_network
 from filbert.models.remove import empty, needed
 from filbert.models.sources import Listing, Source, source_of
@@ -71,7 +81,10 @@ def resolve_or_pull(text: str, watch: Watch = lambda event: None) -> StoredModel
         return found
     if reason := unsupported_by_engine():
         raise EngineMissing(reason, do=f"`filbert pull {text}` fetches the model all the same.")
-    return jobs.run("pull", {"name": text}, pull(text), watch)
+    for name in divided(text):  # a base, and the adapters upon it
+        if not find(name):
+            jobs.run("pull", {"name": name}, pull(name), watch)
+    return resolve(text)
 
 
 def as_promised(entry: catalogue.Entry, listing: Listing, projector: Listing | None) -> Listing:
@@ -173,7 +186,7 @@ def _install(name: str, origin: Name, listing: Listing, kept: Sequence[Kept]) ->
         revision=listing.revision,
         licence=listing.licence or header.licence or "",
         pulled=datetime.now(UTC).isoformat(timespec="seconds"),
+        kind=header.kind,
         files=tuple(kept),
     )
-    with write_whole(manifest_file(name)) as file_:
-        file_.write(manifest.model_dump_json(indent=1).encode())
+    write_manifest(manifest)

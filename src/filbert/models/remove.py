@@ -10,7 +10,7 @@ from pathlib import Path
 
 from filbert.core.errors import BadInput, BadModelFile, StoreBusy, UnknownModel
 from filbert.core.files import disk_errors, locked
-from filbert.models import catalogue
+from filbert.models import catalogue, preset
 from filbert.models.installed import meant
 from filbert.models.manifest import (
     HEX,
@@ -21,13 +21,18 @@ from filbert.models.manifest import (
     read_manifest,
     read_manifests,
 )
+from filbert.models.name import parse
 
 PART_KEPT_S = 7 * 86400
 
 
 def remove(text: str) -> int:
     """Take a name out of the store, with the files that no other name needs; the bytes that this frees.
-    Raises UnknownModel, StoreBusy, StoreReadOnly. Files outside the store are never touched."""
+    Raises UnknownModel, StoreBusy, StoreReadOnly. Files outside the store are never touched; nor is the model that a
+    name of a person's own stands for."""
+    if preset.is_stand_in(text):
+        preset.forget(parse(text).text)
+        return 0
     name = meant(text)
     if name.scheme == "file":
         raise BadInput(f"{text} is not in the store.", why="It is used where it lies.", do="Delete the file yourself.")
@@ -35,7 +40,7 @@ def remove(text: str) -> int:
     if manifest is None:
         raise _not_installed(text)
     try:
-        folders = {file.folder for file in read_manifest(manifest).files}
+        folders = {file.folder for file in read_manifest(manifest).files if file.folder}
     except BadModelFile:
         folders = set()  # its files are left for `clean`
     with ExitStack() as held:
@@ -46,7 +51,17 @@ def remove(text: str) -> int:
         freed = sum(empty(folder) for folder in folders if not needed(folder, besides=manifest))
         with disk_errors(manifest):
             manifest.unlink(missing_ok=True)  # last: what stops halfway still has a name to be removed by
+        preset.forget_beside(manifest)
         return freed
+
+
+def linked(text: str) -> list[Path]:
+    """The files of other programs that a name stands for. They stay when it is removed."""
+    manifest = manifest_of(meant(text))
+    try:
+        return [file.path for file in read_manifest(manifest).files if not file.folder] if manifest else []
+    except BadModelFile:
+        return []
 
 
 def _not_installed(text: str) -> UnknownModel:
@@ -73,8 +88,15 @@ def unfinished() -> list[int]:
 
 
 def needed(folder: str, besides: Path | None = None) -> bool:
-    """Whether any other manifest mentions the folder, even one too damaged to be read."""
-    return any(folder in _text(path) for path in manifest_files() if path != besides)
+    """Whether any other manifest keeps a file in the folder; one too damaged to be read, where it mentions it."""
+    return any(_keeps(path, folder) for path in manifest_files() if path != besides and folder in _text(path))
+
+
+def _keeps(manifest: Path, folder: str) -> bool:
+    try:
+        return any(file.folder == folder for file in read_manifest(manifest).files)
+    except BadModelFile:
+        return True
 
 
 def _text(manifest: Path) -> str:

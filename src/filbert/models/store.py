@@ -5,7 +5,8 @@
     <models>/files/<64 hex>.lock         held while a folder is filled or emptied
 
 A folder is called after the sha256 of what is in it, so two names of one file share it; where no hash was known before
-the first download, after the address. A model file that a person keeps elsewhere is used where it lies.
+the first download, after the address. A model file that a person keeps elsewhere is used where it lies; `filbert
+import` gives it a name here (docs/decisions/006-adopt.md).
 """
 
 from filbert.models.installed import (
@@ -22,7 +23,7 @@ from filbert.models.installed import (
 )
 from filbert.models.manifest import one_hash
 from filbert.models.pull import pull, resolve_or_pull
-from filbert.models.remove import clean, remove, unfinished
+from filbert.models.remove import clean, linked, remove, unfinished
 
 __all__ = [
     "StoredModel",
@@ -32,6 +33,7 @@ __all__ = [
     "find",
     "in_place",
     "installed",
+    "linked",
     "list_models",
     "meant",
     "one_hash",
