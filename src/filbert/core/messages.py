@@ -34,7 +34,7 @@ class Message:
         return "".join(str(part["text"]) for part in self.content if part.get("type") == "text")
 
     def to_json(self) -> dict[str, Any]:
-        """The message in OpenAI's chat shape."""
+        """The message in OpenAI's chat shape, without its thought."""
         content = self.content if isinstance(self.content, str) else [dict(part) for part in self.content]
         body: dict[str, Any] = {"role": self.role, "content": content}
         if self.tool_calls:
@@ -44,6 +44,20 @@ class Message:
         if self.name:
             body["name"] = self.name
         return body
+
+
+def shown(messages: Sequence[Message]) -> list[dict[str, Any]]:
+    """A conversation as a model sees it: the thought of earlier turns is left out, and in the turn under way calls of
+    tools keep the thought that led to them, for which some chat templates have a place."""
+    last = max((at for at, message in enumerate(messages) if message.role == "user"), default=-1)
+    return [
+        message.to_json() | ({"reasoning_content": message.reasoning} if at > last and _led_to_calls(message) else {})
+        for at, message in enumerate(messages)
+    ]
+
+
+def _led_to_calls(message: Message) -> bool:
+    return bool(message.reasoning and message.tool_calls)
 
 
 def turns(messages: Iterable[Message]) -> tuple[list[Message], list[list[Message]]]:

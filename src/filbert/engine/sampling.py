@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal, TypeAlias
 
 from pydantic import Field, field_validator
 
@@ -21,6 +21,7 @@ SHAPING = (
     "presence_penalty",
 )
 MAX_GRAMMAR_BYTES = 64_000
+Think: TypeAlias = Literal["on", "off", "low", "medium", "high"]
 
 
 class Sampling(Options):
@@ -38,6 +39,9 @@ class Sampling(Options):
         None, ge=0, le=1, description="Leave out tokens less likely than this share of the likeliest."
     )
     repeat_penalty: float | None = Field(None, gt=0, le=10, description="Above 1 makes recent tokens less likely.")
+    repeat_last_n: int | None = Field(
+        None, ge=-1, le=1_000_000, description="How many recent tokens are penalised; -1 means the whole context."
+    )
     frequency_penalty: float | None = Field(
         None, ge=-2, le=2, description="Penalty for each time a token has occurred."
     )
@@ -53,12 +57,21 @@ class Sampling(Options):
         le=10_000_000,
         description="New tokens at most. Left out: the context divided by the answers at once.",
     )
+    think: Think | None = Field(
+        None,
+        description="Whether a model that can thinks before it answers: on, off, or how hard: low, medium, high.",
+    )
     stop: tuple[str, ...] = Field((), max_length=64, description="Texts that end the answer; they are not part of it.")
     logprobs: int | None = Field(None, ge=0, le=20, description="Log-probabilities of each token and this many others.")
     json_schema: dict[str, Any] | None = Field(
         None, description="The answer is JSON that holds to this schema.", json_schema_extra=FROM_FILE
     )
     grammar: str | None = Field(None, description="The answer holds to this GBNF grammar.", json_schema_extra=FROM_FILE)
+
+    @field_validator("think", mode="before")
+    @classmethod
+    def _on_or_off(cls, think: object) -> object:
+        return {True: "on", False: "off"}.get(think, think) if isinstance(think, bool) else think
 
     @field_validator("stop", mode="before")
     @classmethod
@@ -89,7 +102,7 @@ class Sampling(Options):
 
     def to_engine(self) -> dict[str, Any]:
         """The fields of a worker's request body."""
-        plain = self.model_dump(exclude_none=True, exclude={"stop", "logprobs", "json_schema"})
+        plain = self.model_dump(exclude_none=True, exclude={"stop", "logprobs", "json_schema", "think"})
         if self.seed is not None:
             plain["cache_prompt"] = False  # a prompt that is partly remembered is computed in other pieces: other bytes
         if self.stop:
