@@ -18,7 +18,8 @@ START_S = 30.0
 class EngineFound:
     """build: the installed version, "" for none. made_for: the one this Filbert knows. unsupported: why no build runs
     on this machine; problem: why this one cannot be used; "" where there is nothing. openmp: the runtimes it loads.
-    bundled_openmp: whether Filbert brought one. architectures: the kinds of model it knows, as files name them."""
+    bundled_openmp: whether Filbert brought one. gpus: the graphics cards it sees. architectures: the kinds of model it knows, as files name
+    them."""
 
     build: str
     made_for: str
@@ -26,13 +27,14 @@ class EngineFound:
     problem: str
     openmp: tuple[str, ...]
     bundled_openmp: bool
+    gpus: tuple[str, ...]
     architectures: tuple[str, ...]
 
 
 def probe(openmp: Runtime) -> EngineFound:
     """Load the engine once. Raises nothing: what goes wrong is the answer."""
     unsupported = unsupported_by_engine()
-    problem, libraries = (unsupported, ()) if unsupported else _try(openmp)
+    problem, libraries, gpus = (unsupported, (), ()) if unsupported else _try(openmp)
     return EngineFound(
         build=_installed(),
         made_for=VERSION,
@@ -40,19 +42,20 @@ def probe(openmp: Runtime) -> EngineFound:
         problem=problem,
         openmp=libraries,
         bundled_openmp=bundled_runtime() is not None,
+        gpus=gpus,
         architectures=ARCHITECTURES,
     )
 
 
-def _try(openmp: Runtime) -> tuple[str, tuple[str, ...]]:
-    """The problem, or "" and the paths of the OpenMP runtimes."""
+def _try(openmp: Runtime) -> tuple[str, tuple[str, ...], tuple[str, ...]]:
+    """The problem, or "" with the paths of the OpenMP runtimes and the graphics cards."""
     child = None
     try:
         child = Child("probe_main.py", {"threads": cores(), "openmp": openmp})
         told = child.hear(START_S)
-        return told["problem"], tuple(told["openmp"])
+        return told["problem"], tuple(told["openmp"]), tuple(told["gpus"])
     except EngineError as exc:
-        return str(exc), ()
+        return str(exc), (), ()
     finally:
         if child:
             child.stop()

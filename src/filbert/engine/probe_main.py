@@ -1,6 +1,6 @@
 """The probe's child: loads the engine as a worker and a scorer do, and says what came of it.
 
-Answers {"problem": …, "openmp": [paths]}; problem is "" where the engine can be used.
+Answers {"problem": …, "openmp": [paths], "gpus": [names]}; problem is "" where the engine can be used.
 """
 
 import psutil
@@ -12,17 +12,19 @@ from filbert.engine.lifeline import open_lifeline
 def main() -> None:
     say = open_lifeline()
     try:
-        import xllamacpp  # noqa: F401
+        import xllamacpp
 
         from filbert.engine.capi import open_engine
 
         open_engine()
     except ImportError as exc:
-        say({"problem": f"The engine cannot be opened. {exc}.", "openmp": []})
+        say({"problem": f"The engine cannot be opened. {exc}.", "openmp": [], "gpus": []})
     except EngineError as exc:
-        say({"problem": str(exc), "openmp": []})
+        say({"problem": str(exc), "openmp": [], "gpus": []})
     else:
-        say({"problem": "", "openmp": openmp_libraries()})
+        cpu = xllamacpp.ggml_backend_dev_type.GGML_BACKEND_DEVICE_TYPE_CPU
+        gpus = [device["description"] for device in xllamacpp.get_device_info() if device["type"] != cpu]
+        say({"problem": "", "openmp": openmp_libraries(), "gpus": gpus})
 
 
 def openmp_libraries() -> list[str]:
