@@ -8,9 +8,12 @@ console.py             printing, progress, what was piped in
 doctor.py              filbert doctor
 embed.py               filbert embed
 flags_from_options.py  options classes to flags
+highlight.py           colours for code, a line at a time
 list_models.py         filbert list
 loading.py             how commands get their model
 main.py                the way in: exit statuses, errors as sentences
+markdown_layout.py     Markdown as lines of a terminal
+markdown_screen.py     Markdown on the screen while it is written
 perplexity.py          filbert perplexity
 pull.py                filbert pull
 remove.py              filbert rm
@@ -18,4 +21,5 @@ rerank.py              filbert rerank
 score.py               filbert score
 serve.py               filbert serve
 show.py                filbert show
+styled.py              styled text in a terminal's cells
 """
