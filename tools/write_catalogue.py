@@ -1,11 +1,14 @@
-"""Write src/filbert/models/catalogue.json: the models of catalogue_selection.toml, with what published lists say.
+"""Write src/filbert/models/catalogue.json: the models of catalogue_selection.toml, with what published lists say; and
+catalogue.schema.json beside it.
 
     python tools/write_catalogue.py [DATA_FOLDER]      without it $FILBERT_DATA
 
-The folder holds catalogue/localai_gallery.jsonl.gz (files with hashes, licences), xinference_models.jsonl.gz (families
-with context, languages, abilities) and gpt4all_models3.jsonl (files with bytes). What no list states is left out, and
-so is the size of a model where a list and its name disagree; a file that no list has, or that two lists give different
-hashes, ends the run.
+The folder holds catalogue/localai_gallery.jsonl (files with hashes, licences), xinference_models.jsonl (families with
+context, languages, abilities) and gpt4all_models3.jsonl (files with bytes and md5), each plain or as .gz. Beside this
+tool lies catalogue_found.jsonl: files that these lists lack, in the gallery's form, each with where it was found.
+
+The lists are held against one another. What none states is left out, and so is a licence, or a number of parameters, on
+which two disagree; a file that no list has, or whose hash or size two lists give differently, ends the run.
 """
 
 from __future__ import annotations
@@ -21,10 +24,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from filbert.models.catalogue import CAPABILITIES, Entry
+from filbert.models.catalogue import CAPABILITIES, Entry, schema
 from filbert.models.parts import part_names
 
 SELECTION = Path(__file__).with_name("catalogue_selection.toml")
+FOUND = Path(__file__).with_name("catalogue_found.jsonl")
 CATALOGUE = Path(__file__).parent.parent / "src/filbert/models/catalogue.json"
 HUB = re.compile(r"(?:huggingface://|https://huggingface\.co/)([^/]+/[^/]+)/(?:resolve/main/)?(.+)")
 NAMED_SIZE = re.compile(r"[:-](\d+(?:\.\d+)?)([bm])(?=-)")
@@ -42,9 +46,10 @@ class Published:
 
     address: str
     hashes: set[str] = field(default_factory=set)
+    md5s: set[str] = field(default_factory=set)
+    sizes: set[int] = field(default_factory=set)
     licences: set[str] = field(default_factory=set)
     tags: set[str] = field(default_factory=set)
-    size_bytes: int | None = None
     parameters: int | None = None
 
 
@@ -60,8 +65,9 @@ class Lists:
         known = self.files.get(address) or self.gpt4all.get(address)
         if known is None:
             raise SystemExit(f"No list has {address}.")
-        if len(known.hashes) > 1:
-            raise SystemExit(f"The lists give {address} different hashes: {', '.join(sorted(known.hashes))}.")
+        for what, values in (("hashes", known.hashes), ("hashes", known.md5s), ("sizes", known.sizes)):
+            if len(values) > 1:
+                raise SystemExit(f"The lists give {address} different {what}: {', '.join(sorted(map(str, values)))}.")
         return known
 
 
@@ -70,14 +76,17 @@ def main() -> None:
     if not folder:
         raise SystemExit(__doc__)
     CATALOGUE.write_text(catalogue_of(Path(folder)), "utf-8")
+    CATALOGUE.with_suffix(".schema.json").write_text(schema(), "utf-8")
 
 
 def catalogue_of(folder: Path) -> str:
     """The text of catalogue.json, an entry a line."""
-    lists = read_lists(folder / "catalogue")
-    selection = tomllib.loads(SELECTION.read_text("utf-8"))
+    lists, selection = read_lists(folder / "catalogue"), tomllib.loads(SELECTION.read_text("utf-8"))
+    makers = selection.pop("makers")
     entries = [
-        entry_of(name, chosen, kind, lists) for kind, group in selection.items() for name, chosen in group.items()
+        entry_of(name, chosen, kind, lists, makers)
+        for kind, group in selection.items()
+        for name, chosen in group.items()
     ]
     lines = (
         json.dumps(entry.model_dump(mode="json", exclude_defaults=True), separators=(",", ":")) for entry in entries
@@ -89,9 +98,9 @@ def catalogue_of(folder: Path) -> str:
 
 
 def read_lists(folder: Path) -> Lists:
-    families = {record["name"]: record for record in rows(folder / "xinference_models.jsonl.gz")}
+    families = {record["name"]: record for record in rows(folder / "xinference_models.jsonl")}
     files: dict[str, Published] = {}
-    for record in rows(folder / "localai_gallery.jsonl.gz"):
+    for record in (*rows(folder / "localai_gallery.jsonl"), *rows(FOUND)):
         add_gallery(files, record)
     for record in families.values():
         for address in addresses_of(record):
@@ -101,7 +110,8 @@ def read_lists(folder: Path) -> Lists:
 
 
 def rows(path: Path) -> Iterator[Record]:
-    with gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8") as lines:
+    packed = path.with_suffix(".jsonl.gz")
+    with gzip.open(packed, "rt", encoding="utf-8") if packed.exists() else path.open(encoding="utf-8") as lines:
         yield from map(json.loads, lines)
 
 
@@ -116,6 +126,7 @@ def add_gallery(files: dict[str, Published], record: Record) -> None:
         address = hub_address(listed["uri"] or "")
         known = files.setdefault(address, Published(address))
         known.hashes |= {listed["sha256"].lower()} if listed.get("sha256") else set()
+        known.sizes |= {listed["size_bytes"]} if listed.get("size_bytes") else set()
         known.licences |= {record["license"]} if record["license"] not in NO_LICENCE else set()
         known.tags |= set(record["tags"] or ())
 
@@ -129,11 +140,11 @@ def addresses_of(family: Record) -> Iterator[str]:
 
 
 def add_gpt4all(files: dict[str, Published], record: Record) -> Published:
-    """Its md5 is left out: the store checks sha256."""
     address = hub_address(record["url"])
     known = files.setdefault(address, Published(address))
     known.hashes |= {record["sha256sum"].lower()} if record.get("sha256sum") else set()
-    known.size_bytes = int(record["filesize"])
+    known.md5s |= {record["md5sum"].lower()} if record.get("md5sum") else set()
+    known.sizes |= {int(record["filesize"])}
     count, _, unit = record["parameters"].partition(" ")
     known.parameters = int(float(count) * UNITS[unit])
     return known
@@ -142,17 +153,19 @@ def add_gpt4all(files: dict[str, Published], record: Record) -> Published:
 # --- an entry -------------------------------------------------------------------------------------------------------
 
 
-def entry_of(name: str, chosen: Record, kind: str, lists: Lists) -> Entry:
+def entry_of(name: str, chosen: Record, kind: str, lists: Lists, makers: Mapping[str, str]) -> Entry:
+    maker = maker_of(name, makers)
     by_hand = {key: chosen[key] for key in ("licence", "context", "sampling") if key in chosen}
     if source := chosen.get("source"):
         file = {"role": "model", "name": chosen["file"], "sha256": chosen["sha256"], "size_bytes": chosen["size_bytes"]}
         return Entry.model_validate(
-            {"name": name, "source": source, "capabilities": (kind,), "files": (file,), **by_hand}
+            {"name": name, "source": source, "maker": maker, "capabilities": (kind,), "files": (file,), **by_hand}
         )
     model = lists.file(chosen["file"])
     family = lists.families[chosen["family"]] if "family" in chosen else {}
     projector = f"{model.address.rpartition('/')[0]}/{chosen['projector']}" if "projector" in chosen else None
     facts = {
+        "maker": maker,
         "licence": next(iter(model.licences)) if len(model.licences) == 1 else None,
         "context": family.get("context"),
         "languages": tuple(family.get("languages") or ()),
@@ -163,6 +176,11 @@ def entry_of(name: str, chosen: Record, kind: str, lists: Lists) -> Entry:
     kept = {key: value for key, value in facts.items() if key not in chosen.get("unsure", ())}
     origin = {"name": name, "source": source_of(model.address), "projector": projector and source_of(projector)}
     return Entry.model_validate(origin | kept | by_hand)
+
+
+def maker_of(name: str, makers: Mapping[str, str]) -> str | None:
+    """By the longest beginning of the name that the selection knows."""
+    return makers.get(max((lead for lead in makers if name.startswith(lead)), key=len, default=""))
 
 
 def source_of(address: str) -> str:
@@ -178,8 +196,9 @@ def files_of(model: Published, projector: str | None, lists: Lists) -> Iterator[
 
 
 def listed(role: str, file: Published) -> Record:
-    sha256 = next(iter(file.hashes), None)
-    return {"role": role, "name": file.address.rpartition("/")[2], "sha256": sha256, "size_bytes": file.size_bytes}
+    sha256, md5, size = (next(iter(values), None) for values in (file.hashes, file.md5s, file.sizes))
+    hashes = {"sha256": sha256} if sha256 else {"md5": md5}
+    return {"role": role, "name": file.address.rpartition("/")[2], **hashes, "size_bytes": size}
 
 
 def parameters_of(name: str, model: Published, family: Record) -> int | None:

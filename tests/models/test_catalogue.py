@@ -1,16 +1,67 @@
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
+from importlib import resources
 
+import jsonschema
 import pytest
+from pydantic import ValidationError
 
 from filbert.core.errors import UnknownModel
 from filbert.core.files import safe_name
 from filbert.models import catalogue
 from filbert.models.name import parse
+from filbert.models.quantisation import bits_a_weight
 
+FAMILIES = [
+    "aya23",
+    "bge",
+    "bge-reranker",
+    "deepseek-r1",
+    "e5",
+    "embeddinggemma",
+    "falcon3",
+    "gemma2",
+    "gemma3",
+    "gemma4",
+    "glm4",
+    "glm4.7",
+    "gpt-oss",
+    "granite3.3",
+    "granite4.0",
+    "hermes3",
+    "hermes4",
+    "lfm2.5",
+    "llama3",
+    "llama3.1",
+    "llama3.2",
+    "llama3.3",
+    "minilm",
+    "ministral3",
+    "mistral",
+    "mistral-nemo",
+    "nomic-embed",
+    "olmo3.1",
+    "phi3",
+    "phi3.5",
+    "phi4",
+    "phi4-mini",
+    "qwen2.5",
+    "qwen2.5-coder",
+    "qwen3",
+    "qwen3-embedding",
+    "qwen3-reranker",
+    "qwen3-vl",
+    "qwen3.5",
+    "qwen3.6",
+    "qwen3.8",
+    "smollm2",
+    "smollm3",
+    "smolvlm",
+]
 GPT4ALL = [
     "qwen2.5-coder-7b-instruct-q4_0.gguf",
     "Meta-Llama-3-8B-Instruct.Q4_0.gguf",
@@ -65,6 +116,54 @@ def test_the_catalogue_holds_sixty_models_of_twenty_families_and_more() -> None:
     makers = {re.match("[a-z]+", entry.name)[0] for entry in entries}  # qwen3, qwen3-vl and qwen2.5 are one
     assert len(makers) >= 20
     assert {capability for entry in entries for capability in entry.capabilities} == set(catalogue.CAPABILITIES)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_families_people_ask_for_are_there(family: str) -> None:
+    assert [entry for entry in catalogue.entries() if entry.name.startswith(f"{family}:")]
+
+
+@pytest.mark.parametrize(
+    "name", ["gemma3:4b", "gemma4:e4b", "qwen3-vl:4b", "qwen3.5:4b", "ministral3:3b", "smolvlm:256m"]
+)
+def test_models_that_see_have_their_projector(name: str) -> None:
+    entry = catalogue.find(parse(name))
+    assert "vision" in entry.capabilities
+    assert [file.role for file in entry.files] == ["model", "projector"]
+
+
+def test_the_shipped_catalogue_keeps_to_its_schema() -> None:
+    folder = resources.files("filbert.models")
+    schema = json.loads(folder.joinpath("catalogue.schema.json").read_text("utf-8"))
+    jsonschema.Draft202012Validator.check_schema(schema)
+    jsonschema.validate(json.loads(folder.joinpath("catalogue.json").read_text("utf-8")), schema)
+    assert schema == json.loads(catalogue.schema())
+
+
+@pytest.mark.parametrize("change", [{"sha256": "AB" * 32}, {"md5": "no"}, {"size_bytes": 0}, {"colour": "red"}])
+def test_an_entry_with_a_broken_file_breaks_the_schema(change: dict[str, object]) -> None:
+    broken = {"name": "a:1b-q4_0", "source": "hf:o/r/a.gguf", "files": [{"role": "model", "name": "a.gguf", **change}]}
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate({"models": [broken]}, json.loads(catalogue.schema()))
+    with pytest.raises(ValidationError):
+        catalogue.Entry.model_validate(broken)
+
+
+def test_every_file_has_a_hash_to_be_held_against() -> None:
+    files = [(entry, file) for entry in catalogue.entries() for file in entry.files]
+    assert all(file.sha256 or file.md5 for _, file in files)
+    assert all(entry.size_bytes for entry, file in files if file.md5)
+
+
+def test_the_quantisations_of_a_model_come_the_finest_first() -> None:
+    found = [entry.quantisation for entry in catalogue.quantisations("Qwen3.6:35b-a3b")]
+    assert found == ["q8_0", "q6_k", "q5_k_m", "q4_k_m"]
+    assert catalogue.quantisations("nothing:1b") == ()
+
+
+def test_every_quantisation_of_the_catalogue_is_known_by_its_bits() -> None:
+    assert all(bits_a_weight(entry.quantisation) for entry in catalogue.entries())
+    assert bits_a_weight("UD-Q4_K_M") == bits_a_weight("q4_k_m") and bits_a_weight("q9_x") is None
 
 
 def test_a_file_belongs_to_one_entry() -> None:

@@ -2,14 +2,33 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
+import re
 import runpy
+import tomllib
 from pathlib import Path
 
 import pytest
 
+from filbert.models import catalogue
+
 CHECKOUT = Path(__file__).parent.parent.parent
 TOOL = runpy.run_path(str(CHECKOUT / "tools/write_catalogue.py"))
 HASH = "ab" * 32
+SAMPLED = {
+    "chat": [
+        "smollm3:3b-q4_k_m",
+        "deepseek-r1:qwen-1.5b-q4_0",
+        "deepseek-r1:qwen-1.5b-q4_k_m",
+        "gpt-oss:120b-mxfp4",
+        "qwen3.5:0.8b-q4_k_m",
+        "qwen2.5-coder:7b-q4_0",
+        "llama3.2:1b-q4_0",
+        "gemma3:270m-q4_0",
+    ],
+    "embed": ["qwen3-embedding:0.6b-q8_0", "minilm:l6-v2-f16", "bge:m3-q8_0"],
+    "rerank": ["bge-reranker:v2-m3-q8_0", "jina-reranker:v1-tiny-en-f16"],
+}
 
 
 @pytest.fixture
@@ -36,6 +55,7 @@ def lists(tmp_path: Path) -> Path:
         "url": "https://models.example/old.gguf",
         "filesize": "12",
         "parameters": "3 billion",
+        "md5sum": "0D" * 16,
     }
     write(tmp_path / "localai_gallery.jsonl.gz", gallery)
     write(tmp_path / "xinference_models.jsonl.gz", [foo])
@@ -43,8 +63,8 @@ def lists(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def listed(uri: str, sha256: str, licence: str = "mit") -> dict[str, object]:
-    return {"license": licence, "tags": ["tools"], "files": [{"uri": uri, "sha256": sha256}]}
+def listed(uri: str, sha256: str, licence: str = "mit", **more: object) -> dict[str, object]:
+    return {"license": licence, "tags": ["tools"], "files": [{"uri": uri, "sha256": sha256, **more}]}
 
 
 def write(path: Path, records: list[dict[str, object]]) -> None:
@@ -53,7 +73,10 @@ def write(path: Path, records: list[dict[str, object]]) -> None:
 
 
 def entry(name: str, chosen: dict[str, object], folder: Path, kind: str = "chat") -> dict[str, object]:
-    return TOOL["entry_of"](name, chosen, kind, TOOL["read_lists"](folder)).model_dump(exclude_defaults=True)
+    lists = TOOL["read_lists"](folder)
+    return TOOL["entry_of"](name, chosen, kind, lists, {"old": "Them", "older": "They"}).model_dump(
+        exclude_defaults=True
+    )
 
 
 def test_an_entry_joins_what_the_lists_say(lists) -> None:
@@ -90,7 +113,8 @@ def test_what_no_list_states_is_left_out(lists) -> None:
 def test_a_file_of_gpt4alls_list_has_its_address_and_bytes(lists) -> None:
     old = entry("old:3b-q4_0", {"file": "old.gguf"}, lists)
     assert (old["source"], old["parameters"]) == ("https://models.example/old.gguf", 3_000_000_000)
-    assert old["files"] == ({"role": "model", "name": "old.gguf", "size_bytes": 12},)
+    assert old["files"] == ({"role": "model", "name": "old.gguf", "md5": "0d" * 16, "size_bytes": 12},)
+    assert old["maker"] == "Them"
 
 
 def test_two_licences_for_one_file_are_none(lists) -> None:
@@ -106,3 +130,49 @@ def test_a_file_with_two_hashes_or_in_no_list_is_refused(lists) -> None:
         entry("foo:7b-q4_k_m", {"file": "owner/Foo-GGUF/Foo-7B-Q4_K_M.gguf"}, lists)
     with pytest.raises(SystemExit, match="No list has"):
         entry("foo:7b-q8_0", {"file": "owner/Foo-GGUF/Foo-7B-Q8_0.gguf"}, lists)
+
+
+def test_an_md5_is_left_out_where_a_sha256_is_known(lists) -> None:
+    write(lists / "localai_gallery.jsonl.gz", [listed("https://models.example/old.gguf", HASH)])
+    assert entry("old:3b-q4_0", {"file": "old.gguf"}, lists)["files"] == (
+        {"role": "model", "name": "old.gguf", "sha256": HASH, "size_bytes": 12},
+    )
+
+
+def test_two_sizes_for_one_file_are_refused(lists) -> None:
+    write(lists / "localai_gallery.jsonl.gz", [listed("https://models.example/old.gguf", HASH, size_bytes=13)])
+    with pytest.raises(SystemExit, match="different sizes: 12, 13"):
+        entry("old:3b-q4_0", {"file": "old.gguf"}, lists)
+
+
+def test_two_md5s_for_one_file_are_refused(lists) -> None:
+    old = {
+        "filename": "old.gguf",
+        "url": "https://models.example/old.gguf",
+        "filesize": "12",
+        "parameters": "3 billion",
+    }
+    write(lists / "gpt4all_models3.jsonl", [{**old, "md5sum": "0d" * 16}, {**old, "md5sum": "1d" * 16}])
+    with pytest.raises(SystemExit, match="different hashes"):
+        entry("old:3b-q4_0", {"file": "old.gguf"}, lists)
+
+
+def test_a_size_on_which_list_and_name_disagree_is_left_out(lists) -> None:
+    assert "parameters" not in entry("old:5b-q4_0", {"file": "old.gguf"}, lists)
+
+
+def test_real_lines_of_the_lists_make_the_shipped_entries() -> None:
+    lists = TOOL["read_lists"](CHECKOUT / "tests/data/catalogue")
+    selection = tomllib.loads((CHECKOUT / "tools/catalogue_selection.toml").read_text("utf-8"))
+    makers = selection.pop("makers")
+    shipped = {entry.name: entry for entry in catalogue.entries()}
+    for kind, names in SAMPLED.items():
+        for name in names:
+            assert TOOL["entry_of"](name, selection[kind][name], kind, lists, makers) == shipped[name]
+    if all_lists := os.environ.get("FILBERT_DATA"):  # where they are, every entry is made again
+        assert TOOL["CATALOGUE"].read_text("utf-8") == TOOL["catalogue_of"](Path(all_lists))
+
+
+def test_each_found_file_says_where_it_was_found() -> None:
+    for row in TOOL["rows"](TOOL["FOUND"]):
+        assert row["from"] and re.fullmatch("[0-9a-f]{64}", row["files"][0]["sha256"])

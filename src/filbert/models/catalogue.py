@@ -4,52 +4,90 @@ from __future__ import annotations
 
 import difflib
 import json
+import re
 from collections.abc import Collection, Iterable, Mapping
 from functools import cache
 from importlib import resources
-from typing import Literal, get_args
+from typing import Literal, Self, get_args
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from filbert.core.errors import UnknownModel
 from filbert.models.name import Name
+from filbert.models.quantisation import bits_a_weight
+from filbert.report.measurement import Measurement
 
 LEAST_CLOSENESS = 0.6
 Role = Literal["model", "part", "projector"]
 Capability = Literal["chat", "tools", "thinking", "vision", "embed", "rerank"]
 CAPABILITIES: tuple[Capability, ...] = get_args(Capability)
+SCHEMA_ADDRESS = "https://json-schema.org/draft/2020-12/schema"
 
 
 class Listed(BaseModel):
-    """A file of an entry. `name` is what it is called in the store; without `sha256` the source's own word is taken."""
+    """A file of an entry. `name` is what it is called in the store; without a hash the source's own word is taken.
+    md5: where no sha256 is known."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     role: Role
     name: str
     sha256: str | None = Field(None, pattern="^[0-9a-f]{64}$")
-    size_bytes: int | None = None
+    md5: str | None = Field(None, pattern="^[0-9a-f]{32}$")
+    size_bytes: int | None = Field(None, gt=0)
+
+    @model_validator(mode="after")
+    def _has_one_hash(self) -> Self:
+        if self.sha256 and self.md5:
+            raise ValueError("an md5 beside a sha256 says nothing")
+        return self
+
+
+class Measured(BaseModel):
+    """A result that belongs to the bytes whose hash stands in `measurement.made_by.model_sha256`.
+    name: the benchmark, the text, or the kind of speed; date: in ISO 8601."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    what: Literal["benchmark", "perplexity", "speed"]
+    name: str = Field(min_length=1)
+    unit: str
+    measurement: Measurement
+    date: str = Field(pattern=r"^\d{4}-\d\d-\d\d")
+
+    @model_validator(mode="after")
+    def _names_its_model(self) -> Self:
+        if not re.fullmatch("[0-9a-f]{64}", self.measurement.made_by.model_sha256):
+            raise ValueError("the model's sha256 is no 64 hex digits")
+        return self
 
 
 class Entry(BaseModel):
     """One model of the catalogue. `source` and `projector` are names of another scheme; what no list states is None.
-    context: tokens. parameters: the round figure its makers name it by. capabilities: those a list states."""
+    context: tokens. parameters: the round figure its makers name it by. capabilities: those a list states.
+    measured: published results of its files."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     name: str = Field(pattern=r"^[a-z0-9._-]+:[a-z0-9._-]+-[a-z0-9_]+$")
     source: str
     projector: str | None = None
+    maker: str | None = None
     licence: str | None = None
     parameters: int | None = None
     context: int | None = None
     languages: tuple[str, ...] = ()
     capabilities: tuple[Capability, ...] = ()
     sampling: Mapping[str, float] = Field({}, description="What its makers recommend, where the file does not say it.")
-    files: tuple[Listed, ...]
+    files: tuple[Listed, ...] = Field(min_length=1)
+    measured: tuple[Measured, ...] = ()
 
     @property
     def short(self) -> str:
         """The name without its quantisation."""
         return self.name.rpartition("-")[0]
+
+    @property
+    def quantisation(self) -> str:
+        """As names spell it: q4_k_m."""
+        return self.name.rpartition("-")[2]
 
     @property
     def size_bytes(self) -> int | None:
@@ -58,11 +96,30 @@ class Entry(BaseModel):
         return sum(sizes) if len(sizes) == len(self.files) else None
 
 
+class Catalogue(BaseModel):
+    """All of catalogue.json."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    models: tuple[Entry, ...]
+
+
+def schema() -> str:
+    """The text of catalogue.schema.json, by which others can check or read the catalogue."""
+    made = {"$schema": SCHEMA_ADDRESS, **Catalogue.model_json_schema()}
+    return json.dumps(made, indent=1, ensure_ascii=False) + "\n"
+
+
 @cache
 def entries() -> tuple[Entry, ...]:
     """Every entry; the first of a family and size is what the name without a quantisation means."""
     text = resources.files("filbert.models").joinpath("catalogue.json").read_text("utf-8")
-    return tuple(Entry.model_validate(entry) for entry in json.loads(text)["models"])
+    return Catalogue.model_validate_json(text).models
+
+
+def quantisations(short: str) -> tuple[Entry, ...]:
+    """The entries of one model, the finest first; nothing for a name that is not in the catalogue."""
+    found = [entry for entry in entries() if entry.short == short.lower()]
+    return tuple(sorted(found, key=lambda entry: -(bits_a_weight(entry.quantisation) or 0)))
 
 
 def names() -> list[str]:

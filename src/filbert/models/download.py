@@ -73,9 +73,9 @@ def already_there(remote: RemoteFile, target: Path) -> Job[RemoteFile | None]:
     return replace(remote, sha256=sha256, size_bytes=target.stat().st_size) if remote.sha256 in ("", sha256) else None
 
 
-def hashing(path: Path) -> Job[str]:
-    """The sha256 of a file, with progress."""
-    digest, done, total = hashlib.sha256(), 0, path.stat().st_size
+def hashing(path: Path, kind: str = "sha256") -> Job[str]:
+    """The hash of a file, with progress."""
+    digest, done, total = hashlib.new(kind, usedforsecurity=False), 0, path.stat().st_size
     with path.open("rb") as file:
         while block := file.read(1 << 22):
             digest.update(block)
@@ -84,11 +84,11 @@ def hashing(path: Path) -> Job[str]:
     return digest.hexdigest()
 
 
-def check_hash(name: str, expected: str, got: str) -> None:
+def check_hash(name: str, expected: str, got: str, kind: str = "sha256") -> None:
     if expected not in ("", got):
         raise HashMismatch(
             f"{name} is not the file it should be.",
-            why=f"Its sha256 is {got[:16]}… and {expected[:16]}… was promised.",
+            why=f"Its {kind} is {got[:16]}… and {expected[:16]}… was promised.",
             do="Nothing of it was kept; try again, or another source.",
         )
 
@@ -96,8 +96,10 @@ def check_hash(name: str, expected: str, got: str) -> None:
 def _finish(remote: RemoteFile, target: Path) -> Job[RemoteFile]:
     part = part_of(target)
     sha256 = yield from hashing(part)
+    md5 = (yield from hashing(part, "md5")) if remote.md5 else ""
     try:
         check_hash(remote.name, remote.sha256, sha256)
+        check_hash(remote.name, remote.md5, md5, "md5")
     except HashMismatch:
         part.unlink()
         state_of(target).unlink(missing_ok=True)

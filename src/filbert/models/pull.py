@@ -101,6 +101,7 @@ def as_promised(entry: catalogue.Entry, listing: Listing, projector: Listing | N
             file,
             name=known.name,
             sha256=known.sha256 or file.sha256,
+            md5=known.md5 or "",
             size_bytes=file.size_bytes if known.size_bytes is None else known.size_bytes,
         )
         for file, known in zip(files, entry.files, strict=True)

@@ -12,7 +12,8 @@ from filbert.models.catalogue import Role
 
 @dataclass(frozen=True, slots=True)
 class RemoteFile:
-    """A file that a source offers. `sha256` is "" and `size_bytes` None until someone knows them.
+    """A file that a source offers. `sha256` is "" and `size_bytes` None until someone knows them. md5: of a list that
+    knows no better hash, "" elsewhere.
     headers: sent to the host of `url` only, never kept."""
 
     role: Role
@@ -21,6 +22,7 @@ class RemoteFile:
     size_bytes: int | None = None
     sha256: str = ""
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    md5: str = ""
 
 
 def need_network(what: str) -> None:
