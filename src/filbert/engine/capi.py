@@ -22,10 +22,12 @@ from numpy.typing import NDArray
 from filbert.core.errors import BadInput, BadModelFile, EngineError, EngineMismatch, EngineMissing
 from filbert.engine import capi_layout
 from filbert.engine.scoring import BRANCHES, N_BATCH, OUTPUT_BYTES
+from filbert.models.gguf_types import TENSOR_TYPES
 
 Ints = NDArray[np.int32]
 Floats = NDArray[np.float32]
 
+NUMBERS = {kind.name.lower(): number for number, kind in TENSOR_TYPES.items()}
 GROUP = 32  # tokens; the engine's kernels take 4 to 16 at a time
 CHOOSE = "Choose a model that answers text with `filbert list`."
 INSTALL = f"Install xllamacpp=={capi_layout.VERSION}."
@@ -200,9 +202,14 @@ class Context:
     """A key/value cache of `n_ctx` cells, shared by sequences, so that what they have in common is kept once."""
 
     def __init__(
-        self, weights: Weights, n_ctx: int, threads: int, on_decoded: Callable[[int], object] = lambda n_tokens: None
+        self,
+        weights: Weights,
+        n_ctx: int,
+        threads: int,
+        on_decoded: Callable[[int], object] = lambda n_tokens: None,
+        kv: str = "f16",
     ) -> None:
-        """`on_decoded` is called after each part of a decode. Raises BadInput for a model that predicts no tokens,
+        """`on_decoded` is called after each part of a decode; kv: number type of the cache. Raises BadInput for a model that predicts no tokens,
         EngineError when there is no memory for it."""
         ffi, lib = weights.engine.ffi, weights.engine.lib
         self.n_ctx = n_ctx
@@ -214,6 +221,7 @@ class Context:
         params.n_ctx, params.n_batch, params.n_ubatch = n_ctx, N_BATCH, N_BATCH
         params.n_seq_max, params.n_outputs_max, params.kv_unified = BRANCHES + 1, self._n_outputs, True
         params.n_threads = params.n_threads_batch = threads
+        params.type_k = params.type_v = NUMBERS[kv]
         pointer = lib.llama_init_from_model(weights.model, params)
         if pointer == ffi.NULL:
             raise EngineError(
