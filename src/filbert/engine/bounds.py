@@ -69,11 +69,12 @@ def more_room(context: int, trained: int | None) -> str:
 
 
 def text_bytes(body: Mapping[str, Any]) -> int:
-    """Of the prompt or the messages of a request, without images."""
+    """Of the prompt, or the messages and tools, of a request, without images."""
     if "prompt" in body:
         return len(body["prompt"].encode(errors="replace"))
     parts = (part for message in body["messages"] for part in _parts(message))
-    return sum(len(part.get("text", "").encode(errors="replace")) for part in parts)
+    tools = len(json.dumps(body.get("tools", ())))
+    return tools + sum(len(part.get("text", "").encode(errors="replace")) for part in parts)
 
 
 def _parts(message: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:

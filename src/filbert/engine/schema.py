@@ -56,6 +56,24 @@ def need_held_without_template(schema: Schema) -> None:
             )
 
 
+def moved(schema: Schema, to: str) -> dict[str, Any]:
+    """The schema for a place within another, whose pointer is `to`: what it refers to lies there now."""
+
+    def within(value: Any) -> Any:
+        return moved(value, to) if isinstance(value, Mapping) else value
+
+    def one(key: str, value: Any) -> Any:
+        if key == "$ref":
+            return to + value.removeprefix("#")
+        if key in WITHIN_NAMES and isinstance(value, Mapping):
+            return {name: within(part) for name, part in value.items()}
+        if key in WITHIN:
+            return [within(part) for part in value] if isinstance(value, list) else within(value)
+        return value
+
+    return {key: one(key, value) for key, value in schema.items()}
+
+
 def check_repeats(text: str) -> None:
     """Raises ValueError for a grammar or pattern that counts too far."""
     counts = (count for bounds in re.findall(r"\{([\d,\s]+)\}", text) for count in re.findall(r"\d+", bounds))
