@@ -20,6 +20,7 @@ remove.py              filbert rm
 rerank.py              filbert rerank
 score.py               filbert score
 serve.py               filbert serve
+set.py                 filbert set
 show.py                filbert show
 styled.py              styled text in a terminal's cells
 """

@@ -4,7 +4,21 @@ from __future__ import annotations
 
 import typer
 
-from filbert.cli import chat, config, doctor, embed, list_models, perplexity, pull, remove, rerank, score, serve, show
+from filbert.cli import (
+    chat,
+    config,
+    doctor,
+    embed,
+    list_models,
+    perplexity,
+    pull,
+    remove,
+    rerank,
+    score,
+    serve,
+    set,
+    show,
+)
 
 app = typer.Typer(
     name="filbert",
@@ -19,6 +33,7 @@ app.command("chat")(chat.chat)
 app.command("pull")(pull.pull)
 app.command("list")(list_models.list_models)
 app.command("show")(show.show)
+app.command("set")(set.set_preset)
 app.command("rm")(remove.remove)
 app.command("embed")(embed.embed)
 app.command("rerank")(rerank.rerank)

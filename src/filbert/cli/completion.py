@@ -15,9 +15,16 @@ BREAKS = re.compile("[:=]+")
 
 
 def installed_names() -> list[str]:
-    from filbert.models import manifest
+    """With the names of people's own."""
+    from filbert.models import manifest, preset
 
-    return manifest.installed_names()
+    return [*manifest.installed_names(), *preset.stand_in_names()]
+
+
+def preset_keys() -> list[str]:
+    from filbert.face import presets
+
+    return [f"{key}=" for key in presets.preset_keys()]
 
 
 def catalogue_names() -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -11,6 +11,9 @@ from filbert.cli.console import note, say
 from filbert.cli.flags_from_options import with_options
 from filbert.core.files import size
 from filbert.core.settings import Settings
+
+if TYPE_CHECKING:
+    from filbert.models.store import StoredModel
 
 
 @with_options()
@@ -69,12 +72,25 @@ def list_installed(settings: Settings, as_json: bool) -> None:
 
     models, damaged = store.whole_and_damaged()
     if as_json:
-        kept = [{"name": m.name, "bytes": m.size_bytes, "sha256": m.sha256, "source": m.source} for m in models]
+        kept = [
+            {
+                "name": m.name,
+                "bytes": m.size_bytes,
+                "sha256": m.sha256,
+                "source": m.source,
+                "stands_for": m.preset.stands_for if m.preset else "",
+            }
+            for m in models
+        ]
         say(json.dumps(kept, indent=1))
     elif models:
-        rows = [(m.name, size(m.size_bytes), m.licence or "?", m.source) for m in models]
+        rows = [(m.name, size(m.size_bytes), m.licence or "?", _origin(m)) for m in models]
         say(table(("name", "size", "licence", "source"), rows))
     else:
         note("No models yet. `filbert pull smollm2:135m` fetches the starter (98 MB).", settings)
     for error in damaged:
         note(f"damaged: {error}", settings)
+
+
+def _origin(model: StoredModel) -> str:
+    return f"→ {model.preset.stands_for}" if model.preset and model.preset.is_stand_in else model.source

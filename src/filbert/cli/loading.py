@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from filbert.models.store import StoredModel
 
 # Fields of LoadOptions that mean nothing where no text is generated, and where only scores are taken.
-NO_TEXT = frozenset({"kv", "batch", "speculation", "prompt_cache_mib"})
+NO_TEXT = frozenset({"template", "kv", "batch", "speculation", "prompt_cache_mib"})
 NO_WORKER = frozenset(LoadOptions.model_fields) - {"context", "threads", "openmp", "adapters", "stall_s"}
 
 

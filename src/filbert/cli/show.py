@@ -10,6 +10,7 @@ import typer
 from filbert.cli.completion import installed_names
 from filbert.cli.console import patience, say
 from filbert.cli.flags_from_options import with_options
+from filbert.cli.set import shown
 from filbert.core.files import size
 from filbert.core.settings import Settings
 
@@ -23,25 +24,29 @@ def show(
     as_json: Annotated[bool, typer.Option("--json", help="A JSON object.")] = False,
     template: Annotated[bool, typer.Option("--template", help="The whole chat template, and nothing else.")] = False,
 ) -> None:
-    """What a model is made of, read from its file's header."""
+    """What a model is made of, read from its file's header, and what `filbert set` keeps with it."""
     from filbert.models import store
     from filbert.models.gguf import check_split
 
     stored = store.resolve(name)
     headers = check_split(stored.parts)
     if template:
-        say(headers[0].chat_template or "")
+        say((stored.preset and stored.preset.template) or headers[0].chat_template or "")
         return
     with patience(f"hashing {stored.path.name}", settings):  # where no pull has done so
         facts = store.describe(stored, headers)
     if as_json:
         say(json.dumps(facts, indent=1))
         return
+    kept = facts.pop("preset", None)
     if stored.projector is None:
         del facts["projector"]
     width = max(len(label) for label in facts)
     for label, value in facts.items():
         say(f"{label:<{width}}  {_readable(label, value)}")
+    if stored.preset and kept:
+        for line in shown(stored.preset):
+            say(line)
 
 
 def _readable(label: str, value: Any) -> str:

@@ -10,6 +10,7 @@ from filbert.core.settings import Options
 from filbert.engine.threads import Runtime
 from filbert.models.fit import MOST_CONTEXT
 
+MOST_TEMPLATE = 1 << 18  # characters; the longest that is known has 20,000
 KvType = Literal["f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0"]
 
 
@@ -41,10 +42,24 @@ class LoadOptions(Options):
     prompt_cache_mib: int | None = Field(
         None, ge=0, description="Memory for remembered prompts, in MiB. Left out: the smaller of 512 and 5 % of memory."
     )
+    device: str = Field(
+        "auto",
+        min_length=1,
+        max_length=64,
+        description="auto takes the graphics cards that the engine finds, cpu none, a name such as CUDA0 one.",
+    )
     gpu_layers: int = Field(
         -1, ge=-1, description="Layers on the graphics card, where the engine has one; -1 means all."
     )
-    adapters: tuple[str, ...] = Field((), description="LoRA adapter files (GGUF), applied at load.")
+    adapters: tuple[str, ...] = Field(
+        (), description="LoRA adapters (GGUF), installed names or files, applied at load."
+    )
+    template: str | None = Field(
+        None,
+        max_length=MOST_TEMPLATE,
+        description="A chat template (Jinja) in place of the model's own.",
+        json_schema_extra={"from_file": True},
+    )
     stall_s: float = Field(
         120, gt=0, description="Seconds without a sign of life after which a request ends and its worker is replaced."
     )

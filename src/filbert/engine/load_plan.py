@@ -4,7 +4,7 @@ Everything is decided here from the model's file, the options and the machine; t
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
@@ -16,8 +16,9 @@ from filbert.engine.load_options import LoadOptions
 from filbert.engine.scoring import BRANCHES, N_BATCH, OUTPUT_BYTES
 from filbert.engine.worker import Pooling, WorkerPlan
 from filbert.models import fit
+from filbert.models.adapter import check_adapter
 from filbert.models.gguf import Header, check_split, read_header
-from filbert.models.store import StoredModel
+from filbert.models.store import StoredModel, find
 
 Kind = Literal["text", "embedding", "rerank"]
 Role = Literal["text", "plain", "embedding", "rerank"]
@@ -48,7 +49,8 @@ class LoadPlan:
         self.options = options
         self.headers = _checked(stored)
         self.header = self.headers[0]
-        self.adapters = tuple(_checked_adapter(Path(adapter)) for adapter in options.adapters)
+        adapters = (*stored.adapters, *(_adapter(text) for text in options.adapters))
+        self.adapters = tuple(_checked_adapter(path, self.headers) for path in adapters)
         self.kind = _kind(self.header)
         self.threads = options.threads or cores()
         self._memory = memory()  # before any of it is ours
@@ -108,12 +110,14 @@ class LoadPlan:
             model=str(self.stored.path),
             projector=str(self.stored.projector or ""),
             adapters=self.adapters,
+            chat_template=self.options.template or "",
             n_ctx=context,
             n_batch=demand.batch,
             n_parallel=demand.parallel,
             kv=demand.kv,
             threads=self.threads,
             openmp=self.options.openmp,
+            device=self.options.device,
             n_gpu_layers=self.options.gpu_layers,
             cache_ram_mib=demand.prompt_cache_bytes >> 20,
             speculation=role == "text" and self.options.speculation == "auto",
@@ -153,12 +157,15 @@ def _checked(stored: StoredModel) -> tuple[Header, ...]:
     return (*headers, read_header(stored.projector)) if stored.projector else headers
 
 
-def _checked_adapter(path: Path) -> str:
-    path = path.expanduser().absolute()
-    if not path.is_file():
-        raise BadInput(f"There is no adapter at {path}.", do="Check the path.")
-    if (kind := read_header(path).kind) != "adapter":
-        raise BadInput(f"{path.name} is no adapter ({kind}).", do="Give a LoRA adapter that was converted to GGUF.")
+def _adapter(text: str) -> Path:
+    """The file of an adapter's name or path."""
+    if found := find(text):
+        return found.path
+    raise BadInput(f"There is no adapter {text}.", do="Name one that `filbert list` shows, or a path.")
+
+
+def _checked_adapter(path: Path, model: Sequence[Header]) -> str:
+    check_adapter(read_header(path), model)
     return str(path)
 
 

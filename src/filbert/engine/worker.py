@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from filbert.core.errors import (
+    BadInput,
     BadModelFile,
     EngineCrashed,
     EngineError,
@@ -35,12 +36,14 @@ class WorkerPlan:
     model: str
     projector: str
     adapters: tuple[str, ...]
+    chat_template: str  # "" takes the file's
     n_ctx: int
     n_batch: int
     n_parallel: int
     kv: str
     threads: int
     openmp: Runtime
+    device: str  # "auto", "cpu", or the engine's name of one
     n_gpu_layers: int
     cache_ram_mib: int
     speculation: bool
@@ -112,9 +115,14 @@ class Worker:
         except EngineCrashed as exc:
             self.stop()
             raise self._not_loaded(self._child.complaint or str(exc)) from exc
-        if "error" not in answer:
+        if "address" in answer:
             return str(answer["address"])
         self.stop()
+        if "devices" in answer:
+            raise BadInput(
+                f"There is no device {self.plan.device}.",
+                do=f"The engine knows {answer['devices']}: choose one of them.",
+            )
         if "Failed to init server" in answer["error"]:
             raise self._not_loaded(self._child.complaint)
         raise EngineMissing(

@@ -1,6 +1,7 @@
 """The worker: llama-server inside this process, on a Unix socket in a folder only its owner can enter.
 
-Told once, as the first line of its standard input, what to load; answers {"address": …} or {"error": …}.
+Told once, as the first line of its standard input, what to load; answers {"address": …}, {"error": …}, or
+{"devices": …} with the names of those there are when it was told another.
 """
 
 import os
@@ -20,6 +21,7 @@ def parameters(config: dict[str, Any]) -> Any:
     params = xllamacpp.CommonParams()
     params.model.path = config["model"]
     params.model_alias = {config["name"]}  # or answers would name the path
+    params.chat_template = config["chat_template"]
     if config["projector"]:
         params.mmproj.path = config["projector"]
     params.lora_adapters = [xllamacpp.CommonAdapterLoraInfo(path, 1.0) for path in config["adapters"]]
@@ -38,6 +40,7 @@ def parameters(config: dict[str, Any]) -> Any:
         speculative.types = [xllamacpp.common_speculative_type.COMMON_SPECULATIVE_TYPE_NGRAM_MOD]
         guess = speculative.ngram_mod
         guess.n_match, guess.n_min, guess.n_max = N_MATCH, N_MIN, N_MAX
+    use_device(params, config["device"])
     params.kv_unified = True
     params.fit_params = False  # it would change the context behind the person's back
     params.warmup = False  # the first answer warms up as well
@@ -48,6 +51,24 @@ def parameters(config: dict[str, Any]) -> Any:
     params.n_threads_http = config["n_parallel"] + 4
     params.verbosity = 1
     return params
+
+
+def use_device(params: Any, name: str) -> None:
+    """Raises LookupError with the names of the devices there are."""
+    import xllamacpp
+
+    if name == "auto":
+        return
+    if name == "cpu":
+        params.n_gpu_layers, params.mmproj_use_gpu = 0, False
+        params.no_kv_offload = params.no_op_offload = True
+        return
+    kinds, found = xllamacpp.ggml_backend_dev_type, xllamacpp.get_device_info()
+    cards = [each["name"] for each in found if each["type"] == kinds.GGML_BACKEND_DEVICE_TYPE_GPU]
+    cards = cards or [each["name"] for each in found if each["type"] == kinds.GGML_BACKEND_DEVICE_TYPE_IGPU]
+    if name not in cards:
+        raise LookupError(", ".join(["auto", "cpu", *cards]))
+    params.split_mode, params.main_gpu = xllamacpp.llama_split_mode.LLAMA_SPLIT_MODE_NONE, cards.index(name)
 
 
 @contextmanager
@@ -78,6 +99,8 @@ def main() -> None:
 
         with ended_with_parent():
             server = xllamacpp.Server(parameters(config))
+    except LookupError as exc:
+        say({"devices": str(exc)})
     except (ImportError, RuntimeError) as exc:
         say({"error": str(exc)})
     else:

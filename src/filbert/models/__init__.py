@@ -1,5 +1,6 @@
 """Models on disk: what they are called, where they come from, what is in them, what they need.
 
+adopt/               the model files that other programs have
 architectures.py     those that the engine can load
 adapter.py           whether a LoRA adapter belongs to a model
 catalogue.json       the entries themselves: source, hash, licence, abilities; tools/write_catalogue.py writes it

@@ -150,7 +150,7 @@ def in_place(path: Path) -> StoredModel:
     if not _is_readable_file(path):
         raise UnknownModel(f"There is no model file at {path}.", do="Check the path.")
     parts = parts_beside(path)
-    projector = _projector_beside(parts)
+    projector = projector_beside(parts)
     size = sum(file.stat().st_size for file in (*parts, *([projector] if projector else [])))
     return StoredModel(str(path), parts[0], tuple(parts), projector, size, str(path))
 
@@ -172,12 +172,14 @@ def describe(stored: StoredModel, headers: Sequence[Header]) -> dict[str, Any]:
         "tensor types": types,
         "bytes": stored.size_bytes,
         "licence": stored.licence or first.licence,
-        "template": first.chat_template,
+        "template": (stored.preset and stored.preset.template) or first.chat_template,
         "sha256": stored.sha256,
         "source": stored.source,
         "path": str(stored.path),
         "parts": len(stored.parts),
         "projector": str(stored.projector) if stored.projector else None,
+        **({"adapters": list(map(str, stored.adapters))} if stored.adapters else {}),
+        **({"preset": stored.preset.model_dump(exclude_defaults=True)} if stored.preset else {}),
     }
 
 
@@ -230,7 +232,7 @@ def _is_readable_file(path: Path) -> bool:
         return False
 
 
-def _projector_beside(parts: Sequence[Path]) -> Path | None:
+def projector_beside(parts: Sequence[Path]) -> Path | None:
     """The projector in a folder that holds one model and one projector: any other pair would be a guess."""
     files = [path for path in parts[0].parent.glob("*.gguf") if path not in parts]
     projectors = [path for path in files if "mmproj" in path.name.lower()]

@@ -175,7 +175,13 @@ Finder = Callable[[str], "StoredModel | None"]
 def is_stand_in(text: str) -> bool:
     """Whether a text is a name of one's own; an installed model of exactly that name comes first."""
     name = parse(text).text
-    return preset_file(name).is_file() and not manifest_file(name).is_file()
+    path = preset_file(name)
+    if not path.is_file() or manifest_file(name).is_file():
+        return False
+    try:
+        return read_preset(path).is_stand_in
+    except BadModelFile:  # told where it is used
+        return True
 
 
 def find(text: str, named: Finder, anything: Finder, seen: tuple[str, ...] = ()) -> StoredModel | None:
@@ -214,7 +220,7 @@ def _stood_for(text: str, anything: Finder, seen: tuple[str, ...]) -> StoredMode
 def _gone(preset: Preset) -> UnknownModel:
     return UnknownModel(
         f"{preset.name} stands for {preset.stands_for}, which is not here any more.",
-        do=f"`filbert pull {preset.stands_for}` gets it again, `filbert rm {preset.name}` takes the name away.",
+        do=f"Get it again, or take the name away with `filbert rm {preset.name}`.",
     )
 
 

@@ -9,7 +9,7 @@ from filbert.core.errors import BadInput, BadModelFile
 from filbert.core.log import log
 from filbert.engine.load_options import LoadOptions
 from filbert.engine.model import Model
-from filbert.models import catalogue, store
+from filbert.models import catalogue, preset, store
 from filbert.models.store import StoredModel
 
 
@@ -26,7 +26,7 @@ class Loaded:
     def add(self, stored: StoredModel) -> Model:
         """Load a model before there are requests. A file outside the store goes by its name without folder and ending,
         since no answer holds a path."""
-        if not stored.pulled:
+        if not stored.pulled and not (stored.preset and stored.preset.is_stand_in):
             stored = replace(stored, name=stored.path.stem)
             if stored.name in self._files:
                 raise BadInput(f"Two files are called {stored.name}.", do="Rename one of them.")
@@ -44,6 +44,8 @@ class Loaded:
         try:
             return store.installed(name)
         except BadInput as exc:
+            if name in preset.stand_in_names():
+                raise  # what it stands for is gone
             raise catalogue.unknown(name, [stored.name for stored in self.known()]) from exc
         except BadModelFile as exc:
             raise _unusable(name) from exc
@@ -64,7 +66,11 @@ class Loaded:
             model.close()
 
     def _is_open(self, stored: StoredModel) -> bool:
-        return stored.name in self._models and self._models[stored.name].stored.path == stored.path
+        model = self._models.get(stored.name)
+        if model is None or _loaded_as(model.stored) != _loaded_as(stored):
+            return False
+        model.stored = stored  # what its preset says of answers may be new
+        return True
 
     def _open_unnamed(self, stored: StoredModel) -> Model:
         """As `_open`, but no error names a file."""
@@ -83,6 +89,11 @@ class Loaded:
             self._coming = None
         self._models[stored.name] = model
         return model
+
+
+def _loaded_as(stored: StoredModel) -> tuple[object, ...]:
+    """What a model has to be loaded again for when it changes."""
+    return stored.path, stored.adapters, dict(stored.preset.load) if stored.preset else {}
 
 
 def _unusable(name: str) -> BadModelFile:

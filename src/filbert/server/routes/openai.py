@@ -75,7 +75,8 @@ async def model(name: str, request: Request) -> dict[str, Any]:
 
 def _shown(stored: StoredModel) -> dict[str, Any]:
     created = int(datetime.fromisoformat(stored.pulled).timestamp()) if stored.pulled else 0
-    return {"id": stored.name, "object": "model", "created": created, "owned_by": "filbert"}
+    stands_for = {"stands_for": stored.preset.stands_for} if stored.preset and stored.preset.is_stand_in else {}
+    return {"id": stored.name, "object": "model", "created": created, "owned_by": "filbert", **stands_for}
 
 
 @router.post("/v1/chat/completions", responses=STREAM)
