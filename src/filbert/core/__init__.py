@@ -2,6 +2,7 @@
 
 errors.py          every error Filbert raises, with its exit status and HTTP status
 files.py           files whole or not at all, locks, room on the disk, safe names, sha256, texts and sizes
+images.py          images: checked, turned upright, made small, written anew
 jobs.py            long work: progress, a folder that tells its story, cancel
 log.py             the rotating log file
 machine.py         cores, memory, load, processor, and whether the engine can run here

@@ -7,6 +7,7 @@ import hashlib
 import os
 import re
 import shutil
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -92,6 +93,22 @@ def need_room(folder: Path, size_bytes: int) -> None:
             f"{folder} has {size(free)} free and {size(size_bytes)} are needed.",
             do="Free some room (`filbert list`, `filbert rm NAME`), or move everything with FILBERT_HOME.",
         )
+
+
+def read_plain_file(path: Path, most_bytes: int) -> bytes:
+    """All of a file that somebody names. Raises BadInput where there is none, where it is a pipe, a device or a folder,
+    and for more than `most_bytes`."""
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise BadInput(f"{path} is no plain file.", do="Name a file.")
+        with path.open("rb") as file:
+            data = file.read(most_bytes + 1)
+    except (OSError, ValueError) as exc:
+        why = (exc.strerror if isinstance(exc, OSError) else str(exc)) or "no reason is given"
+        raise BadInput(f"{path} cannot be read.", why=f"{why}.", do="Check the path.") from exc
+    if len(data) > most_bytes:
+        raise BadInput(f"{path.name} has more than {size(most_bytes)}.", do="Take a smaller file, or a part of it.")
+    return data
 
 
 def size(size_bytes: float) -> str:

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from filbert.core.errors import BadInput
 
+IMAGE_ADDRESSES = ("data:image/png;base64,", "data:image/jpeg;base64,")
 Role = Literal["system", "user", "assistant", "tool"]
 
 
@@ -35,8 +36,7 @@ class Message:
 
     def to_json(self) -> dict[str, Any]:
         """The message in OpenAI's chat shape, without its thought."""
-        content = self.content if isinstance(self.content, str) else [dict(part) for part in self.content]
-        body: dict[str, Any] = {"role": self.role, "content": content}
+        body: dict[str, Any] = {"role": self.role, "content": self._content()}
         if self.tool_calls:
             body["tool_calls"] = [dict(call) for call in self.tool_calls]
         if self.tool_call_id:
@@ -44,6 +44,29 @@ class Message:
         if self.name:
             body["name"] = self.name
         return body
+
+    def _content(self) -> str | list[dict[str, Any]]:
+        """Parts of text alone are one text, for not every template knows parts. Raises BadInput for a part that is no
+        text and no image of core/images.py: the engine would fetch addresses."""
+        if isinstance(self.content, str):
+            return self.content
+        parts = [dict(part) for part in self.content]
+        if not all(_is_text(part) or _is_image(part) for part in parts):
+            raise BadInput(
+                "A message holds texts and images, and something else is in it.",
+                do="Give an image as `send(text, images=[path])` does.",
+            )
+        return parts if any(map(_is_image, parts)) else "\n\n".join(part["text"] for part in parts)
+
+
+def _is_text(part: Mapping[str, Any]) -> bool:
+    return part.get("type") == "text" and isinstance(part.get("text"), str)
+
+
+def _is_image(part: Mapping[str, Any]) -> bool:
+    image = part.get("image_url")
+    url = image.get("url") if isinstance(image, Mapping) else None
+    return part.get("type") == "image_url" and isinstance(url, str) and url.startswith(IMAGE_ADDRESSES)
 
 
 def shown(messages: Sequence[Message]) -> list[dict[str, Any]]:
