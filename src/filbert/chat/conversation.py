@@ -12,8 +12,9 @@ from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 from filbert.chat.record import UNFINISHED, UNTITLED, Chat, Said, now, text_of, title_of
-from filbert.chat.session import ChatSession, Turn
+from filbert.chat.session import ChatSession, Turn, question
 from filbert.core.errors import BadInput, DiskFull, HistoryDamaged, StoreBusy, StoreReadOnly
+from filbert.core.images import Picture
 from filbert.core.messages import Message
 from filbert.engine.generation import Chunk, Reply
 from filbert.engine.model import Model
@@ -100,12 +101,18 @@ class Conversation(ChatSession):
         self._chat = Chat(model=self.model.name, system=self.system)
         self._path, self._begun = [], False
 
-    def send(self, text: str, sampling: Sampling | None = None, attachments: Iterable[Part] = ()) -> Turn:
+    def send(
+        self,
+        text: str,
+        sampling: Sampling | None = None,
+        images: Iterable[Picture] = (),
+        attachments: Iterable[Part] = (),
+    ) -> Turn:
         """Say something; iterate the turn for the answer. A question that was never answered gives way to it.
-        attachments: content parts, {"type": "text", …} or {"type": "image_url", …}.
+        attachments: content parts, {"type": "text", …} or {"type": "image_url", …}, as `attach` makes them.
         Raises ContextOverflow when this turn alone is too long."""
         self._need_rest()
-        return self._ask(self._answered(), text, sampling, attachments)
+        return self._ask(self._answered(), question(text, images, attachments), sampling)
 
     def edit(self, number: int, text: str) -> Turn:
         """Ask another question in the place of this one, in a branch of its own. Raises BadInput."""
@@ -114,7 +121,7 @@ class Conversation(ChatSession):
         if edited.message.role != "user":
             raise BadInput(f"Message {number} is no question.", do="Name one that you asked.")
         kept = [part for part in _parts(edited.message) if part.get("type") != "text"]
-        return self._ask(self._path[: number - 1], text, None, kept)
+        return self._ask(self._path[: number - 1], question(text, attachments=kept), None)
 
     def branches(self, number: int) -> list[Said]:
         """What was said in the place of a message, the oldest first; it is one of them."""
@@ -146,11 +153,9 @@ class Conversation(ChatSession):
         """The path without a question at its end that nobody answered."""
         return self._path[:-1] if self._path and self._path[-1].message.role == "user" else self._path
 
-    def _ask(self, before: Sequence[Said], text: str, sampling: Sampling | None, attachments: Iterable[Part]) -> Turn:
-        parts = tuple(attachments)
-        content = (*parts, {"type": "text", "text": text}) if parts else text
+    def _ask(self, before: Sequence[Said], asking: Message, sampling: Sampling | None) -> Turn:
         head = self.messages[:1] if self.system else []
-        asked = [*head, *(said.message for said in before), Message("user", content)]
+        asked = [*head, *(said.message for said in before), asking]
         return self._answer(asked, sampling or self.sampling)
 
     def _move(self, path: list[Said]) -> None:

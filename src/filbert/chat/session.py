@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
-from typing import Literal
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Literal
 
 from filbert.core.errors import BadInput, ContextOverflow
+from filbert.core.images import Picture, image_part
 from filbert.core.messages import Message, flatten, turns
 from filbert.core.settings import configured
 from filbert.engine.generation import Answer, AsyncGeneration, Chunk, Finish, Generation, Reply
@@ -62,6 +63,12 @@ class Turn(Answer):
             self.over.set()
 
 
+def question(text: str, images: Iterable[Picture] = (), attachments: Iterable[Mapping[str, Any]] = ()) -> Message:
+    """A user's message. attachments: parts of `chat/attach.py`; they and the images come before the text."""
+    parts = (*attachments, *map(image_part, images))
+    return Message("user", (*parts, {"type": "text", "text": text}) if parts else text)
+
+
 class ChatSession:
     """Say something with `send`, one answer at a time; what was said stands in `messages`."""
 
@@ -77,18 +84,19 @@ class ChatSession:
         self._turn: Turn | None = None
         self._forgotten = 0
 
-    def send(self, text: str, sampling: Sampling | None = None) -> Turn:
-        """Say something; iterate the turn for the answer. Raises ContextOverflow when this turn alone is too long."""
+    def send(self, text: str, sampling: Sampling | None = None, images: Iterable[Picture] = ()) -> Turn:
+        """Say something; iterate the turn for the answer. images: paths, files' bytes or Pillow's images, for a model
+        that sees. Raises ContextOverflow when this turn alone is too long, and BadInput for an image it cannot see."""
         self._need_rest()
-        return self._answer([*self.messages, Message("user", text)], sampling or self.sampling)
+        return self._answer([*self.messages, question(text, images)], sampling or self.sampling)
 
-    def asend(self, text: str, sampling: Sampling | None = None) -> AsyncGeneration:
-        return AsyncGeneration(lambda: self._send_after_last(text, sampling))
+    def asend(self, text: str, sampling: Sampling | None = None, images: Iterable[Picture] = ()) -> AsyncGeneration:
+        return AsyncGeneration(lambda: self._send_after_last(text, sampling, images))
 
-    def _send_after_last(self, text: str, sampling: Sampling | None) -> Turn:
+    def _send_after_last(self, text: str, sampling: Sampling | None, images: Iterable[Picture]) -> Turn:
         if turn := self._turn:
             turn.over.wait(SETTLE_S)  # an `async for` that was left early ends a moment later
-        return self.send(text, sampling)
+        return self.send(text, sampling, images)
 
     def regenerate(self) -> Turn:
         """Answer the last question anew."""
