@@ -1,7 +1,9 @@
 """The terminal door: a file a command. Thin: parse, call, show.
 
 app.py                 the commands by name
+catalogue_table.py     entries of the catalogue, shown
 chat.py                filbert chat
+chats.py               filbert chats: what was said before
 completion.py          what shells complete
 config.py              filbert config, and what each setting takes
 console.py             printing, progress, what was piped in
@@ -9,6 +11,7 @@ doctor.py              filbert doctor
 embed.py               filbert embed
 flags_from_options.py  options classes to flags
 highlight.py           colours for code, a line at a time
+import_models.py       filbert import
 list_models.py         filbert list
 loading.py             how commands get their model
 main.py                the way in: exit statuses, errors as sentences
@@ -19,6 +22,7 @@ pull.py                filbert pull
 remove.py              filbert rm
 rerank.py              filbert rerank
 score.py               filbert score
+search.py              filbert search
 serve.py               filbert serve
 set.py                 filbert set
 show.py                filbert show

@@ -6,15 +6,18 @@ import typer
 
 from filbert.cli import (
     chat,
+    chats,
     config,
     doctor,
     embed,
+    import_models,
     list_models,
     perplexity,
     pull,
     remove,
     rerank,
     score,
+    search,
     serve,
     set,
     show,
@@ -30,8 +33,11 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.command("chat")(chat.chat)
+app.add_typer(chats.app, name="chats")
 app.command("pull")(pull.pull)
+app.command("import")(import_models.import_models)
 app.command("list")(list_models.list_models)
+app.command("search")(search.search)
 app.command("show")(show.show)
 app.command("set")(set.set_preset)
 app.command("rm")(remove.remove)

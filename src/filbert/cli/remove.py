@@ -30,8 +30,10 @@ def remove(
     if not names and not unfinished:
         raise BadInput("There is nothing to delete.", do="Name a model of `filbert list`, or give --unfinished.")
     for name in names or ():
+        others = store.linked(name)
         freed = store.remove(name)
-        note(f"{name}: gone, {size(freed)} freed.", settings)
+        stays = f" {', '.join(map(str, others))} stays where it is." if others else ""
+        note(f"{name}: gone, {size(freed)} freed.{stays}", settings)
     if left_over := store.clean(0) if unfinished else store.clean():
         note(f"Left over from earlier: gone, {size(left_over)} freed.", settings)
     elif unfinished and (spoilt := read_manifests()[1]):

@@ -1,0 +1,264 @@
+"""From what other programs have to names in our store: looked at, named, and linked; nothing is copied or changed."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal
+
+from filbert.core import paths
+from filbert.core.errors import BadInput, BadModelFile, UnknownModel
+from filbert.core.files import locked
+from filbert.core.jobs import Job, Progress
+from filbert.models import preset
+from filbert.models.adopt import gpt4all, hub_cache, jan, llama_cpp, lm_studio, naming, ollama
+from filbert.models.adopt.found import Find, Found, Refused, models_in
+from filbert.models.architectures import LOADABLE
+from filbert.models.catalogue import Role
+from filbert.models.gguf import Header, check_split, read_header
+from filbert.models.header import Kind
+from filbert.models.installed import projector_beside
+from filbert.models.manifest import Linked, Manifest, manifest_file, manifest_of, read_manifests, write_manifest
+from filbert.models.name import parse
+from filbert.models.parts import parts_beside
+
+State = Literal["new", "here", "changed", "refused"]
+PROGRAMS: tuple[tuple[str, Callable[[], Iterator[Find]]], ...] = (
+    (gpt4all.PROGRAM, gpt4all.finds),
+    (ollama.PROGRAM, ollama.finds),
+    (lm_studio.PROGRAM, lm_studio.finds),
+    (jan.PROGRAM, jan.finds),
+    (llama_cpp.PROGRAM, llama_cpp.finds),
+    (hub_cache.PROGRAM, hub_cache.finds),
+)
+A_FILE = "file"  # the program of what a person names
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """What was found, and what an import makes of it. new: gets its name; changed: it has it, and the file is another
+    one since; here: it has it; refused: gets none. why: a sentence, "" where there is nothing to say."""
+
+    state: State
+    program: str
+    what: str
+    name: str = ""
+    size_bytes: int = 0
+    kind: Kind = "other"
+    why: str = ""
+    manifest: Manifest | None = None
+    preset: preset.Preset | None = None
+
+
+def search(wanted: Sequence[Path] = (), name: str = "") -> Job[list[Candidate]]:
+    """What the programs have, or what is at the paths that a person names. name: for the only model there.
+    Raises BadInput, UnknownModel and BadModelFile for what a person named and cannot have."""
+    finds = list[Find]()
+    for program, look in _wanted(wanted) if wanted else PROGRAMS:
+        yield Progress(f"looking at {program}")
+        finds += look()
+    if name:
+        finds = _called(name, finds)
+    desk, candidates = _Desk(), list[Candidate]()
+    for number, find in enumerate(finds):
+        yield Progress("reading the headers", number, len(finds), "files")
+        candidates += desk.judge(find)
+    if wanted and all(each.state == "refused" for each in candidates):
+        raise BadModelFile(candidates[0].why)
+    return candidates
+
+
+def take(candidates: Iterable[Candidate]) -> Job[list[Candidate]]:
+    """Give the new and the changed ones their names; those that got one. Raises StoreReadOnly, DiskFull."""
+    taken = []
+    wanted = [each for each in candidates if each.manifest and each.state in ("new", "changed")]
+    with locked(paths.models_folder() / "import.lock"):
+        for number, each in enumerate(wanted):
+            yield Progress("giving names", number, len(wanted), "models")
+            assert each.manifest
+            if each.state == "new" and manifest_file(each.name).exists():  # another process was quicker
+                continue
+            write_manifest(each.manifest)
+            if each.preset:
+                with preset.changing(each.name) as write:
+                    write(each.preset)
+            taken.append(each)
+    return taken
+
+
+def _wanted(wanted: Iterable[Path]) -> Iterator[tuple[str, Callable[[], Iterator[Find]]]]:
+    for path in wanted:
+        yield str(path), lambda path=path: _at(path)  # type: ignore[misc]
+
+
+def _at(path: Path) -> Iterator[Find]:
+    """What a person names: a file, a folder of files, or Ollama's own folder."""
+    path = path.expanduser().absolute()
+    if path.is_dir():
+        finds = list(ollama.finds_in(path) if ollama.is_store(path) else models_in(path, A_FILE, of_one_model=False))
+        if not finds:
+            raise BadInput(f"There is no model in {path}.", do="Name a folder with GGUF files in it, or a file.")
+        yield from finds
+    elif path.is_file():
+        parts = parts_beside(path)
+        yield Found(A_FILE, tuple(parts), projector_beside(parts))
+    else:
+        raise UnknownModel(f"There is no model file at {path}.", do="Check the path.")
+
+
+def _called(name: str, finds: list[Find]) -> list[Find]:
+    """The only model found, under the name that a person gives it."""
+    parsed = parse(name)
+    if parsed.scheme != "catalogue":
+        raise BadInput(f"{name!r} cannot be the name of a file.", do="Take a word such as my-model or writer:7b.")
+    models = [find for find in finds if isinstance(find, Found)]
+    if len(models) != 1:
+        raise BadInput(f"--name is for one model, and there are {len(models)}.", do="Name one file.")
+    return [replace(models[0], name=parsed.text, name_given=True)]
+
+
+class _Desk:
+    """Judges one find after the other, knowing what is installed and what the finds before got."""
+
+    def __init__(self) -> None:
+        self.manifests = read_manifests()[0]
+        self.own = set(preset.stand_in_names())
+        self.given: set[str] = set()
+        self.seen: set[tuple[object, ...]] = set()
+
+    def judge(self, find: Find) -> Iterator[Candidate]:
+        if isinstance(find, Refused):
+            yield Candidate("refused", find.program, find.what, why=find.why)
+            return
+        key = (find.source or "", *(_real(part) for part in find.parts))
+        if key in self.seen or (not find.source and ("", *key[1:]) in self.seen):
+            return  # two programs share the file
+        self.seen |= {key, ("", *key[1:])}
+        what = find.source.removeprefix("ollama:") if find.source.startswith("ollama:") else str(find.parts[0])
+        try:
+            yield self._named(find, what)
+        except BadModelFile as exc:
+            yield Candidate("refused", find.program, what, why=str(exc))
+
+    def _named(self, find: Found, what: str) -> Candidate:
+        """What a whole model is called. Raises BadModelFile for what the engine cannot load."""
+        files = linked(find)
+        header = _checked(find)
+        if linked(find) != files:
+            raise BadModelFile(f"{what} changed while it was read.", do="Import it once it is complete.")
+        weights = sum(file.size_bytes for file in files if file.role != "projector")
+        before = self._before(find, files)
+        name = before.name if before else self._name(find, weights)
+        candidate = Candidate(
+            state="new" if before is None else "here" if _is_same(before, files) else "changed",
+            program=find.program,
+            what=what,
+            name=name,
+            size_bytes=sum(file.size_bytes for file in files),
+            kind=header.kind,
+            why=find.note,
+        )
+        self.given.add(name)
+        if candidate.state == "here":
+            return candidate
+        manifest = _manifest(find, name, header, files)
+        return replace(candidate, manifest=manifest, preset=_preset(find, name) if before is None else None)
+
+    def _before(self, find: Found, files: Sequence[Linked]) -> Manifest | None:
+        """What the file is installed as already: linked by an earlier import, or a file of the same hash."""
+        if find.name_given:
+            return next((each for each in self.manifests if each.name == find.name), None)
+        for manifest in self.manifests:
+            weights = [file for file in manifest.files if file.role != "projector"]
+            linked_here = [file.path for file in weights if not file.folder] == list(find.parts)
+            if linked_here and (not find.source or manifest.source == find.source):
+                return manifest
+            if not find.source and find.hashes == tuple(file.sha256 for file in weights):
+                return manifest
+        return None
+
+    def _name(self, find: Found, weights: int) -> str:
+        if not find.name_given:
+            return naming.name_of(find, weights, self._is_free)
+        if self._is_free(find.name):
+            return find.name
+        raise BadInput(f"{find.name} means another model.", do="Give another name, or remove that one first.")
+
+    def _is_free(self, name: str) -> bool:
+        return name not in self.given and name not in self.own and manifest_of(parse(name)) is None
+
+
+def _real(path: Path) -> Path:
+    try:
+        return path.resolve()
+    except (OSError, RuntimeError):
+        return path
+
+
+def _checked(find: Found) -> Header:
+    """The header of a model that the engine can load, and of its projector. Raises BadModelFile."""
+    header = check_split(find.parts)[0]
+    if header.kind in ("projector", "other"):
+        raise BadModelFile(f"{header.source} is no model.", why=f"It says that it is {header.kind}.")
+    if header.architecture not in LOADABLE:
+        raise BadModelFile(f"The engine does not know the architecture {header.architecture!r:.80}.")
+    if find.projector and read_header(find.projector).kind != "projector":
+        raise BadModelFile(f"{find.projector.name} is no projector.")
+    return header
+
+
+def linked(find: Found) -> list[Linked]:
+    """The files as they are now. Raises BadModelFile."""
+    first, *others = find.parts
+    roles: list[tuple[Role, Path]] = [("model", first), *(("part", path) for path in others)]
+    roles += [("projector", find.projector)] if find.projector else []
+    return [_linked(role, path, find) for role, path in roles]
+
+
+def _linked(role: Role, path: Path, find: Found) -> Linked:
+    try:
+        there = path.stat()
+    except (OSError, ValueError) as exc:
+        raise BadModelFile(f"{path} cannot be read.", why=f"{exc}.") from exc
+    hashes = dict(zip(find.parts, find.hashes, strict=False))
+    return Linked(
+        role=role,
+        path=path,
+        size_bytes=there.st_size,
+        changed_ns=there.st_mtime_ns,
+        sha256=hashes.get(path, ""),
+    )
+
+
+def _is_same(before: Manifest, files: Sequence[Linked]) -> bool:
+    """Whether an installed model is this file as it is now, or one of the same hash in the store."""
+    if any(file.folder for file in before.files):
+        return before.files[0].sha256 == files[0].sha256
+    return [(f.path, f.size_bytes, f.changed_ns) for f in before.files if isinstance(f, Linked)] == [
+        (f.path, f.size_bytes, f.changed_ns) for f in files
+    ]
+
+
+def _manifest(find: Found, name: str, header: Header, files: Sequence[Linked]) -> Manifest:
+    return Manifest(
+        name=name,
+        source=find.source or str(find.parts[0]),
+        revision="",
+        licence=header.licence or "",
+        pulled=datetime.now(UTC).isoformat(timespec="seconds"),
+        kind=header.kind,
+        files=tuple(files),
+    )
+
+
+def _preset(find: Found, name: str) -> preset.Preset | None:
+    if not find.sampling and not find.system:
+        return None
+    return preset.Preset(name=name, of=name, sampling=find.sampling, system=find.system)
+
+
+def counts(candidates: Iterable[Candidate]) -> Counter[State]:
+    return Counter(candidate.state for candidate in candidates)
