@@ -59,6 +59,11 @@ class Conversation(ChatSession):
         return self._chat.id if self._path or self._chat.said else ""
 
     @property
+    def chat(self) -> Chat:
+        """All of it, with every branch."""
+        return self._chat
+
+    @property
     def title(self) -> str:
         return self._chat.title or UNTITLED
 
