@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from filbert.cli.catalogue_table import as_records, as_table
 from filbert.cli.console import note, say
 from filbert.cli.flags_from_options import with_options
 from filbert.core.files import size
@@ -32,38 +33,13 @@ def list_models(
 def list_available(settings: Settings, as_json: bool) -> None:
     from filbert.models import catalogue
     from filbert.models.manifest import installed_names
-    from filbert.report.table import table
 
-    entries, here = catalogue.entries(), set(installed_names())
+    entries, here = catalogue.entries(), installed_names()
     if as_json:
-        kept = [
-            {
-                "name": e.name,
-                "bytes": e.size_bytes,
-                "licence": e.licence,
-                "capabilities": e.capabilities,
-                "context": e.context,
-                "parameters": e.parameters,
-                "languages": e.languages,
-                "source": e.source,
-                "installed": e.name in here,
-            }
-            for e in entries
-        ]
-        say(json.dumps(kept, indent=1))
+        say(json.dumps(as_records(entries, here), indent=1))
         return
-    rows = [
-        (
-            e.name,
-            size(e.size_bytes) if e.size_bytes else "?",
-            e.licence or "?",
-            " ".join(e.capabilities),
-            "yes" if e.name in here else "no",
-        )
-        for e in entries
-    ]
-    say(table(("name", "size", "licence", "can", "installed"), rows))
-    note("`filbert pull NAME` fetches one; hf:owner/repo:Q4_K_M names any other on the hub.", settings)
+    say(as_table(entries, here))
+    note("`filbert pull NAME` fetches one; `filbert search WORDS --hub` looks on the hub.", settings)
 
 
 def list_installed(settings: Settings, as_json: bool) -> None:
@@ -76,7 +52,8 @@ def list_installed(settings: Settings, as_json: bool) -> None:
             {
                 "name": m.name,
                 "bytes": m.size_bytes,
-                "sha256": m.sha256,
+                "kind": m.kind,
+                "sha256": m.known_sha256,
                 "source": m.source,
                 "stands_for": m.preset.stands_for if m.preset else "",
             }
@@ -84,8 +61,8 @@ def list_installed(settings: Settings, as_json: bool) -> None:
         ]
         say(json.dumps(kept, indent=1))
     elif models:
-        rows = [(m.name, size(m.size_bytes), m.licence or "?", _origin(m)) for m in models]
-        say(table(("name", "size", "licence", "source"), rows))
+        rows = [(m.name, size(m.size_bytes), m.kind, m.licence or "?", _origin(m)) for m in models]
+        say(table(("name", "size", "kind", "licence", "source"), rows))
     else:
         note("No models yet. `filbert pull smollm2:135m` fetches the starter (98 MB).", settings)
     for error in damaged:

