@@ -1,5 +1,6 @@
 """Conversations.
 
+attach.py        a file that goes with a question: a text as text, an image as an image
 conversation.py  a session with branches, which the history keeps while it goes on
 full_text.py     search in what was said
 history.py       every chat, in one SQLite file or a database by its URL
@@ -7,4 +8,5 @@ record.py        what is kept of a conversation: a tree of what was said
 rows.py          rows of the tables out of records, and back
 session.py       a conversation that remembers, and forgets whole turns when the context is full
 tables.py        the tables of a history, and the versions they have had
+transfer/        chats in and out: Markdown, JSON, GPT4All's and ChatGPT's files
 """

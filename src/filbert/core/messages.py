@@ -34,6 +34,10 @@ class Message:
             return self.content
         return "".join(str(part["text"]) for part in self.content if part.get("type") == "text")
 
+    @property
+    def has_images(self) -> bool:
+        return not isinstance(self.content, str) and any(map(_is_image, self.content))
+
     def to_json(self) -> dict[str, Any]:
         """The message in OpenAI's chat shape, without its thought."""
         body: dict[str, Any] = {"role": self.role, "content": self._content()}

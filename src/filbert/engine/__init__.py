@@ -20,8 +20,12 @@ score_and_perplexity.py  score and perplexity, with their provenance
 scorer.py                the child that measures, as its caller sees it
 scorer_main.py           the scorer itself: windows of a text, endings of a prompt
 scoring.py               how much the scorer decodes at once
+sight.py                 images in a conversation: which models see them
 speculation.py           n-gram speculation, and which requests go without
+thinking.py              models that think before they answer, and what they are told of it
 threads.py               threads and the OpenMP runtime
+tool_calls.py            calls in what a model writes, as it writes it
+tools.py                 tools: how a model is shown them, and what a call is held to
 transport.py             the one way to a model: a body to a route, events back
 worker.py                the child that answers, as its caller sees it
 worker_main.py           the worker itself: llama-server on a socket
