@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
@@ -184,13 +184,21 @@ class History:
         return whole
 
     def merge(self, chat: Chat) -> int:
-        """Keep an imported chat: in whole when its `source` is new, else only what it has more than before. Numbers of
-        its messages are its own. Returns how many messages were new."""
+        """Keep an imported chat: in whole when its id and source are new, else only what it has more than before.
+        The numbers of its messages are its own. Returns how many messages were new."""
+        return self.merge_all([chat])
+
+    def merge_all(self, imported: Iterable[Chat]) -> int:
+        """As `merge`, many in one transaction."""
+        new = 0
         with self._writing() as connection:
-            known = connection.execute(sql.select(chats.c.id).where(chats.c.source == chat.source)).scalar()
-            if not known:
-                connection.execute(sql.insert(chats).values(**chat_row(replace(chat, leaf=None, said={}))))
-            return merge_messages(connection, chat, known or chat.id)
+            for chat in imported:
+                same = sql.or_(chats.c.id == chat.id, chats.c.source == (chat.source or None))
+                found = connection.scalar(sql.select(chats.c.id).where(same))
+                if found is None:
+                    connection.execute(sql.insert(chats).values(**chat_row(replace(chat, leaf=None, said={}))))
+                new += merge_messages(connection, chat, found or chat.id)
+        return new
 
     # how it is reached
 

@@ -45,7 +45,7 @@ class Said:
     timings: Mapping[str, Any] = field(default_factory=dict)  # seconds, tokens a second
     finish: str = ""  # why an answer ended; UNFINISHED when nobody ended it
     created: datetime = field(default_factory=now)
-    source: str = ""  # where it was imported from; importing it again finds it by this
+    key: str = field(default_factory=new_id)  # its own within the chat; an import finds it again by this
     notes: Mapping[str, Any] = field(default_factory=dict)  # what came along: documents an answer cites, files
 
     @property
@@ -64,7 +64,7 @@ class Chat:
     created: datetime = field(default_factory=now)
     updated: datetime = field(default_factory=now)
     leaf: int | None = None
-    source: str = ""
+    source: str = ""  # where it was imported from; importing it again finds it by this
     said: dict[int, Said] = field(default_factory=dict)
 
     def path(self, leaf: int | None) -> list[Said]:

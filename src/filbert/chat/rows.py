@@ -57,7 +57,7 @@ def message_row(chat_id: str, said: Said, parts: Parts | None) -> dict[str, Any]
         "timings": dict(said.timings),
         "finish": said.finish,
         "created": said.created,
-        "source": said.source,
+        "key": plain(said.key),
         "notes": dict(said.notes),
     }
 
@@ -66,7 +66,7 @@ def said_of(row: Any) -> Said:
     content = row.text if row.parts is None else tuple(row.parts)
     calls = tuple(row.tool_calls)
     message = Message(row.role, content, row.reasoning, calls, row.tool_call_id, row.name)
-    own = ("parent", "number", "model", "model_sha256", "sampling", "usage", "timings", "finish", "created", "source")
+    own = ("parent", "number", "model", "model_sha256", "sampling", "usage", "timings", "finish", "created", "key")
     return Said(message, **{name: getattr(row, name) for name in own}, notes=row.notes)
 
 
@@ -116,14 +116,14 @@ def put_images_back(connection: sql.Connection, chat: Chat) -> None:
 
 
 def merge_messages(connection: sql.Connection, chat: Chat, chat_id: str) -> int:
-    """Add those whose source is not there yet, each under the number its parent has here."""
-    there = sql.select(messages.c.source, messages.c.number).where(messages.c.chat == chat_id)
-    here: dict[str, int] = {source: number for source, number in connection.execute(there) if source}
+    """Add those whose key is not there yet, each under the number its parent has here."""
+    there = sql.select(messages.c.key, messages.c.number).where(messages.c.chat == chat_id)
+    here: dict[str, int] = {row.key: row.number for row in connection.execute(there)}
     numbers: dict[int, int] = {}
     new = 0
     for number, said in in_order(chat.said.values()):
-        if said.source in here:
-            numbers[number] = here[said.source]
+        if said.key in here:
+            numbers[number] = here[said.key]
             continue
         stored = replace(said, parent=numbers.get(said.parent) if said.parent is not None else None)
         row = message_row(chat_id, stored, keep_images(connection, chat_id, said.message))

@@ -45,7 +45,7 @@ messages = sql.Table(
     "messages",
     metadata,
     sql.Column("number", NUMBER, primary_key=True),
-    sql.Column("chat", sql.ForeignKey("chats.id"), nullable=False, index=True),
+    sql.Column("chat", sql.ForeignKey("chats.id"), nullable=False),
     sql.Column("parent", sql.ForeignKey("messages.number"), index=True),
     sql.Column("role", sql.String(16), nullable=False),
     sql.Column("text", sql.Text, nullable=False),
@@ -61,8 +61,9 @@ messages = sql.Table(
     sql.Column("timings", sql.JSON, nullable=False),
     sql.Column("finish", sql.String(32), nullable=False),
     sql.Column("created", Moment, nullable=False),
-    sql.Column("source", sql.Text, nullable=False),
+    sql.Column("key", sql.Text, nullable=False),
     sql.Column("notes", sql.JSON, nullable=False),
+    sql.UniqueConstraint("chat", "key"),  # two imports at once add a message once
 )
 images = sql.Table(
     "images",

@@ -1,0 +1,156 @@
+"""A file of chats, whatever wrote it, into the history. To import it again adds what is new, and nothing twice."""
+
+from __future__ import annotations
+
+import re
+import zipfile
+import zlib
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import BinaryIO, cast
+
+import ijson
+
+from filbert.chat.history import History
+from filbert.chat.record import Chat
+from filbert.chat.transfer import chatgpt, gpt4all, json_export
+from filbert.core.errors import BadInput
+from filbert.core.jobs import Job, Progress
+
+BATCH = 50  # chats a transaction
+OURS, THEIRS = "chats.item", "item"
+HEAD = rb'\s*\{\s*"format"\s*:\s*"filbert-chats"\s*,\s*"version"\s*:\s*(\d{1,6})\D'
+
+
+@dataclass(slots=True)
+class Imported:
+    """What was new, and a sentence for each thing that was left out."""
+
+    chats: int = 0  # read
+    messages: int = 0  # new
+    problems: list[str] = field(default_factory=list)
+
+
+Chats = Generator[Progress | Chat, None, None]
+
+
+def bring_in(path: Path, history: History) -> Job[Imported]:
+    """A .chat file of GPT4All or a folder of them, ChatGPT's conversations.json or zip, or our own JSON. Raises
+    BadInput when nothing can be read of it."""
+    done = Imported()
+    batch: list[Chat] = []
+    for item in _chats_of(path, done.problems):
+        if isinstance(item, Progress):
+            yield item
+            continue
+        batch.append(item)
+        if len(batch) == BATCH:
+            _keep(batch, history, done)
+    _keep(batch, history, done)
+    if not done.chats:
+        raise BadInput(f"{path} holds no chat that can be read.", why=" ".join(done.problems[:1]))
+    return done
+
+
+def _keep(batch: list[Chat], history: History, done: Imported) -> None:
+    done.chats += len(batch)
+    done.messages += history.merge_all(batch)
+    batch.clear()
+
+
+def _chats_of(path: Path, problems: list[str]) -> Chats:
+    if path.is_dir():
+        files = sorted(file for file in path.iterdir() if file.name.endswith(".chat"))
+        for place, file in enumerate(files):
+            yield Progress(f"importing {path.name}", place, len(files), "files")
+            yield from _named(file.name, _chats_in(file, problems), problems)
+        return
+    yield from _chats_in(path, problems)
+
+
+def _named(name: str, chats: Chats, problems: list[str]) -> Chats:
+    """One file of many that cannot be read is told, and the others are read."""
+    try:
+        yield from chats
+    except BadInput as exc:
+        problems.append(f"{name}: {exc}")
+
+
+def _chats_in(path: Path, problems: list[str]) -> Chats:
+    with _opened(path) as file:
+        if gpt4all.is_gpt4all(file, path.name):
+            chat, whole = gpt4all.read_chat(file)
+            if not whole:
+                problems.append(f"{path.name} is damaged: {len(chat.said)} messages of it were read.")
+            yield chat
+        elif _starts_with(file, b"PK"):
+            yield from _zipped(file, path.name, problems)
+        else:
+            yield from _streamed(file, path.name, path.stat().st_size, chatgpt.no_picture, problems)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[BinaryIO]:
+    """Raises BadInput."""
+    try:
+        if not path.is_file() and path.exists():  # a pipe would never end
+            raise BadInput(f"{path} cannot be read.", why="It is no plain file.")
+        file = path.open("rb")
+    except OSError as exc:
+        raise BadInput(f"{path} cannot be read.", why=f"{exc.strerror}.") from exc
+    with file:
+        yield file
+
+
+def _starts_with(file: BinaryIO, magic: bytes) -> bool:
+    first = file.read(len(magic))
+    file.seek(0)
+    return first == magic
+
+
+def _zipped(file: BinaryIO, name: str, problems: list[str]) -> Chats:
+    archive, entries = chatgpt.zipped(file)
+    with archive:
+        picture = chatgpt.pictures_of(archive)
+        for entry in entries:
+            try:
+                with archive.open(entry) as inner:
+                    yield from _streamed(cast(BinaryIO, inner), name, entry.file_size, picture, problems)
+            except (zipfile.BadZipFile, zlib.error, RuntimeError, NotImplementedError, EOFError) as exc:
+                raise BadInput(f"{entry.filename} in {name} cannot be read.", why=f"{exc}.") from exc
+
+
+def _streamed(file: BinaryIO, name: str, size_bytes: int, picture: chatgpt.Picture, problems: list[str]) -> Chats:
+    """JSON, one chat at a time. What comes before a cut is kept."""
+    ours = _is_ours(file, name)
+    bounded = chatgpt.Bounded(file)
+    try:
+        for told in ijson.items(bounded, OURS if ours else THEIRS, use_float=True):
+            bounded.began = bounded.total
+            try:
+                yield json_export.chat_of(told) if ours else chatgpt.chat_of(told, picture)
+            except BadInput as exc:
+                problems.append(str(exc))
+            yield Progress(f"importing {name}", bounded.total, size_bytes, "bytes")
+    except (ijson.JSONError, UnicodeDecodeError) as exc:
+        reason = str(exc).splitlines()[0] if str(exc) else type(exc).__name__
+        problems.append(f"{name} is cut or damaged before byte {bounded.total}: {reason}.")
+
+
+def _is_ours(file: BinaryIO, name: str) -> bool:
+    """By its head, which our export writes first; ChatGPT's begins with a list. Raises BadInput for any other."""
+    head = file.read(200)
+    file.seek(0)
+    if head.lstrip().startswith(b"["):
+        return False
+    found = re.match(HEAD, head)
+    if not found:
+        raise BadInput(
+            f"{name} is no file of chats that Filbert knows.",
+            do="Give GPT4All's .chat files, ChatGPT's conversations.json or zip, or what `filbert chats export` wrote.",
+        )
+    if int(found[1]) > json_export.VERSION:
+        raise BadInput(f"{name} was written by a newer Filbert.", do="Upgrade Filbert.")
+    return True
