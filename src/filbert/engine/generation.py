@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Callable, Generator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+from filbert.core.messages import Message
 from filbert.engine.admission import Place
+from filbert.engine.tool_calls import CallReader
 from filbert.engine.transport import Event, Exchange
 
 Reason = Literal["stop", "length", "tool_calls", "cancelled"]
@@ -17,11 +19,13 @@ Reason = Literal["stop", "length", "tool_calls", "cancelled"]
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens. `cached_tokens` of the prompt were remembered from before and not computed again."""
+    """Tokens. `cached_tokens` of the prompt were remembered from before and not computed again; `reasoning_tokens` of
+    the completion went into the thought."""
 
     prompt_tokens: int = 0
     completion_tokens: int = 0
     cached_tokens: int = 0
+    reasoning_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,11 +50,12 @@ CANCELLED = Finish("cancelled")
 
 @dataclass(frozen=True, slots=True)
 class TokenLogprob:
-    """A token and its log-probability in nats; `top` holds the likeliest others."""
+    """A token and its log-probability in nats; `top` holds the likeliest others, `id` its number in the vocabulary."""
 
     token: str
     logprob: float
     top: tuple[tuple[str, float], ...] = ()
+    id: int = -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +63,8 @@ class Chunk:
     text: str = ""
     reasoning: str = ""
     logprobs: tuple[TokenLogprob, ...] = ()
-    tool_calls: tuple[dict[str, Any], ...] = ()
+    tool_calls: tuple[dict[str, Any], ...] = ()  # in pieces: the first names the function, others add arguments
+    tool_results: tuple[Message, ...] = ()  # what came back, where a session calls them itself
     finish: Finish | None = None  # in the last chunk only
 
 
@@ -98,6 +104,10 @@ class Answer(ABC):
     def cancel(self) -> None:
         """Stop from any thread; what was said so far stays, and the finish says `cancelled`."""
 
+    def said(self) -> list[Message]:
+        """What was said until now as messages; none when that is nothing."""
+        return said_by(self.so_far())
+
     def reply(self) -> Reply:
         for _ in self:
             pass
@@ -114,9 +124,9 @@ class Answer(ABC):
 class Generation(Answer):
     """An answer as the engine gives it."""
 
-    def __init__(self, ask: Callable[[], Place], send: Callable[[], Exchange]) -> None:
-        """Nothing is asked of the engine before the first chunk is."""
-        self._ask, self._send = ask, send
+    def __init__(self, ask: Callable[[], Place], send: Callable[[], Exchange], calls: CallReader | None = None) -> None:
+        """Nothing is asked of the engine before the first chunk is. calls: who reads the calls of tools in it."""
+        self._ask, self._send, self._calls = ask, send, calls
         self._place: Place | None = None
         self._exchange: Exchange | None = None
         self._cancelled = False
@@ -155,13 +165,15 @@ class Generation(Answer):
                 if self._cancelled:
                     self._exchange.cancel()
                 for event in (events := iter(self._exchange)):
-                    reason = finish_reason(event) or reason
-                    chunk = read_event(event, reason)
-                    self._heard = heard(event, chunk, self._heard)
-                    finished = finished or chunk.finish is not None
-                    if chunk != NOTHING:
-                        yield chunk
+                    for told in self._told(event):
+                        reason = finish_reason(told) or reason
+                        chunk = with_thought(read_event(told, reason), self._heard)
+                        finished = finished or chunk.finish is not None
+                        if chunk != NOTHING:
+                            yield chunk
             if not finished:
+                if self._calls:
+                    yield from (read_event(event, reason) for event in self._calls.rest())
                 yield Chunk(finish=Finish("cancelled", self._heard))
         finally:
             if self._exchange and not finished:
@@ -169,6 +181,10 @@ class Generation(Answer):
                 for _ in events:  # to its end: only then is its share of the context free
                     pass
             self._place.give_back()
+
+    def _told(self, event: Event) -> Iterable[Event]:
+        self._heard = heard(event, self._heard)
+        return self._calls.read(event) if self._calls else (event,)
 
 
 class AsyncGeneration:
@@ -234,6 +250,13 @@ def gather(chunks: Sequence[Chunk], unfinished: Finish = CANCELLED) -> Reply:
     )
 
 
+def said_by(reply: Reply) -> list[Message]:
+    """A reply as a message; none when nothing was said."""
+    if not (reply.text or reply.tool_calls):
+        return []
+    return [Message("assistant", reply.text, reasoning=reply.reasoning, tool_calls=reply.tool_calls)]
+
+
 NOTHING = Chunk()
 
 
@@ -242,12 +265,26 @@ def finish_reason(event: Event) -> Reason | None:
     return choices[0].get("finish_reason") if choices else None
 
 
-def heard(event: Event, chunk: Chunk, before: Usage) -> Usage:
-    """What is known of the counts after an event and its chunk: each that says something is a token."""
+def heard(event: Event, before: Usage) -> Usage:
+    """What is known of the counts after an event: each that says something is a token, unless it tells how many there
+    were. A thought is counted with the mark that begins it."""
     if progress := event.get("prompt_progress"):
         return replace(before, prompt_tokens=progress["total"], cached_tokens=progress["cache"])
-    said = bool(chunk.text or chunk.reasoning or chunk.tool_calls)
-    return replace(before, completion_tokens=before.completion_tokens + said)
+    choice = event["choices"][0] if event.get("choices") else {}
+    delta = choice.get("delta", {})
+    said = any(delta.get(name) for name in ("content", "reasoning_content", "tool_calls")) or choice.get("text")
+    told = event["timings"].get("predicted_n", 0) if "timings" in event else 0
+    tokens = max(told, before.completion_tokens + bool(said))
+    thought = tokens - before.completion_tokens if delta.get("reasoning_content") else 0
+    return replace(before, completion_tokens=tokens, reasoning_tokens=before.reasoning_tokens + thought)
+
+
+def with_thought(chunk: Chunk, heard: Usage) -> Chunk:
+    """The last chunk with the tokens of the thought, which the engine does not tell."""
+    if chunk.finish is None or not heard.reasoning_tokens:
+        return chunk
+    usage = replace(chunk.finish.usage, reasoning_tokens=heard.reasoning_tokens)
+    return replace(chunk, finish=replace(chunk.finish, usage=usage))
 
 
 def read_event(event: Event, reason: Reason) -> Chunk:
@@ -259,8 +296,14 @@ def read_event(event: Event, reason: Reason) -> Chunk:
         reasoning=delta.get("reasoning_content") or "",
         logprobs=_logprobs(choice.get("logprobs")),
         tool_calls=tuple(delta.get("tool_calls") or ()),
-        finish=_finish(event, reason) if "timings" in event else None,
+        finish=_finish(event, reason) if _is_last(event) else None,
     )
+
+
+def _is_last(event: Event) -> bool:
+    """The last tells the times; where thought is counted, every event does."""
+    choices = event.get("choices")
+    return "timings" in event and (not choices or choices[0].get("finish_reason") is not None)
 
 
 def _finish(event: Event, reason: Reason) -> Finish:
@@ -288,6 +331,7 @@ def _logprobs(found: dict[str, Any] | None) -> tuple[TokenLogprob, ...]:
             item["token"],
             item["logprob"],
             tuple((other["token"], other["logprob"]) for other in item.get("top_logprobs", ())),
+            item.get("id", -1),
         )
         for item in (found or {}).get("content") or ()
     )

@@ -13,7 +13,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self
 
 from filbert.core.errors import BadInput, EngineCrashed, EngineStalled
-from filbert.core.messages import Message
+from filbert.core.messages import Message, flatten, turns
 from filbert.core.settings import configured
 from filbert.engine import speculation
 from filbert.engine.admission import Admission, Place
@@ -23,9 +23,14 @@ from filbert.engine.load_options import LoadOptions
 from filbert.engine.load_plan import ChildKind, Kind, LoadPlan, Role
 from filbert.engine.sampling import Sampling
 from filbert.engine.schema import need_held_without_template
+from filbert.engine.sight import need_sight
+from filbert.engine.thinking import Thinking, think_fields, thinking_of
+from filbert.engine.tool_calls import CallReader, reader
+from filbert.engine.tools import NO_TOOLS, Tool, ToolUse, tool_use
 from filbert.engine.transport import Event, Exchange, WorkerSocket, overflow
 from filbert.engine.worker import Worker
 from filbert.models import catalogue
+from filbert.models.preset import with_preset
 from filbert.models.store import StoredModel
 
 if TYPE_CHECKING:
@@ -68,7 +73,7 @@ class Model:
     def __init__(self, stored: StoredModel, options: LoadOptions | None = None) -> None:
         self.stored = stored
         self.name = stored.name
-        self.options = options or configured(LoadOptions)
+        self.options = with_preset(options or configured(LoadOptions), stored.preset)
         self._plan = LoadPlan(stored, self.options)
         self.header = self._plan.header
         self.kind = self._plan.kind
@@ -108,7 +113,9 @@ class Model:
         of = f" of {trained} trained" if trained and self.kind == "text" else ""
         asked = self.options.context
         more = f" ({asked} asked, more than it was trained with)" if asked and asked > self.context else ""
-        return f"{self.name}: context {self.context} tokens{of}{more}, {self.threads} threads"
+        preset = self.stored.preset
+        stands_for = f" ({preset.stands_for})" if preset and preset.is_stand_in else ""
+        return f"{self.name}{stands_for}: context {self.context} tokens{of}{more}, {self.threads} threads"
 
     def wait_until_loaded(self) -> None:
         """Raises BadModelFile when the engine cannot load the file. A model that could not be loaded is closed."""
@@ -120,37 +127,81 @@ class Model:
 
     # Text
 
-    def respond(self, messages: Sequence[Message], sampling: Sampling | None = None) -> Generation:
-        """Answer a conversation, rendered by the model's own chat template. Raises ContextOverflow."""
-        self.need("text")
-        body: dict[str, Any] = {"messages": [message.to_json() for message in messages]}
-        return self._generate(
-            "/v1/chat/completions", body, sampling or configured(Sampling), self.prompt_bound(messages)
-        )
+    def respond(
+        self,
+        messages: Sequence[Message],
+        sampling: Sampling | None = None,
+        tools: Iterable[Tool] = (),
+        tool_choice: str = "auto",
+        parallel_tool_calls: bool | None = None,
+    ) -> Generation:
+        """Answer a conversation, rendered by the model's own chat template. Calls of tools are only told.
+        tool_choice: auto, none, required, or the name of a tool. Raises ContextOverflow, BadInput."""
+        use = tool_use(tools, tool_choice, parallel_tool_calls)
+        return self._generate(self.prepare_chat(messages, sampling or configured(Sampling), use), reader(use))
 
     def complete(self, prompt: str, sampling: Sampling | None = None) -> Generation:
         """Go on from `prompt` as it stands, without a chat template. Raises ContextOverflow."""
         self.need("text")
-        return self._generate(
-            "/v1/completions", {"prompt": prompt}, sampling or configured(Sampling), text_bound(prompt)
-        )
+        options = sampling or configured(Sampling)
+        return self._generate(self.prepare("/v1/completions", {"prompt": prompt}, options, text_bound(prompt)))
 
-    def prompt_bound(self, messages: Sequence[Message]) -> int:
+    def prompt_bound(self, messages: Sequence[Message], use: ToolUse = NO_TOOLS) -> int:
         """More tokens than the conversation can have, without counting. Raises BadInput for text that is none."""
-        return conversation_bound([message.to_json() for message in messages], self.header.chat_template or "")
+        return self._bound(use.body(self.conversation(messages), self.chat_template))
 
-    def count_tokens(self, messages: Sequence[Message]) -> int:
+    def count_tokens(self, messages: Sequence[Message], use: ToolUse = NO_TOOLS) -> int:
         """Prompt tokens of a conversation, chat template included. Raises ContextOverflow for one so long that the
         engine is not asked."""
-        return self._count("/v1/chat/completions", {"messages": [message.to_json() for message in messages]})
+        return self._count("/v1/chat/completions", use.body(self.conversation(messages), self.chat_template))
 
-    def _generate(self, route: str, body: dict[str, Any], sampling: Sampling, size: int) -> Generation:
-        prepared = self.prepare(route, body, sampling, size)
+    @property
+    def chat_template(self) -> str:
+        """The one a person gave, else the file's."""
+        return self.options.template or self.header.chat_template or ""
+
+    def conversation(self, messages: Sequence[Message]) -> list[Message]:
+        """What the model is told: the system message of its preset where the conversation has none, the preset's
+        example turns, and the conversation. Raises BadInput for an image it cannot see."""
+        need_sight(self.stored, messages)
+        preset = self.stored.preset
+        if preset is None:
+            return list(messages)
+        head, rest = turns(messages)
+        head = head or ([Message("system", preset.system)] if preset.system else [])
+        return flatten([*head, *(Message(each.role, each.content) for each in preset.examples)], rest)
+
+    def settled(self, sampling: Sampling | None = None) -> Sampling:
+        """How an answer is chosen, the model's preset included."""
+        return with_preset(sampling or configured(Sampling), self.stored.preset)
+
+    @cached_property
+    def thinking(self) -> Thinking | None:
+        """How the model thinks before it answers; None when it does not."""
+        return thinking_of(self.chat_template)
+
+    def _bound(self, body: Mapping[str, Any]) -> int:
+        if "tools" in body:  # how much a template says about them is anyone's guess: then the tokens are counted
+            return max(self.context, conversation_bound(body["messages"], self.chat_template))
+        return conversation_bound(body["messages"], self.chat_template)
+
+    def _generate(self, prepared: Prepared, calls: CallReader | None = None) -> Generation:
         request = {**prepared.body, **STREAMED}
-        return Generation(lambda: self.admit(prepared), lambda: self._send(prepared.role, route, request))
+        return Generation(
+            lambda: self.admit(prepared), lambda: self._send(prepared.role, prepared.route, request), calls
+        )
+
+    def prepare_chat(self, messages: Sequence[Message], sampling: Sampling, use: ToolUse = NO_TOOLS) -> Prepared:
+        """What to send for a conversation. Raises ContextOverflow, BadInput."""
+        self.need("text")
+        held = use.held(self.settled(sampling))
+        body = use.body(self.conversation(messages), self.chat_template, held)
+        body |= think_fields(self.name, self.thinking, held)
+        return self.prepare("/v1/chat/completions", body, held, self._bound(body))
 
     def prepare(self, route: str, body: Mapping[str, Any], sampling: Sampling, size: int) -> Prepared:
         """What to send for a request whose prompt has at most `size` tokens. Raises ContextOverflow."""
+        sampling = self.settled(sampling)
         role: Role = "text" if self.options.speculation == "off" or speculation.keeps(sampling) else "plain"
         answer = sampling.max_tokens or self.context // self.options.parallel
         if size + answer > self.context:  # a token has one byte at least: only now could it overflow
