@@ -125,7 +125,7 @@ class Conversation(ChatSession):
         edited = self._at(number)
         if edited.message.role != "user":
             raise BadInput(f"Message {number} is no question.", do="Name one that you asked.")
-        kept = [part for part in _parts(edited.message) if part.get("type") != "text"]
+        kept = _parts(edited.message)[:-1]  # what was attached; the question itself stands last
         return self._ask(self._path[: number - 1], question(text, attachments=kept), None)
 
     def branches(self, number: int) -> list[Said]:

@@ -212,13 +212,8 @@ def _tell(chat: Chat, items: list[Item]) -> None:
             number = len(chat.said) + 1
             finish = ("cancelled" if item.stopped else "stop") if message.role == "assistant" else ""
             model = chat.model if message.role == "assistant" else ""
-            about: dict[str, Any] = {
-                "finish": finish,
-                "created": chat.created,
-                "key": f"{place}.{part}",
-                "notes": notes,
-            }
-            chat.said[number] = Said(message, chat.leaf, number, model, **about)
+            said = Said(message, chat.leaf, number, model, finish=finish, created=chat.created, notes=notes)
+            chat.said[number] = replace(said, key=f"{place}.{part}")
             chat.leaf, notes = number, {}
     chat.title = chat.title or title_of(said.message for said in chat.said.values())
 
