@@ -132,6 +132,8 @@ class Worker:
     def _not_loaded(self, why: str) -> FilbertError:
         if why.startswith("OMP:"):
             return EngineError("The engine could not start its threads.", why=why, do="Take fewer --threads.")
+        if self.plan.chat_template and "template" in why:
+            return BadInput("The engine cannot use the chat template.", why=why, do="Mend it, or leave it out.")
         name = Path(self.plan.model).name
         return BadModelFile(f"The engine could not load {name}.", why=why, do="Pull it again, or try another file.")
 
