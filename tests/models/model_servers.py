@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 from filbert.core.jobs import Job, Progress
 
@@ -170,9 +170,15 @@ class HubServer(Origin):
     gated: set[str] = field(default_factory=set)
     licences: dict[str, str] = field(default_factory=dict)
     lies: dict[str, str] = field(default_factory=dict)  # sha256 told instead of the real one, by repository path
+    downloads: dict[str, int] = field(default_factory=dict)
+    answers: dict[str, bytes] = field(default_factory=dict)  # told of a repository instead of the truth
+    listing: bytes | None = None  # told instead of the real list of repositories
+    searches: list[dict[str, list[str]]] = field(default_factory=list)
 
     def answer(self, handler: BaseHTTPRequestHandler, head: bool) -> None:
         path = unquote(urlsplit(handler.path).path)
+        if path == "/api/models" and path not in self.refusals:
+            return self._search(handler, parse_qs(urlsplit(handler.path).query))
         if path.startswith("/api/models/"):
             return self._model(handler, path.removeprefix("/api/models/"))
         match = re.fullmatch(r"/([^/]+/[^/]+)/resolve/([^/]+)/(.+)", path)
@@ -194,6 +200,30 @@ class HubServer(Origin):
             self.headers[path] = {"X-Error-Code": "EntryNotFound"}
         return super().answer(handler, head)
 
+    def _search(self, handler: BaseHTTPRequestHandler, asked: dict[str, list[str]]) -> None:
+        self.requests += 1
+        self.searches.append(asked)
+        if self.stalls:
+            self.release.wait(30)
+        wanted = asked.get("search", [""])[0].lower()
+        found = [repo for repo in self.repos if all(word in repo.lower() for word in wanted.split())]
+        found.sort(key=lambda repo: -self.downloads.get(repo, 0))
+        told = [
+            {
+                "_id": "1",
+                "id": repo,
+                "modelId": repo,
+                "downloads": self.downloads.get(repo, 0),
+                "gated": "manual" if repo in self.gated else False,
+                "tags": ["gguf", *([f"license:{self.licences[repo]}"] if repo in self.licences else [])],
+                "siblings": [{"rfilename": path} for path in self.repos[repo]],
+            }
+            for repo in found[: int(asked["limit"][0])]
+        ]
+        page = json.dumps(told).encode() if self.listing is None else self.listing
+        self._start(handler, 200, {"Content-Type": "application/json", "Content-Length": str(len(page))})
+        handler.wfile.write(page)
+
     def _model(self, handler: BaseHTTPRequestHandler, rest: str) -> None:
         self.requests += 1
         repo = re.sub(r"/revision/.*", "", rest)
@@ -209,9 +239,8 @@ class HubServer(Origin):
             for path, body in self.repos[repo].items()
         ]
         card = {"cardData": {"license": self.licences[repo]}} if repo in self.licences else {}
-        page = json.dumps(
-            {"_id": "1", "id": repo, "modelId": repo, "sha": COMMIT, "tags": [], "siblings": siblings, **card}
-        ).encode()
+        told = {"_id": "1", "id": repo, "modelId": repo, "sha": COMMIT, "tags": [], "siblings": siblings, **card}
+        page = self.answers.get(repo, json.dumps(told).encode())
         self._start(handler, 200, {"Content-Type": "application/json", "Content-Length": str(len(page))})
         handler.wfile.write(page)
         return None

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import hashlib
 import socket
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -163,6 +165,15 @@ def test_a_wrong_hash_leaves_nothing_behind(origin, blob, target, options) -> No
     with pytest.raises(HashMismatch, match="not the file it should be"):
         finish(download(remote, target, options))
     assert list(target.parent.iterdir()) == []
+
+
+def test_where_only_an_md5_is_known_the_file_is_held_against_it(origin, blob, target, options) -> None:
+    remote = RemoteFile("model", "x.gguf", origin.add("/x.gguf", blob), md5="0" * 32)
+    with pytest.raises(HashMismatch, match="Its md5 is"):
+        finish(download(remote, target, options))
+    assert list(target.parent.iterdir()) == []
+    right = replace(remote, md5=hashlib.md5(blob).hexdigest())
+    assert finish(download(right, target, options)).sha256 == sha256(blob)
 
 
 def test_the_hubs_own_header_gives_the_hash_where_nobody_else_does(origin, blob, target, options) -> None:

@@ -8,7 +8,7 @@ import pytest
 from model_servers import COMMIT, HubServer, finish, sha256
 
 from filbert.core.errors import BadInput, DownloadFailed, FilbertError, HashMismatch, OfflineRefused, UnknownModel
-from filbert.models import store
+from filbert.models import catalogue, store
 from filbert.models.manifest import files_folder, names_folder
 from filbert.models.name import parse
 from filbert.models.sources.hub import choose, choose_projector
@@ -214,3 +214,24 @@ def test_the_projector_of_the_models_own_folder_is_preferred() -> None:
     assert choose_projector("a/m.gguf", found) == "a/mmproj-q8_0.gguf"
     assert choose_projector("m.gguf", ["m.gguf", "mmproj-bf16.gguf", "mmproj-f16.gguf"]) == "mmproj-f16.gguf"
     assert choose_projector("a/mmproj-q8_0.gguf", found) is None
+
+
+@pytest.mark.parametrize(
+    "answer", [b"", b"<html>", b"[]", b"3", b'{"id": "a/b", "siblings": 4}', b'{"siblings": [{}]}']
+)
+def test_an_answer_that_is_no_repository_is_a_sentence(hub, answer: bytes) -> None:
+    hub.repos["acme/Odd"], hub.answers["acme/Odd"] = {}, answer
+    with pytest.raises(DownloadFailed, match="makes no sense"):
+        finish(store.pull("hf:acme/Odd:Q4_0"))
+
+
+def test_a_catalogue_file_that_changed_upstream_is_refused_whatever_the_hub_says_of_it(hub, tiny) -> None:
+    entry = catalogue.find(parse("qwen3-embedding:0.6b"))
+    (listed,) = entry.files
+    hub.repos["Qwen/Qwen3-Embedding-0.6B-GGUF"] = {listed.name: tiny}
+    with pytest.raises(UnknownModel, match=r"no longer has the files of the catalogue.*filbert pull hf:Qwen"):
+        finish(store.pull(entry.name))
+    hub.lies[listed.name] = listed.sha256
+    with pytest.raises(HashMismatch, match="not the file it should be"):
+        finish(store.pull(entry.name))
+    assert store.list_models() == []

@@ -65,3 +65,9 @@ def test_a_hash_that_is_none_never_becomes_a_path(sha256: str) -> None:
 def test_a_catalogue_entry_has_room_for_results() -> None:
     entry = catalogue.entries()[0].model_copy(update={"measured": (result(),)})
     assert catalogue.Entry.model_validate_json(entry.model_dump_json()) == entry
+
+
+def test_a_result_is_told_with_its_interval_baseline_and_command() -> None:
+    assert str(result()) == (
+        "perplexity a.txt: 0.9 nats (95 %: 0.8 to 1), against a.txt, 2026-11-24; again: filbert perplexity m a.txt"
+    )

@@ -505,19 +505,23 @@ def test_a_source_that_left_the_catalogues_file_behind_says_so(hub, tiny) -> Non
 
 def test_gpt4all_file_name_without_such_a_file_means_its_entry(hub, tiny, tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
-    file = "qwen2.5-0.5b-instruct-q4_k_m.gguf"
+    file, name = "qwen2.5-0.5b-instruct-q4_k_m.gguf", "qwen2.5:0.5b-q4_k_m"
     hub.repos["Qwen/Qwen2.5-0.5B-Instruct-GGUF"] = {file: tiny}
     with pytest.raises(UnknownModel, match=r"filbert pull qwen2\.5:0\.5b"):
         store.resolve(file)
-    model = finish(store.pull(file))
-    assert model.name == "qwen2.5:0.5b-q4_k_m" and model.hashes == (sha256(tiny),)
-    assert store.resolve(file) == model
+    with pytest.raises(UnknownModel, match=f"The source of {name} no longer has"):
+        finish(store.pull(file))
+    pulled = finish(store.pull(f"hf:Qwen/Qwen2.5-0.5B-Instruct-GGUF/{file}"))
+    record = json.loads(manifest_of(pulled).read_bytes())
+    manifest_file(name).write_text(json.dumps({**record, "name": name}))
+    assert store.resolve(file).name == name
     (tmp_path / file).write_bytes(tiny)
     assert store.resolve(file).path == tmp_path / file
     (tmp_path / file).unlink()
     with pytest.raises(UnknownModel, match="no model file"):
         store.resolve(f"./{file}")
-    assert store.remove(file) == len(tiny)
+    store.remove(file)
+    assert [model.name for model in store.list_models()] == [pulled.name]
 
 
 def test_a_file_without_a_known_hash_is_held_against_its_size(hub, tiny) -> None:
@@ -533,6 +537,7 @@ def test_an_entry_on_the_web_without_a_hash_is_held_against_its_size(origin, opt
     offered = Web().locate(parse(f"{origin.url}/tiny.gguf"), options)
     (file,) = as_promised(entry, offered, None).files
     assert (file.name, file.sha256, file.size_bytes) == (entry.files[0].name, "", 4_661_724_384)
+    assert file.md5 == "c87ad09e1e4c8f9c35a5fcef52b6f1c9"
     with pytest.raises(DownloadFailed, match="were promised"):
         finish(download(file, tmp_path / file.name, options))
     assert not (tmp_path / file.name).exists()

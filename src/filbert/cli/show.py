@@ -25,7 +25,7 @@ def show(
     template: Annotated[bool, typer.Option("--template", help="The whole chat template, and nothing else.")] = False,
 ) -> None:
     """What a model is made of, read from its file's header, and what `filbert set` keeps with it."""
-    from filbert.models import store
+    from filbert.models import measured, store
     from filbert.models.gguf import check_split
 
     stored = store.resolve(name)
@@ -34,9 +34,9 @@ def show(
         say((stored.preset and stored.preset.template) or headers[0].chat_template or "")
         return
     with patience(f"hashing {stored.path.name}", settings):  # where no pull has done so
-        facts = store.describe(stored, headers)
+        facts, results = store.describe(stored, headers), measured.of(stored.sha256)
     if as_json:
-        say(json.dumps(facts, indent=1))
+        say(json.dumps(facts | {"measured": [result.model_dump() for result in results]}, indent=1))
         return
     kept = facts.pop("preset", None)
     if stored.projector is None:
@@ -47,6 +47,8 @@ def show(
     if stored.preset and kept:
         for line in shown(stored.preset):
             say(line)
+    for result in results:
+        say(f"{'measured':<{width}}  {result}")
 
 
 def _readable(label: str, value: Any) -> str:

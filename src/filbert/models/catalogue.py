@@ -59,6 +59,13 @@ class Measured(BaseModel):
             raise ValueError("the model's sha256 is no 64 hex digits")
         return self
 
+    def __str__(self) -> str:
+        found, (low, high) = self.measurement, self.measurement.interval
+        return (
+            f"{self.what} {self.name}: {found.value:.4g} {self.unit} (95 %: {low:.4g} to {high:.4g}), against "
+            f"{found.against}, {self.date}{found.invalid_note}; again: {found.made_by.command}"
+        )
+
 
 class Entry(BaseModel):
     """One model of the catalogue. `source` and `projector` are names of another scheme; what no list states is None.

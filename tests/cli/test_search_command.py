@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+import pytest
+
+from filbert.models import measured
+from filbert.models.catalogue import Measured, entries
+from filbert.report.measurement import Measurement, Provenance
+from models.model_servers import HubServer, serving
+
+
+@pytest.fixture
+def hub(monkeypatch) -> Iterator[HubServer]:
+    server = HubServer()
+    with serving(server):
+        monkeypatch.setenv("HF_ENDPOINT", server.url)
+        yield server
+
+
+def test_a_search_shows_what_there_is_and_what_is_here(filbert, stocked) -> None:
+    done = filbert("search", "smolm2", "hugging")
+    head, first, *_ = done.stdout.splitlines()
+    assert head.split() == ["name", "size", "licence", "can", "installed"]
+    assert first.split() == ["smollm2:135m-q4_1", "98", "MB", "apache-2.0", "chat", "yes"]
+    told = json.loads(filbert("search", "smollm2", "--json").stdout)
+    assert (told[0]["maker"], told[0]["installed"], told[1]["installed"]) == ("Hugging Face", True, False)
+
+
+def test_nothing_found_is_said(filbert) -> None:
+    done = filbert("search", "xyzzy-plugh")
+    assert (done.returncode, done.stdout) == (0, "") and "--hub" in done.stderr
+    assert json.loads(filbert("search", "xyzzy-plugh", "--json").stdout) == []
+    assert filbert("search").returncode == 2
+
+
+def test_the_hub_is_searched_where_it_is_asked_for(filbert, hub) -> None:
+    hub.repos["acme/Tiny-GGUF"] = {"Tiny-Q4_K_M.gguf": b"", "Tiny-Q8_0.gguf": b""}
+    hub.downloads["acme/Tiny-GGUF"] = 12345
+    assert filbert("search", "tiny", "gguf").returncode == 0 and hub.requests == 0
+    done = filbert("search", "tiny", "gguf", "--hub")
+    assert done.stdout.splitlines()[1].split() == ["hf:acme/Tiny-GGUF", "12,345", "?", "no", "q4_k_m", "q8_0"]
+    (told,) = json.loads(filbert("search", "--hub", "--json", "tiny").stdout)
+    assert told["quantisations"] == ["q4_k_m", "q8_0"]
+    assert "no GGUF repository" in filbert("search", "--hub", "nothing of the kind").stderr
+
+
+def test_a_hostile_hub_drives_no_terminal(terminal, hub) -> None:
+    hub.listing = json.dumps(
+        [{"id": "evil/\x1b]0;gone\x07"}, {"id": "good/one", "tags": ["license:\x1b[31m"], "downloads": 3}]
+    ).encode()
+    screen = terminal("search", "--hub", "one")
+    assert screen.wait() == 0
+    assert "hf:good/one" in screen.seen and "\x1b" not in screen.seen and "evil" not in screen.seen
+
+
+def test_offline_and_unreachable_are_sentences(filbert, hub) -> None:
+    assert filbert("search", "--hub", "--offline", "tiny").returncode == 3 and hub.requests == 0
+    done = filbert("search", "--hub", "tiny", HF_ENDPOINT="http://127.0.0.1:9")
+    assert done.returncode == 4 and "Could not reach the hub at 127.0.0.1" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_show_tells_what_was_measured(filbert, stocked) -> None:
+    made_by = Provenance("smollm2:135m", entries()[0].files[0].sha256, "filbert", "here", 2, "filbert perplexity …")
+    measurement = Measurement(value=14.25, interval=(14.0, 14.5), against="a.txt", n=9, made_by=made_by)
+    measured.add(Measured(what="perplexity", name="a.txt", unit="", measurement=measurement, date="2026-11-24"))
+    assert "perplexity a.txt: 14.25" in filbert("show", "smollm2:135m").stdout
+    (told,) = json.loads(filbert("show", "smollm2:135m", "--json").stdout)["measured"]
+    assert told["measurement"]["value"] == 14.25
