@@ -169,14 +169,17 @@ class _Desk:
 
     def _before(self, find: Found, files: Sequence[Linked]) -> Manifest | None:
         """What the file is installed as already: linked by an earlier import, or a file of the same hash."""
-        if find.name_given:
-            return next((each for each in self.manifests if each.name == find.name), None)
         for manifest in self.manifests:
             weights = [file for file in manifest.files if file.role != "projector"]
-            linked_here = [file.path for file in weights if not file.folder] == list(find.parts)
-            if linked_here and (not find.source or manifest.source == find.source):
-                return manifest
-            if not find.source and find.hashes == tuple(file.sha256 for file in weights):
+            same_files = [file.path for file in weights if not file.folder] == list(find.parts)
+            same_bytes = find.hashes == tuple(file.sha256 for file in weights)
+            if find.name_given:
+                if manifest.name == find.name and same_files:
+                    return manifest
+            elif find.program == ollama.PROGRAM:  # where two names of one blob are two models
+                if manifest.source == find.source or (same_bytes and _means(find.name, manifest)):
+                    return manifest
+            elif same_files or same_bytes:
                 return manifest
         return None
 
@@ -191,6 +194,11 @@ class _Desk:
         """Whether a name means nothing yet, neither in full nor as the short form of another."""
         given = any(name in (other, parse(other).where) for other in self.given)
         return not given and name not in self.own and manifest_of(parse(name)) is None
+
+
+def _means(text: str, manifest: Manifest) -> bool:
+    name = naming.spelled(text)
+    return bool(name) and manifest_of(parse(name)) == manifest_file(manifest.name)
 
 
 def _real(path: Path) -> Path:

@@ -19,6 +19,7 @@ from filbert.models.adopt.found import (
     small_text,
     walk,
 )
+from filbert.models.adopt.naming import readable
 from filbert.models.manifest import HEX
 from filbert.models.parts import parts_beside
 
@@ -85,4 +86,4 @@ def _described(data: Path, record: Path, fields: dict[str, str]) -> Find:
     hashes = (sha256,) if len(parts) == 1 and re.fullmatch(HEX, sha256) else ()
     named = fields.get("name") or record.parent.name
     found = Found(PROGRAM, parts, paths[1] if len(paths) > 1 else None, hashes=hashes)
-    return replace(found, name=named) if parts[0].stem.lower() == "model" else found
+    return replace(found, name=readable(named)) if parts[0].stem.lower() == "model" else found

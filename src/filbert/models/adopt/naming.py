@@ -24,7 +24,7 @@ def name_of(found: Found, size_bytes: int, is_free: Callable[[str], bool]) -> st
     entry = known(found, size_bytes)
     if entry and is_free(entry.name):
         return entry.name
-    name = _parsed(found.name) or readable(found.name) if found.name else readable(_title(found))
+    name = spelled(found.name) or readable(found.name) if found.name else readable(_title(found))
     listed = {entry.name for entry in catalogue.entries()}  # of a file that is not the catalogue's, it would be a lie
     return _free(name, found.program, lambda text: text not in listed and is_free(text))
 
@@ -52,7 +52,7 @@ def readable(title: str) -> str:
     text = text.strip("-._")[:LONGEST].strip("-._") or "model"
     size = SIZE.search(text)
     split = f"{text[: size.start()]}:{size['size']}{text[size.end() :]}" if size else text
-    return _parsed(split) or _parsed(text) or f"model-{text}"
+    return spelled(split) or spelled(text) or f"model-{text}"
 
 
 def _title(found: Found) -> str:
@@ -63,7 +63,7 @@ def _title(found: Found) -> str:
     return NAMELESS.sub(path.parent.name, title, count=1) if NAMELESS.match(title) else title
 
 
-def _parsed(text: str) -> str:
+def spelled(text: str) -> str:
     """The one spelling of a name, "" where it is none or means a file."""
     try:
         name = parse(text)

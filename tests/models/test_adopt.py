@@ -1,0 +1,395 @@
+"""Folders laid out as the programs lay them out, with real model files in them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from model_servers import finish, sha256
+
+import make_tiny
+from filbert.core.errors import BadInput, BadModelFile, UnknownModel
+from filbert.models import preset, store
+from filbert.models.adopt.importing import Candidate, search, take
+from filbert.models.gguf import check_split
+from filbert.models.manifest import manifest_file
+
+REGISTRY = "registry.ollama.ai/library"
+
+
+@pytest.fixture(autouse=True)
+def person(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The home of somebody who has no such program yet."""
+    folder = tmp_path / "person"
+    folder.mkdir()
+    monkeypatch.setenv("HOME", str(folder))
+    monkeypatch.setenv("USERPROFILE", str(folder))
+    for name in ("OLLAMA_MODELS", "HF_HOME", "HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "LLAMA_CACHE", "LOCALAPPDATA",
+                 "APPDATA", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME"):  # fmt: skip
+        monkeypatch.delenv(name, raising=False)
+    return folder
+
+
+def put(path: Path, data: bytes | str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data if isinstance(data, bytes) else data.encode())
+    return path
+
+
+def blob(models: Path, data: bytes) -> dict[str, object]:
+    """A layer of a manifest, with its blob put where Ollama puts it."""
+    digest = hashlib.sha256(data).hexdigest()
+    put(models / "blobs" / f"sha256-{digest}", data)
+    return {"digest": f"sha256:{digest}", "size": len(data)}
+
+
+def ollama(models: Path, name: str, **layers: bytes) -> Path:
+    """name: host/namespace/model/tag. layers: model=…, projector=…, params=…, system=…"""
+    kinds = {f"application/vnd.ollama.image.{kind}": data for kind, data in layers.items()}
+    kept = [{"mediaType": kind, **blob(models, data)} for kind, data in kinds.items()]
+    config = {"mediaType": "application/vnd.docker.container.image.v1+json", **blob(models, b"{}")}
+    return put(models / "manifests" / name, json.dumps({"schemaVersion": 2, "config": config, "layers": kept}))
+
+
+def gpt4all_python(home: Path, tiny: bytes) -> Path:
+    return put(home / ".cache/gpt4all/tiny-chat-1B.Q4_0.gguf", tiny)
+
+
+def gpt4all_window(home: Path, tiny: bytes) -> Path:
+    return put(home / ".local/share/nomic.ai/GPT4All/tiny-chat-1B.Q4_0.gguf", tiny)
+
+
+def gpt4all_elsewhere(home: Path, tiny: bytes) -> Path:
+    put(home / ".config/nomic.ai/GPT4All.ini", f"[General]\nmodelPath={home}/my models/\nserverChat=true\n")
+    return put(home / "my models/tiny-chat-1B.Q4_0.gguf", tiny)
+
+
+def lm_studio(home: Path, tiny: bytes) -> Path:
+    return put(home / ".lmstudio/models/maker/tiny-chat-GGUF/tiny-chat-1B.Q4_0.gguf", tiny)
+
+
+def lm_studio_pointed(home: Path, tiny: bytes) -> Path:
+    put(home / ".lmstudio-home-pointer", f"{home}/studio")
+    put(home / "studio/settings.json", json.dumps({"downloadsFolder": f"{home}/downloads"}))
+    return put(home / "downloads/maker/tiny-chat-GGUF/tiny-chat-1B.Q4_0.gguf", tiny)
+
+
+def lm_studio_old(home: Path, tiny: bytes) -> Path:
+    return put(home / ".cache/lm-studio/models/maker/tiny-chat-GGUF/tiny-chat-1B.Q4_0.gguf", tiny)
+
+
+def ollama_home(home: Path, tiny: bytes) -> Path:
+    ollama(home / ".ollama/models", f"{REGISTRY}/tiny-chat/1b", model=tiny)
+    return home / f".ollama/models/blobs/sha256-{sha256(tiny)}"
+
+
+def ollama_namespace(home: Path, tiny: bytes) -> Path:
+    ollama(home / ".ollama/models", "registry.ollama.ai/somebody/tiny-chat/1b", model=tiny)
+    return home / f".ollama/models/blobs/sha256-{sha256(tiny)}"
+
+
+def ollama_from_the_hub(home: Path, tiny: bytes) -> Path:
+    ollama(home / ".ollama/models", "hf.co/Maker/Tiny-GGUF/Q4_0", model=tiny)
+    return home / f".ollama/models/blobs/sha256-{sha256(tiny)}"
+
+
+def hub_cache(home: Path, tiny: bytes) -> Path:
+    repository = home / ".cache/huggingface/hub/models--Maker--Tiny-GGUF"
+    put(repository / "blobs" / sha256(tiny), tiny)
+    snapshot = repository / "snapshots" / ("a" * 40)
+    snapshot.mkdir(parents=True)
+    (snapshot / "tiny.gguf").symlink_to(f"../../blobs/{sha256(tiny)}")
+    put(repository / "refs/main", "a" * 40)
+    return snapshot / "tiny.gguf"
+
+
+def llama_cpp(home: Path, tiny: bytes) -> Path:
+    put(home / ".cache/llama.cpp/manifest=Maker=Tiny-GGUF=latest.json", "{}")
+    return put(home / ".cache/llama.cpp/Maker_Tiny-GGUF_tiny.gguf", tiny)
+
+
+def jan(home: Path, tiny: bytes) -> Path:
+    data = home / ".local/share/Jan/data"
+    record = "model_path: llamacpp/models/Maker/Tiny-Chat-1B/model.gguf\nname: Tiny-Chat-1B\nsize_bytes: 5\n"
+    put(data / "llamacpp/models/Maker/Tiny-Chat-1B/model.yml", record)
+    return put(data / "llamacpp/models/Maker/Tiny-Chat-1B/model.gguf", tiny)
+
+
+def jan_old(home: Path, tiny: bytes) -> Path:
+    return put(home / "jan/models/tiny/tiny-chat-1B.Q4_0.gguf", tiny)
+
+
+PROGRAMS = [
+    (gpt4all_python, "GPT4All", "tiny-chat:1b-q4_0"), (gpt4all_window, "GPT4All", "tiny-chat:1b-q4_0"),
+    (gpt4all_elsewhere, "GPT4All", "tiny-chat:1b-q4_0"), (lm_studio, "LM Studio", "tiny-chat:1b-q4_0"),
+    (lm_studio_pointed, "LM Studio", "tiny-chat:1b-q4_0"), (lm_studio_old, "LM Studio", "tiny-chat:1b-q4_0"),
+    (ollama_home, "Ollama", "tiny-chat:1b"), (ollama_namespace, "Ollama", "somebody-tiny-chat:1b"),
+    (ollama_from_the_hub, "Ollama", "hf:Maker/Tiny-GGUF:Q4_0"), (hub_cache, "Hugging Face", "hf:Maker/Tiny-GGUF/tiny.gguf"),
+    (llama_cpp, "llama.cpp", "hf:Maker/Tiny-GGUF/tiny.gguf"), (jan, "Jan", "tiny-chat:1b"), (jan_old, "Jan", "tiny-chat:1b-q4_0"),
+]  # fmt: skip
+Layout = Callable[[Path, bytes], Path]
+
+
+def imported(*paths: Path, name: str = "") -> list[Candidate]:
+    return finish(take(finish(search(paths, name))))
+
+
+def tree(folder: Path) -> dict[str, tuple[int, int]]:
+    """Every file below a folder, with what would show that it was touched."""
+    files = [path for path in folder.rglob("*") if not path.is_dir()]
+    return {str(path): (path.lstat().st_size, path.lstat().st_mtime_ns) for path in files}
+
+
+@pytest.mark.parametrize(("layout", "program", "name"), PROGRAMS, ids=lambda value: getattr(value, "__name__", ""))
+def test_a_model_of_a_program_is_used_where_it_lies_and_never_touched(
+    person: Path, tiny: bytes, layout: Layout, program: str, name: str
+) -> None:
+    path = layout(person, tiny)
+    before = tree(person)
+    (taken,) = imported()
+    assert (taken.state, taken.program, taken.name, taken.size_bytes) == ("new", program, name, len(tiny))
+    model = store.resolve(name)
+    assert store.list_models() == [model]
+    assert (model.path, model.sha256) == (path, sha256(tiny))
+    assert store.describe(model, check_split(model.parts))["kind"] == "language"
+    assert [each.state for each in finish(search())] == ["here"]
+    assert imported() == []
+    assert store.linked(name) == [path]
+    assert store.remove(name) == 0
+    assert store.clean(0) == 0
+    assert store.find(name) is None
+    assert tree(person) == before
+
+
+def test_ollama_elsewhere_is_found_by_its_variable(person, tiny, tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("OLLAMA_MODELS", str(tmp_path / "big disk"))
+    ollama(tmp_path / "big disk", f"{REGISTRY}/tiny/latest", model=tiny)
+    assert [each.name for each in imported()] == ["tiny:latest"]
+    assert store.resolve("tiny").name == "tiny:latest"
+
+
+def test_ollama_two_tags_of_one_blob_are_two_names(person, tiny) -> None:
+    for tag in ("1b", "latest"):
+        ollama(person / ".ollama/models", f"{REGISTRY}/tiny/{tag}", model=tiny)
+    assert [each.name for each in imported()] == ["tiny:1b", "tiny:latest"]
+    store.remove("tiny:latest")
+    assert store.resolve("tiny:1b").path.read_bytes() == tiny
+
+
+def test_ollama_a_tag_that_was_pulled_anew_keeps_its_name(person, tiny, bulky) -> None:
+    ollama(person / ".ollama/models", f"{REGISTRY}/tiny/1b", model=tiny)
+    imported()
+    shutil.rmtree(person / ".ollama/models/blobs")
+    ollama(person / ".ollama/models", f"{REGISTRY}/tiny/1b", model=bulky)
+    assert [(each.state, each.name) for each in imported()] == [("changed", "tiny:1b")]
+    assert store.resolve("tiny:1b").sha256 == sha256(bulky)
+
+
+def test_ollama_parameters_and_system_message_come_along(person, tiny) -> None:
+    params = {"temperature": 0.3, "top_k": 40, "top_p": 7, "stop": ["<|end|>"], "num_ctx": 2048, "mirostat": 1}
+    ollama(person / ".ollama/models", f"{REGISTRY}/tiny/1b",
+           model=tiny, params=json.dumps(params).encode(), system=b"Be brief.")  # fmt: skip
+    imported()
+    kept = preset.kept("tiny:1b")
+    assert kept and (kept.of, kept.system) == ("tiny:1b", "Be brief.")
+    assert kept.sampling == {"temperature": 0.3, "stop": ["<|end|>"]}
+
+
+def test_ollama_adapter_upon_a_model_is_left_out_and_told(person, tiny) -> None:
+    ollama(person / ".ollama/models", f"{REGISTRY}/tiny/1b", model=tiny, adapter=b"any")
+    assert [each.why for each in imported()] == ["Its adapter is left out."]
+
+
+def test_a_vision_model_comes_with_its_projector(person, vision_model) -> None:
+    model, projector = vision_model
+    ollama(person / ".ollama/models", f"{REGISTRY}/eyes/1b", model=model, projector=projector)
+    folder = person / ".lmstudio/models/maker/eyes-GGUF"
+    for name, data in (("eyes-Q8_0.gguf", model), ("eyes-Q4_0.gguf", model), ("mmproj-eyes-f16.gguf", projector)):
+        put(folder / name, data)
+    names = [each.name for each in imported()]
+    assert names == ["eyes:1b", "eyes-q4_0", "eyes-q8_0"]
+    sizes = [store.resolve(name).size_bytes for name in names]
+    assert sizes == [len(model) + len(projector)] * 3
+    assert store.resolve("eyes-q4_0").projector == folder / "mmproj-eyes-f16.gguf"
+
+
+def test_a_projector_among_several_models_of_a_flat_folder_is_nobodys(person, vision_model, tiny) -> None:
+    folder = person / ".cache/gpt4all"
+    for name, data in (("eyes.gguf", vision_model[0]), ("other.gguf", tiny), ("mmproj-eyes.gguf", vision_model[1])):
+        put(folder / name, data)
+    found = finish(search())
+    assert [(each.state, Path(each.what).name) for each in found] == [
+        ("new", "eyes.gguf"), ("new", "other.gguf"), ("refused", "mmproj-eyes.gguf"),
+    ]  # fmt: skip
+    finish(take(found))
+    assert store.resolve("eyes").projector is None
+
+
+def test_a_split_model_is_one_model_and_incomplete_without_a_part(person, split_model) -> None:
+    folder = person / ".lmstudio/models/maker/split-GGUF"
+    for name, data in split_model.items():
+        put(folder / name, data)
+    (taken,) = imported()
+    assert [part.name for part in store.resolve(taken.name).parts] == sorted(split_model)
+    store.remove(taken.name)
+    (folder / sorted(split_model)[0]).unlink()
+    (left,) = finish(search())
+    assert (left.state, "is not beside it" in left.why) == ("refused", True)
+
+
+def test_an_adapter_is_imported_and_listed_as_one(person, tmp_path) -> None:
+    path = make_tiny.adapter(tmp_path / "my-adapter.gguf")
+    (taken,) = imported(path)
+    assert (taken.name, taken.kind, store.resolve("my-adapter").kind) == ("my-adapter", "adapter", "adapter")
+
+
+# --- what a person names ---
+
+
+def test_a_file_gets_the_name_that_a_person_gives_it_beside_another(tmp_path, tiny) -> None:
+    path = put(tmp_path / "files/tiny.gguf", tiny)
+    assert [each.name for each in imported(path)] == ["tiny"]
+    assert [each.name for each in imported(path, name="My-Model:1B")] == ["my-model:1b"]
+    assert finish(search((path,), "my-model:1b"))[0].state == "here"
+    assert {model.name for model in store.list_models()} == {"tiny", "my-model:1b"}
+    store.remove("tiny")
+    assert store.resolve("my-model").path == path
+
+
+def test_a_name_that_means_another_model_is_refused(tmp_path, tiny) -> None:
+    imported(put(tmp_path / "one/tiny.gguf", tiny), name="mine:1b-q4_0")
+    other = put(tmp_path / "two/tiny.gguf", tiny)
+    for name in ("mine:1b-q4_0", "mine:1b", "mine"):
+        with pytest.raises(BadInput, match="means another model"):
+            finish(search((other,), name))
+    for name in ("./x.gguf", "hf:a/b", "a b"):
+        with pytest.raises(BadInput):
+            finish(search((other,), name))
+    assert store.resolve("mine").path == tmp_path / "one/tiny.gguf"
+
+
+def test_two_files_of_one_name_get_two_names(tmp_path, tiny) -> None:
+    paths = [put(tmp_path / folder / "tiny.gguf", tiny) for folder in ("one", "two", "three")]
+    assert [each.name for each in imported(*paths)] == ["tiny", "tiny-file", "tiny-file-2"]
+
+
+def test_a_folder_is_searched_and_ollamas_own_folder_understood(tmp_path, tiny) -> None:
+    put(tmp_path / "files/deep/er/tiny.gguf", tiny)
+    put(tmp_path / "files/note.txt", "hi")
+    ollama(tmp_path / "blobs", f"{REGISTRY}/tiny/1b", model=tiny)
+    assert [each.name for each in imported(tmp_path / "files")] == ["tiny"]
+    assert [each.name for each in imported(tmp_path / "blobs")] == ["tiny:1b"]
+
+
+def test_a_path_without_a_model_is_told(tmp_path) -> None:
+    put(tmp_path / "note.txt", "hi")
+    with pytest.raises(BadInput, match="There is no model in"):
+        finish(search((tmp_path,)))
+    with pytest.raises(UnknownModel, match="no model file at"):
+        finish(search((tmp_path / "missing.gguf",)))
+    with pytest.raises(BadModelFile, match="not a GGUF file"):
+        finish(search((tmp_path / "note.txt",)))
+
+
+# --- behind our back ---
+
+
+@pytest.mark.parametrize("harm", ["gone", "shorter", "other", "folder", "pipe"])
+def test_a_model_removed_or_changed_behind_our_back_is_told_and_breaks_nothing(person, tiny, bulky, harm: str) -> None:
+    path = gpt4all_python(person, tiny)
+    put(person / ".cache/gpt4all/whole.gguf", tiny)
+    imported()
+    path.unlink()
+    if harm == "shorter":
+        path.write_bytes(tiny[:-1])
+    elif harm == "other":
+        path.write_bytes(bulky)
+    elif harm == "folder":
+        path.mkdir()
+    elif harm == "pipe":
+        os.mkfifo(path)
+    assert [model.name for model in store.list_models()] == ["whole"]
+    (told,) = store.damaged()
+    assert str(told).startswith("tiny-chat:1b-q4_0 cannot be used.") and "filbert rm" in str(told)
+    with pytest.raises(BadModelFile, match=r"tiny-chat:1b-q4_0 cannot be used"):
+        store.resolve("tiny-chat:1b-q4_0")
+    store.remove("tiny-chat:1b-q4_0")
+    assert store.damaged() == []
+    assert path.exists() == (harm != "gone")
+
+
+def test_a_file_that_changed_is_taken_anew_under_its_name(person, tiny, bulky) -> None:
+    path = gpt4all_python(person, tiny)
+    imported()
+    path.write_bytes(bulky)
+    (taken,) = imported()
+    assert (taken.state, taken.name) == ("changed", "tiny-chat:1b-q4_0")
+    assert store.resolve(taken.name).sha256 == sha256(bulky)
+
+
+def test_a_hash_is_read_when_it_is_asked_for_and_kept(person, tiny) -> None:
+    path = gpt4all_python(person, tiny)
+    imported()
+    assert store.resolve("tiny-chat:1b").known_sha256 is None
+    assert store.resolve("tiny-chat:1b").sha256 == sha256(tiny)
+    assert store.resolve("tiny-chat:1b").known_sha256 == sha256(tiny)
+    assert path.read_bytes() == tiny
+
+
+# --- the store ---
+
+
+def test_what_was_pulled_is_known_again_by_its_hash_and_removed_apart(origin, person, tiny) -> None:
+    """The digest of a linked file is no folder of ours that must stay."""
+    pulled = finish(store.pull(origin.add("/tiny.gguf", tiny)))
+    path = hub_cache(person, tiny)
+    ollama(person / ".ollama/models", f"{REGISTRY}/tiny/1b", model=tiny)
+    assert [each.name for each in imported()] == ["tiny:1b"]
+    assert store.remove(pulled.name) == len(tiny)
+    assert not pulled.path.exists()
+    assert store.resolve("tiny:1b").sha256 == sha256(tiny)
+    assert path.exists()
+
+
+def test_a_store_that_is_a_link_to_another_disk_adopts_and_removes_as_any(home, person, tiny, tmp_path) -> None:
+    (tmp_path / "disk").mkdir()
+    home.mkdir()
+    (home / "models").symlink_to(tmp_path / "disk")
+    path = gpt4all_python(person, tiny)
+    imported()
+    assert store.resolve("tiny-chat").path == path
+    store.remove("tiny-chat")
+    assert path.exists()
+
+
+def test_a_link_to_a_model_keeps_its_target_when_it_is_removed(person, tiny, tmp_path) -> None:
+    target = put(tmp_path / "disk/tiny.gguf", tiny)
+    link = person / ".cache/gpt4all/linked.gguf"
+    link.parent.mkdir(parents=True)
+    link.symlink_to(target)
+    imported()
+    store.remove("linked")
+    assert link.is_symlink() and target.read_bytes() == tiny
+
+
+def test_two_programs_that_share_a_file_give_it_one_name(person, tiny) -> None:
+    path = lm_studio(person, tiny)
+    shared = person / ".cache/gpt4all"
+    shared.parent.mkdir(parents=True)
+    shared.symlink_to(path.parent)
+    assert len(imported()) == 1
+    shutil.rmtree(person / ".lmstudio")
+    assert len(store.damaged()) == 1
+
+
+def test_the_record_of_a_linked_file_holds_no_copy(person, tiny) -> None:
+    path = gpt4all_python(person, tiny)
+    imported()
+    record = json.loads(manifest_file("tiny-chat:1b-q4_0").read_bytes())
+    assert record["files"][0]["path"] == str(path)
+    assert not (manifest_file("x").parent.parent / "files").exists()
