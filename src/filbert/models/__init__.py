@@ -1,31 +1,31 @@
 """Models on disk: what they are called, where they come from, what is in them, what they need.
 
-adopt/               the model files that other programs have
-architectures.py     those that the engine can load
-adapter.py           whether a LoRA adapter belongs to a model
-catalogue.json       the entries themselves: source, hash, licence, abilities; tools/write_catalogue.py writes it
+adapter.py             whether a LoRA adapter belongs to a model
+adopt/                 the model files that other programs have
+architectures.py       those that the engine can load
+catalogue.json         the entries themselves: source, hash, licence, abilities; tools/write_catalogue.py writes it
+catalogue.py           short names, and the nearest to one that nobody knows
 catalogue.schema.json  what the entries look like, for other programs
-catalogue.py         short names, and the nearest to one that nobody knows
-download.py          one file from the web: ranges, resume, stalls, hash
-download_options.py  how downloads behave
-fit.py               memory a model takes, and the context that fits
-gguf.py              read a GGUF header and check it against its file, before native code sees it
-gguf_types.py        tables of the GGUF format
-header.py            what a header says: architecture, parameters, template
-header_check.py      whether a header's numbers can be a model's
-installed.py         the models that can be loaded now, and what a name means
-manifest.py          what is installed under which name: the store's own records
-modelfile.py         Ollama's Modelfile, read into what a preset is made of
-measured.py          results that belong to a model's bytes: shipped, and measured here
-name.py              what people call a model, read once
-parts.py             the files of a split model
-preset.py            defaults that are kept with a model, and names of people's own
-pull.py              getting a model, from its source to a name in the store
-quantisation.py      bits a weight takes, by the name of a quantisation
-remote.py            a file that is somewhere else, and whether we may go there
-remove.py            taking names out, with the files that no other name needs
-search.py            looking in the catalogue by words
-sources/             where models come from: the hub, the web, wheels
-store.py             the front of the store, and how it is laid out
-web.py               asking a web server, trying again (`insist`), saying its errors
+download.py            one file from the web: ranges, resume, stalls, hash
+download_options.py    how downloads behave
+fit.py                 memory a model takes, and the context that fits
+gguf.py                read a GGUF header and check it against its file, before native code sees it
+gguf_types.py          tables of the GGUF format
+header.py              what a header says: architecture, parameters, template
+header_check.py        whether a header's numbers can be a model's
+installed.py           the models that can be loaded now, and what a name means
+manifest.py            what is installed under which name: the store's own records
+measured.py            results that belong to a model's bytes: shipped, and measured here
+modelfile.py           Ollama's Modelfile, read into what a preset is made of
+name.py                what people call a model, read once
+parts.py               the files of a split model
+preset.py              defaults that are kept with a model, and names of people's own
+pull.py                getting a model, from its source to a name in the store
+quantisation.py        bits a weight takes, by the name of a quantisation
+remote.py              a file that is somewhere else, and whether we may go there
+remove.py              taking names out, with the files that no other name needs
+search.py              looking in the catalogue by words
+sources/               where models come from: the hub, the web, wheels
+store.py               the front of the store, and how it is laid out
+web.py                 asking a web server, trying again (`insist`), saying its errors
 """
