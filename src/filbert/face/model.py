@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from filbert.chat.session import ChatSession, Overflow
+from filbert.chat.tools import Function, tools_of
 from filbert.core.messages import Message
 from filbert.core.settings import configured
 from filbert.engine import model as engine
 from filbert.engine.generation import AsyncGeneration, Generation
 from filbert.engine.load_options import LoadOptions
 from filbert.engine.sampling import Sampling
+from filbert.engine.tools import Tool
 from filbert.models import store
 
 if TYPE_CHECKING:
@@ -24,16 +26,35 @@ if TYPE_CHECKING:
 class Model(engine.Model):
     """Keyword arguments of `generate` and `chat` are the fields of Sampling: temperature=0, seed=1, …"""
 
-    def generate(self, prompt: str, **sampling: Any) -> Generation:
-        """Answer a prompt: as a user's message where the model has a chat template, else by going on from it."""
+    def generate(
+        self, prompt: str, *, tools: Iterable[Tool | Function] = (), tool_choice: str = "auto", **sampling: Any
+    ) -> Generation:
+        """Answer a prompt: as a user's message where the model has a chat template, else by going on from it. Calls of
+        tools are told in `reply.tool_calls`; nothing is called."""
         options = configured(Sampling, sampling)
-        if self.header.chat_template:
-            return self.respond([Message("user", prompt)], options)
+        described, _ = tools_of(tools)
+        if self.chat_template or described:
+            return self.respond([Message("user", prompt)], options, described, tool_choice)
         return self.complete(prompt, options)
 
-    def chat(self, system: str = "", *, overflow: Overflow = "drop_oldest", **sampling: Any) -> ChatSession:
-        """A conversation that remembers."""
-        return ChatSession(self, system=system, overflow=overflow, sampling=configured(Sampling, sampling))
+    def chat(
+        self,
+        system: str = "",
+        *,
+        overflow: Overflow = "drop_oldest",
+        tools: Iterable[Tool | Function] = (),
+        tool_choice: str = "auto",
+        **sampling: Any,
+    ) -> ChatSession:
+        """A conversation that remembers. Functions among the tools are called for the model."""
+        return ChatSession(
+            self,
+            system=system,
+            overflow=overflow,
+            sampling=configured(Sampling, sampling),
+            tools=tools,
+            tool_choice=tool_choice,
+        )
 
     def agenerate(self, prompt: str, **sampling: Any) -> AsyncGeneration:
         return AsyncGeneration(lambda: self.generate(prompt, **sampling))
