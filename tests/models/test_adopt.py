@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -11,119 +10,35 @@ from pathlib import Path
 
 import pytest
 from model_servers import finish, sha256
+from other_programs import (
+    REGISTRY,
+    gpt4all_elsewhere,
+    gpt4all_python,
+    gpt4all_window,
+    hub_cache,
+    imported,
+    jan,
+    jan_old,
+    llama_cpp,
+    lm_studio,
+    lm_studio_old,
+    lm_studio_pointed,
+    ollama,
+    ollama_from_the_hub,
+    ollama_home,
+    ollama_namespace,
+    put,
+    tree,
+)
 
 import make_tiny
 from filbert.core.errors import BadInput, BadModelFile, UnknownModel
 from filbert.models import preset, store
-from filbert.models.adopt.importing import Candidate, search, take
+from filbert.models.adopt.importing import search, take
 from filbert.models.gguf import check_split
 from filbert.models.manifest import manifest_file
 
-REGISTRY = "registry.ollama.ai/library"
-
-
-@pytest.fixture(autouse=True)
-def person(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The home of somebody who has no such program yet."""
-    folder = tmp_path / "person"
-    folder.mkdir()
-    monkeypatch.setenv("HOME", str(folder))
-    monkeypatch.setenv("USERPROFILE", str(folder))
-    for name in ("OLLAMA_MODELS", "HF_HOME", "HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "LLAMA_CACHE", "LOCALAPPDATA",
-                 "APPDATA", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME"):  # fmt: skip
-        monkeypatch.delenv(name, raising=False)
-    return folder
-
-
-def put(path: Path, data: bytes | str) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(data if isinstance(data, bytes) else data.encode())
-    return path
-
-
-def blob(models: Path, data: bytes) -> dict[str, object]:
-    """A layer of a manifest, with its blob put where Ollama puts it."""
-    digest = hashlib.sha256(data).hexdigest()
-    put(models / "blobs" / f"sha256-{digest}", data)
-    return {"digest": f"sha256:{digest}", "size": len(data)}
-
-
-def ollama(models: Path, name: str, **layers: bytes) -> Path:
-    """name: host/namespace/model/tag. layers: model=…, projector=…, params=…, system=…"""
-    kinds = {f"application/vnd.ollama.image.{kind}": data for kind, data in layers.items()}
-    kept = [{"mediaType": kind, **blob(models, data)} for kind, data in kinds.items()]
-    config = {"mediaType": "application/vnd.docker.container.image.v1+json", **blob(models, b"{}")}
-    return put(models / "manifests" / name, json.dumps({"schemaVersion": 2, "config": config, "layers": kept}))
-
-
-def gpt4all_python(home: Path, tiny: bytes) -> Path:
-    return put(home / ".cache/gpt4all/tiny-chat-1B.Q4_0.gguf", tiny)
-
-
-def gpt4all_window(home: Path, tiny: bytes) -> Path:
-    return put(home / ".local/share/nomic.ai/GPT4All/tiny-chat-1B.Q4_0.gguf", tiny)
-
-
-def gpt4all_elsewhere(home: Path, tiny: bytes) -> Path:
-    put(home / ".config/nomic.ai/GPT4All.ini", f"[General]\nmodelPath={home}/my models/\nserverChat=true\n")
-    return put(home / "my models/tiny-chat-1B.Q4_0.gguf", tiny)
-
-
-def lm_studio(home: Path, tiny: bytes) -> Path:
-    return put(home / ".lmstudio/models/maker/tiny-chat-GGUF/tiny-chat-1B.Q4_0.gguf", tiny)
-
-
-def lm_studio_pointed(home: Path, tiny: bytes) -> Path:
-    put(home / ".lmstudio-home-pointer", f"{home}/studio")
-    put(home / "studio/settings.json", json.dumps({"downloadsFolder": f"{home}/downloads"}))
-    return put(home / "downloads/maker/tiny-chat-GGUF/tiny-chat-1B.Q4_0.gguf", tiny)
-
-
-def lm_studio_old(home: Path, tiny: bytes) -> Path:
-    return put(home / ".cache/lm-studio/models/maker/tiny-chat-GGUF/tiny-chat-1B.Q4_0.gguf", tiny)
-
-
-def ollama_home(home: Path, tiny: bytes) -> Path:
-    ollama(home / ".ollama/models", f"{REGISTRY}/tiny-chat/1b", model=tiny)
-    return home / f".ollama/models/blobs/sha256-{sha256(tiny)}"
-
-
-def ollama_namespace(home: Path, tiny: bytes) -> Path:
-    ollama(home / ".ollama/models", "registry.ollama.ai/somebody/tiny-chat/1b", model=tiny)
-    return home / f".ollama/models/blobs/sha256-{sha256(tiny)}"
-
-
-def ollama_from_the_hub(home: Path, tiny: bytes) -> Path:
-    ollama(home / ".ollama/models", "hf.co/Maker/Tiny-GGUF/Q4_0", model=tiny)
-    return home / f".ollama/models/blobs/sha256-{sha256(tiny)}"
-
-
-def hub_cache(home: Path, tiny: bytes) -> Path:
-    repository = home / ".cache/huggingface/hub/models--Maker--Tiny-GGUF"
-    put(repository / "blobs" / sha256(tiny), tiny)
-    snapshot = repository / "snapshots" / ("a" * 40)
-    snapshot.mkdir(parents=True)
-    (snapshot / "tiny.gguf").symlink_to(f"../../blobs/{sha256(tiny)}")
-    put(repository / "refs/main", "a" * 40)
-    return snapshot / "tiny.gguf"
-
-
-def llama_cpp(home: Path, tiny: bytes) -> Path:
-    put(home / ".cache/llama.cpp/manifest=Maker=Tiny-GGUF=latest.json", "{}")
-    return put(home / ".cache/llama.cpp/Maker_Tiny-GGUF_tiny.gguf", tiny)
-
-
-def jan(home: Path, tiny: bytes) -> Path:
-    data = home / ".local/share/Jan/data"
-    record = "model_path: llamacpp/models/Maker/Tiny-Chat-1B/model.gguf\nname: Tiny-Chat-1B\nsize_bytes: 5\n"
-    put(data / "llamacpp/models/Maker/Tiny-Chat-1B/model.yml", record)
-    return put(data / "llamacpp/models/Maker/Tiny-Chat-1B/model.gguf", tiny)
-
-
-def jan_old(home: Path, tiny: bytes) -> Path:
-    return put(home / "jan/models/tiny/tiny-chat-1B.Q4_0.gguf", tiny)
-
-
+pytestmark = pytest.mark.usefixtures("person")
 PROGRAMS = [
     (gpt4all_python, "GPT4All", "tiny-chat:1b-q4_0"), (gpt4all_window, "GPT4All", "tiny-chat:1b-q4_0"),
     (gpt4all_elsewhere, "GPT4All", "tiny-chat:1b-q4_0"), (lm_studio, "LM Studio", "tiny-chat:1b-q4_0"),
@@ -133,16 +48,6 @@ PROGRAMS = [
     (llama_cpp, "llama.cpp", "hf:Maker/Tiny-GGUF/tiny.gguf"), (jan, "Jan", "tiny-chat:1b"), (jan_old, "Jan", "tiny-chat:1b-q4_0"),
 ]  # fmt: skip
 Layout = Callable[[Path, bytes], Path]
-
-
-def imported(*paths: Path, name: str = "") -> list[Candidate]:
-    return finish(take(finish(search(paths, name))))
-
-
-def tree(folder: Path) -> dict[str, tuple[int, int]]:
-    """Every file below a folder, with what would show that it was touched."""
-    files = [path for path in folder.rglob("*") if not path.is_dir()]
-    return {str(path): (path.lstat().st_size, path.lstat().st_mtime_ns) for path in files}
 
 
 @pytest.mark.parametrize(("layout", "program", "name"), PROGRAMS, ids=lambda value: getattr(value, "__name__", ""))

@@ -145,26 +145,27 @@ class _Desk:
 
     def _named(self, find: Found, what: str) -> Candidate:
         """What a whole model is called. Raises BadModelFile for what the engine cannot load."""
-        files = linked(find)
-        header = _checked(find)
-        if linked(find) != files:
+        files = _files(find)
+        headers = _checked(find)
+        if _files(find) != files:
             raise BadModelFile(f"{what} changed while it was read.", do="Import it once it is complete.")
         weights = sum(file.size_bytes for file in files if file.role != "projector")
         before = self._before(find, files)
-        name = before.name if before else self._name(find, weights)
+        parameters = sum(header.parameters for header in headers)
+        name = before.name if before else self._name(find, weights, parameters)
         candidate = Candidate(
             state="new" if before is None else "here" if _is_same(before, files) else "changed",
             program=find.program,
             what=what,
             name=name,
             size_bytes=sum(file.size_bytes for file in files),
-            kind=header.kind,
+            kind=headers[0].kind,
             why=find.note,
         )
         self.given.add(name)
         if candidate.state == "here":
             return candidate
-        manifest = _manifest(find, name, header, files)
+        manifest = _manifest(find, name, headers[0], files)
         return replace(candidate, manifest=manifest, preset=_preset(find, name) if before is None else None)
 
     def _before(self, find: Found, files: Sequence[Linked]) -> Manifest | None:
@@ -183,9 +184,9 @@ class _Desk:
                 return manifest
         return None
 
-    def _name(self, find: Found, weights: int) -> str:
+    def _name(self, find: Found, weights: int, parameters: int) -> str:
         if not find.name_given:
-            return naming.name_of(find, weights, self._is_free)
+            return naming.name_of(find, weights, parameters, self._is_free)
         if self._is_free(find.name):
             return find.name
         raise BadInput(f"{find.name} means another model.", do="Give another name, or remove that one first.")
@@ -208,19 +209,20 @@ def _real(path: Path) -> Path:
         return path
 
 
-def _checked(find: Found) -> Header:
-    """The header of a model that the engine can load, and of its projector. Raises BadModelFile."""
-    header = check_split(find.parts)[0]
+def _checked(find: Found) -> Sequence[Header]:
+    """The headers of a model that the engine can load. Raises BadModelFile, also where its projector is none."""
+    headers = check_split(find.parts)
+    header = headers[0]
     if header.kind in ("projector", "other"):
         raise BadModelFile(f"{header.source} is no model.", why=f"It says that it is {header.kind}.")
     if header.architecture not in LOADABLE:
         raise BadModelFile(f"The engine does not know the architecture {header.architecture!r:.80}.")
     if find.projector and read_header(find.projector).kind != "projector":
         raise BadModelFile(f"{find.projector.name} is no projector.")
-    return header
+    return headers
 
 
-def linked(find: Found) -> list[Linked]:
+def _files(find: Found) -> list[Linked]:
     """The files as they are now. Raises BadModelFile."""
     first, *others = find.parts
     roles: list[tuple[Role, Path]] = [("model", first), *(("part", path) for path in others)]

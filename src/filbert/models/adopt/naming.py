@@ -19,9 +19,9 @@ SIZE = re.compile(r"[-_.](?P<size>\d+(\.\d+)?[bm])(?=[-_.]|$)")
 NAMELESS = re.compile(r"(ggml-)?model\b", re.IGNORECASE)
 
 
-def name_of(found: Found, size_bytes: int, is_free: Callable[[str], bool]) -> str:
-    """The first fitting name that is free. size_bytes: of the model's files."""
-    entry = known(found, size_bytes)
+def name_of(found: Found, size_bytes: int, parameters: int, is_free: Callable[[str], bool]) -> str:
+    """The first fitting name that is free. size_bytes, parameters: of the model's files together."""
+    entry = known(found, size_bytes, parameters)
     if entry and is_free(entry.name):
         return entry.name
     name = spelled(found.name) or readable(found.name) if found.name else readable(_title(found))
@@ -29,8 +29,9 @@ def name_of(found: Found, size_bytes: int, is_free: Callable[[str], bool]) -> st
     return _free(name, found.program, lambda text: text not in listed and is_free(text))
 
 
-def known(found: Found, size_bytes: int) -> Entry | None:
-    """The catalogue's entry of this very file: by its hash, or by its name and size where no hash says otherwise."""
+def known(found: Found, size_bytes: int, parameters: int) -> Entry | None:
+    """The catalogue's entry of this very file: by its hash, or by its name where neither hash, size nor number of
+    parameters says otherwise."""
     if len(found.parts) == 1 and found.hashes:
         by_hash = (entry for entry in catalogue.entries() if entry.files[0].sha256 == found.hashes[0])
         if entry := next(by_hash, None):
@@ -41,7 +42,10 @@ def known(found: Found, size_bytes: int) -> Entry | None:
     file = entry.files[0]
     other_hash = bool(found.hashes and file.sha256)
     other_size = len(entry.files) == 1 and file.size_bytes not in (None, size_bytes)
-    return None if other_hash or other_size else entry
+    other_model = (
+        not 0.5 <= parameters / (entry.parameters or parameters or 1) <= 2
+    )  # the catalogue's is a round figure
+    return None if other_hash or other_size or other_model else entry
 
 
 def readable(title: str) -> str:
