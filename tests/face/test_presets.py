@@ -43,7 +43,7 @@ def test_a_loaded_model_answers_as_its_preset_says_and_keywords_beat_it(load: Lo
     model = filbert.load("brief")
     with model:
         assert model.context == 256
-        assert "brief (smollm2:135m): context 256" in model.summary
+        assert f"brief ({STARTER}): context 256" in model.summary
         assert model.generate("Count to ten.").reply().usage.completion_tokens == 4
         assert model.generate("Count to ten.", max_tokens=2).reply().usage.completion_tokens == 2
     assert load("brief", context=128).context == 128

@@ -130,8 +130,14 @@ def test_a_damaged_record_is_a_sentence_and_can_be_removed(stocked: Path, damage
 def test_an_installed_model_comes_before_a_name_of_ones_own(stocked: Path) -> None:
     preset_file(STARTER).parent.mkdir(parents=True)
     preset_file(STARTER).write_text(Preset(name=STARTER, of="./other.gguf").model_dump_json())
-    assert store.resolve(STARTER).pulled
-    assert store.resolve(STARTER).name == STARTER
+    found = store.resolve(STARTER)
+    assert (found.name, found.preset) == (STARTER, None)
+    models, errors = store.whole_and_damaged()
+    assert [model.name for model in models] == [STARTER]
+    assert [str(error) for error in errors] == [
+        f"{STARTER} is an installed model now. It no longer stands for other.gguf. "
+        f"`filbert set {STARTER} --clear` forgets that."
+    ]
 
 
 def test_a_base_with_adapters_is_named_by_its_parts(stocked: Path, tmp_path: Path) -> None:

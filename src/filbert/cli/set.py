@@ -82,5 +82,5 @@ def shown(preset: Preset) -> list[str]:
 
 def _short(value: Any) -> str:
     text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
-    first, *more = text.splitlines() or [""]
+    first, *more = text.strip().splitlines() or [""]
     return f"{first[:80]}… ({len(text):,} characters)" if more or len(first) > 80 else first

@@ -83,10 +83,11 @@ def _stood_for(name: str) -> str:
 
 
 def _spelled(of: str) -> str:
-    """What a name is to stand for, so that it means the same from any folder. Raises UnknownModel."""
+    """What a name is to stand for, so that it means the same tomorrow and from any folder. Raises UnknownModel."""
     store.resolve(of)
     pieces = [of] if Path(of).exists() else divided(of)
-    return "+".join(store.meant(piece).text for piece in pieces)
+    names = [store.meant(piece) for piece in pieces]
+    return "+".join(name.text if name.scheme == "file" else store.resolve(name.text).name for name in names)
 
 
 def _changed(before: Preset, of: str, values: Mapping[str, Given], modelfile: Modelfile | None) -> Preset:

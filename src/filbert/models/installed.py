@@ -85,9 +85,10 @@ def whole_and_damaged() -> tuple[list[StoredModel], list[FilbertError]]:
             models.append(_stored(read_manifest(manifest)))
         except BadModelFile as exc:
             errors += [exc] if manifest.exists() else []  # or it was removed just now
-    for name in (each.name for each in own):
+    for each in own:
         try:
-            models += filter(None, [find(name)])
+            preset.need_unhidden(each)
+            models += filter(None, [find(each.name)])
         except FilbertError as exc:
             errors.append(exc)
     return sorted(models, key=lambda model: model.name), errors

@@ -184,16 +184,26 @@ def is_stand_in(text: str) -> bool:
         return True
 
 
+def need_unhidden(own: Preset) -> None:
+    """Raises BadInput for a name of one's own that has become an installed model's, too."""
+    if manifest_file(own.name).is_file():
+        raise BadInput(
+            f"{own.name} is an installed model now.",
+            why=f"It no longer stands for {own.stands_for}.",
+            do=f"`filbert set {own.name} --clear` forgets that.",
+        )
+
+
 def find(text: str, named: Finder, anything: Finder, seen: tuple[str, ...] = ()) -> StoredModel | None:
     """The model that a text names, with its adapters and with what is kept for it. named: finds what the caller may
     name; anything: what a person's own preset may stand for, also a path. Raises UnknownModel, BadInput, BadModelFile.
     """
     base, *adapters = divided(text)
     found = _stood_for(base, anything, seen) if is_stand_in(base) else named(base)
-    if found and not found.preset:
-        found = replace(found, preset=kept(found.name))
     if found is None:
         return None
+    if not found.preset and (own := kept(found.name)) and not own.is_stand_in:
+        found = replace(found, preset=own)
     for adapter in adapters:
         found = _adapted(found, adapter, named(adapter))
     return found

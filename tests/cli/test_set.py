@@ -1,0 +1,98 @@
+"""`filbert set` as people run it, and how list, show, rm and chat tell of it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+from terminal import FILBERT, Run
+
+pytestmark = pytest.mark.usefixtures("stocked")
+STARTER = "smollm2:135m-q4_1"
+
+
+def test_a_name_of_ones_own_is_set_listed_shown_used_and_removed(filbert: Run) -> None:
+    done = filbert(
+        "set", "gpt-4o", "--from", "smollm2:135m", "context=512", "temperature=0", "max_tokens=4", "system=Hi"
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines() == [
+        "gpt-4o",
+        f"  stands for    {STARTER}",
+        "  context       512",
+        "  temperature   0.0",
+        "  max_tokens    4",
+        "  system        Hi",
+    ]
+    listed = filbert("list").stdout
+    assert [line.split()[-2:] for line in listed.splitlines() if line.startswith("gpt-4o")] == [["→", STARTER]]
+    own, starter = json.loads(filbert("list", "--json").stdout)
+    assert (own["name"], own["stands_for"], starter["stands_for"]) == ("gpt-4o", STARTER, "")
+    assert done.stdout in filbert("show", "gpt-4o").stdout
+    assert json.loads(filbert("show", "gpt-4o", "--json").stdout)["preset"]["system"] == "Hi"
+    asked = filbert("chat", "-m", "gpt-4o", "Tell me a story.")
+    assert f"gpt-4o ({STARTER}): context 512 tokens" in asked.stderr
+    assert "cut at its token limit" in asked.stderr
+    assert filbert("rm", "gpt-4o").returncode == 0
+    assert filbert("show", STARTER).returncode == 0
+    assert filbert("show", "gpt-4o").returncode == 2
+
+
+def test_a_flag_and_a_variable_beat_what_is_kept(filbert: Run) -> None:
+    filbert("set", "smollm2:135m", "context=512", "max_tokens=3")
+    asked = filbert("chat", "--context", "256", "Hi", FILBERT_SAMPLING_MAX_TOKENS="1")
+    assert "context 256 tokens" in asked.stderr
+    assert len(asked.stdout.split()) <= 1
+    assert "context 512 tokens" in filbert("chat", "Hi").stderr
+
+
+def test_texts_come_from_files(filbert: Run, tmp_path: Path) -> None:
+    (tmp_path / "system.txt").write_text("One\ntwo")
+    (tmp_path / "schema.json").write_text('{"type": "object"}')
+    done = filbert(
+        "set", "mine", "of=smollm2:135m", f"system=@{tmp_path}/system.txt", f"json_schema=@{tmp_path}/schema.json"
+    )
+    assert done.returncode == 0, done.stderr
+    kept = json.loads(filbert("show", "mine", "--json").stdout)["preset"]
+    assert (kept["system"], kept["sampling"]) == ("One\ntwo", {"json_schema": {"type": "object"}})
+    assert filbert("set", "mine", "system=@none.txt").stderr.startswith("error: none.txt cannot be read.")
+
+
+def test_a_modelfile_names_once_what_means_nothing_here(filbert: Run, tmp_path: Path) -> None:
+    modelfile = tmp_path / "Modelfile"
+    modelfile.write_text("FROM smollm2:135m\nPARAMETER mirostat 2\nPARAMETER mirostat 1\nPARAMETER num_ctx 512\n")
+    done = filbert("set", "mine", "--modelfile", str(modelfile))
+    assert (done.returncode, done.stderr) == (0, "Not read, for they mean nothing here: mirostat.\n")
+    assert "context       512" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [
+        (("mine",), "There is nothing to set."),
+        (("mine", "context"), "context is no KEY=VALUE."),
+        (("mine", "--from", "nothing:1b"), "There is no model nothing:1b."),
+        (("mine", "context=1"), "There is no model mine."),
+        (("smollm2:135m", "contxt=1"), "A preset has no key contxt. Did you mean context?"),
+    ],
+)
+def test_what_cannot_be_set_is_a_sentence(filbert: Run, arguments: tuple[str, ...], why: str) -> None:
+    done = filbert("set", *arguments)
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"error: {why}")
+
+
+def test_processes_that_set_one_name_at_once_lose_nothing(filbert: Run) -> None:
+    filbert("set", "mine", "--from", "smollm2:135m")
+    values = ["top_k=3", "top_p=0.5", "min_p=0.1", "context=512"]
+    started = [
+        subprocess.Popen([FILBERT, "set", "mine", value], env=os.environ, stdout=subprocess.PIPE) for value in values
+    ]
+    assert [process.wait(60) for process in started] == [0] * len(values)
+    for process in started:
+        process.communicate()
+    kept = json.loads(filbert("show", "mine", "--json").stdout)["preset"]
+    assert {**kept["load"], **kept["sampling"]} == {"top_k": 3, "top_p": 0.5, "min_p": 0.1, "context": 512}
