@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from filbert.engine.generation import AsyncGeneration, Chunk, Generation, Reply
     from filbert.engine.load_options import LoadOptions
     from filbert.engine.sampling import Sampling
+    from filbert.engine.tools import Tool
     from filbert.face.model import Model, aload, load
 
 _HOMES = {
@@ -32,6 +33,7 @@ _HOMES = {
     "Reply": "filbert.engine.generation",
     "LoadOptions": "filbert.engine.load_options",
     "Sampling": "filbert.engine.sampling",
+    "Tool": "filbert.engine.tools",
     "Model": "filbert.face.model",
     "aload": "filbert.face.model",
     "load": "filbert.face.model",
@@ -48,6 +50,7 @@ __all__ = [
     "Model",
     "Reply",
     "Sampling",
+    "Tool",
     "__version__",
     "aload",
     "load",

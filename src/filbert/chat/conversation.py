@@ -13,12 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 from filbert.chat.record import UNFINISHED, UNTITLED, Chat, Said, now, text_of, title_of
 from filbert.chat.session import ChatSession, Turn, question
+from filbert.chat.tools import Function
 from filbert.core.errors import BadInput, DiskFull, HistoryDamaged, StoreBusy, StoreReadOnly
 from filbert.core.images import Picture
 from filbert.core.messages import Message
-from filbert.engine.generation import Chunk, Reply
+from filbert.engine.generation import Chunk, Reply, message_of
 from filbert.engine.model import Model
 from filbert.engine.sampling import Sampling
+from filbert.engine.tools import Tool
 
 if TYPE_CHECKING:
     from filbert.chat.history import History
@@ -37,9 +39,10 @@ class Conversation(ChatSession):
         chat: str | Chat | None = None,
         system: str = "",
         sampling: Sampling | None = None,
+        tools: Iterable[Tool | Function] = (),
     ) -> None:
         """chat: one to go on with, or its id; `system` takes the place of its system message. Raises BadInput."""
-        super().__init__(model, system=system, sampling=sampling)
+        super().__init__(model, system=system, sampling=sampling, tools=tools)
         self._asked_with = self.sampling
         self.history = history
         self.unkept = ""  # why nothing is kept any more, for a person
@@ -187,17 +190,21 @@ class Conversation(ChatSession):
 
     def _hear(self, chunk: Chunk) -> None:
         super()._hear(chunk)
-        if self._turn and (chunk.text or chunk.reasoning or chunk.tool_calls):
+        if self._turn and (chunk.text or chunk.reasoning):  # a call is kept once it is whole
             if self._speaking is None:
-                self._speaking = self._put(self._by_model(_spoken(self._turn.so_far())))
+                self._speaking = self._put(self._by_model(message_of(self._turn.so_far())))
             elif time.monotonic() - self._wrote_at > WRITE_EVERY_S:
-                self._speaking = self._change(replace(self._speaking, message=_spoken(self._turn.so_far())))
+                self._speaking = self._change(replace(self._speaking, message=message_of(self._turn.so_far())))
             else:
                 return
             self._wrote_at = time.monotonic()
 
     def _keep(self, reply: Reply) -> None:
         super()._keep(reply)
+        self._follow(reply)
+
+    def _keep_round(self, message: Message, reply: Reply | None) -> None:
+        super()._keep_round(message, reply)
         self._follow(reply)
 
     def _follow(self, reply: Reply | None = None) -> None:
@@ -210,7 +217,7 @@ class Conversation(ChatSession):
         for message in said[same:]:
             self._path.append(self._known(message) or self._told(message, reply))
         if self._speaking and reply:  # nothing of it was kept in the session: a thought that was cut
-            self._change(self._finished(replace(self._speaking, message=_spoken(reply)), reply))
+            self._change(self._finished(replace(self._speaking, message=message_of(reply)), reply))
             self._speaking = None
         self._stand_at(self._path)
 
@@ -284,10 +291,6 @@ class Conversation(ChatSession):
             self.unkept = f"What is said from here on is not kept: {exc}"
             self.history, self._begun = None, False
             return None
-
-
-def _spoken(reply: Reply) -> Message:
-    return Message("assistant", reply.text, reasoning=reply.reasoning, tool_calls=reply.tool_calls)
 
 
 def _parts(message: Message) -> Sequence[Part]:

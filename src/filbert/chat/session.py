@@ -6,13 +6,17 @@ import threading
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Literal
 
+from filbert.chat.tool_loop import ToolLoop, need_results
+from filbert.chat.tool_options import ToolOptions
+from filbert.chat.tools import Function, tools_of
 from filbert.core.errors import BadInput, ContextOverflow
 from filbert.core.images import Picture, image_part
 from filbert.core.messages import Message, flatten, turns
 from filbert.core.settings import configured
-from filbert.engine.generation import Answer, AsyncGeneration, Chunk, Finish, Generation, Reply
+from filbert.engine.generation import Answer, AsyncGeneration, Chunk, Finish, Generation, Reply, said_by
 from filbert.engine.model import Model
 from filbert.engine.sampling import Sampling
+from filbert.engine.tools import Tool, ToolUse, tool_use
 
 Overflow = Literal["drop_oldest", "error"]
 SETTLE_S = 5.0
@@ -22,7 +26,7 @@ KEEP_SHARE = 0.75  # forget down to here, so that the next turns find their prom
 class Turn(Answer):
     """One answer of a session under way; what was said is kept, also when it is cancelled."""
 
-    def __init__(self, session: ChatSession, generation: Generation, forgotten_turns: int) -> None:
+    def __init__(self, session: ChatSession, generation: Answer, forgotten_turns: int) -> None:
         self._session, self._generation = session, generation
         self.forgotten_turns = forgotten_turns  # left out of this prompt for want of room
         self.over = threading.Event()
@@ -70,14 +74,27 @@ def question(text: str, images: Iterable[Picture] = (), attachments: Iterable[Ma
 
 
 class ChatSession:
-    """Say something with `send`, one answer at a time; what was said stands in `messages`."""
+    """Say something with `send`, one answer at a time; what was said stands in `messages`.
+
+    Functions among `tools` are called for the model, as ToolOptions bound it. One that is only described ends the turn
+    with its call in `reply.tool_calls`; `answer_calls` goes on from there. tool_choice: auto, none, required, or the
+    name of a tool; after the first round of a turn the model may call and need not."""
 
     def __init__(
-        self, model: Model, *, system: str = "", overflow: Overflow = "drop_oldest", sampling: Sampling | None = None
+        self,
+        model: Model,
+        *,
+        system: str = "",
+        overflow: Overflow = "drop_oldest",
+        sampling: Sampling | None = None,
+        tools: Iterable[Tool | Function] = (),
+        tool_choice: str = "auto",
     ) -> None:
         self.model = model
         self.overflow = overflow
         self.sampling = sampling or configured(Sampling)
+        self.tools, self._functions = tools_of(tools)
+        self.tool_choice = tool_choice
         self.messages: list[Message] = [Message("system", system)] if system else []
         self.last_finish: Finish | None = None
         self._before: list[Message] = []
@@ -108,6 +125,15 @@ class ChatSession:
             raise BadInput("There is nothing to answer again.", do="Say something first.")
         return self._answer(messages, self.sampling)
 
+    def answer_calls(self, results: Mapping[str, Any]) -> Turn:
+        """Go on after an answer that called tools without a function: `results` by the ids of its calls, as text or as
+        what JSON can hold. Raises BadInput."""
+        self._need_rest()
+        calls = self.messages[-1].tool_calls if self.messages else ()
+        need_results(calls, self._functions, results)
+        self._before = list(self.messages)
+        return self._begin(self._loop(self.sampling, pending=calls, results=results))
+
     def reset(self) -> None:
         """Forget the conversation; the system message stays."""
         self._need_rest()
@@ -129,12 +155,39 @@ class ChatSession:
             raise BadInput("The last answer is still under way.", do="Read it to its end or cancel it.")
 
     def _answer(self, messages: list[Message], sampling: Sampling) -> Turn:
-        head, rest = turns(messages)
-        forgotten = self._to_forget(head, rest, sampling) if self.overflow == "drop_oldest" else 0
-        generation = self.model.respond(flatten(head, rest[forgotten:]), sampling)
-        self._before, self.messages, self._forgotten = self.messages, messages, forgotten
-        self._turn = Turn(self, generation, forgotten)
+        first = self._round(messages, sampling, self.tool_choice)
+        self._before, self.messages = self.messages, messages
+        return self._begin(self._loop(sampling, first) if self.tools else first)
+
+    def _begin(self, answer: Answer) -> Turn:
+        self._turn = Turn(self, answer, self._forgotten)
         return self._turn
+
+    def _round(self, messages: list[Message], sampling: Sampling, choice: str) -> Generation:
+        """Ask the model, with what fits of the conversation."""
+        use = tool_use(self.tools, choice)
+        head, rest = turns(messages)
+        forgotten = self._to_forget(head, rest, sampling, use) if self.overflow == "drop_oldest" else 0
+        generation = self.model.respond(flatten(head, rest[forgotten:]), sampling, self.tools, choice)
+        self._forgotten = forgotten
+        return generation
+
+    def _loop(self, sampling: Sampling, first: Generation | None = None, **answering: Any) -> ToolLoop:
+        options = configured(ToolOptions)
+        # A token has a character at least: a result leaves room for the rest of the context.
+        bounded = {"max_result_chars": min(options.max_result_chars, self.model.context)}
+
+        def ask(choice: str) -> Generation:
+            return self._round(self.messages, sampling, choice)
+
+        return ToolLoop(
+            self._functions, options.model_copy(update=bounded), ask, self._keep_round, first=first, **answering
+        )
+
+    def _keep_round(self, message: Message, reply: Reply | None) -> None:
+        """What was said before the last answer of a turn: a reply that calls functions, or a result."""
+        self.messages.append(message)
+        self._before = list(self.messages)
 
     def _hear(self, chunk: Chunk) -> None:
         """Each piece of an answer, as it comes; a conversation that is kept writes it down."""
@@ -142,36 +195,36 @@ class ChatSession:
     def _keep(self, reply: Reply) -> None:
         self._turn = None
         self.last_finish = reply.finish
-        if reply.text or reply.tool_calls:
-            self.messages.append(
-                Message("assistant", reply.text, reasoning=reply.reasoning, tool_calls=reply.tool_calls)
-            )
+        if said := said_by(reply):
+            self.messages += said
         else:  # nothing was said: as if it had not been asked
             self.messages = self._before
 
-    def _to_forget(self, head: list[Message], rest: list[list[Message]], sampling: Sampling) -> int:
+    def _to_forget(self, head: list[Message], rest: list[list[Message]], sampling: Sampling, use: ToolUse) -> int:
         """How many of the oldest turns are left out; the system message and the last turn always stay."""
         answer = min(sampling.max_tokens or 1024, self.model.context // 4)
         forgotten = min(self._forgotten, len(rest) - 1)
         kept = flatten(head, rest[forgotten:])
-        if self._fits(kept, self.model.context - answer):
+        if self._fits(kept, self.model.context - answer, use):
             return forgotten
-        return self._first_that_fits(head, rest, forgotten, int(self.model.context * KEEP_SHARE) - answer)
+        return self._first_that_fits(head, rest, forgotten, int(self.model.context * KEEP_SHARE) - answer, use)
 
-    def _first_that_fits(self, head: list[Message], rest: list[list[Message]], forgotten: int, room: int) -> int:
+    def _first_that_fits(
+        self, head: list[Message], rest: list[list[Message]], forgotten: int, room: int, use: ToolUse
+    ) -> int:
         """Bisection over how many turns to forget: each count renders the chat template once."""
         low, high = forgotten + 1, len(rest) - 1
         while low < high:
             middle = (low + high) // 2
-            if self._fits(flatten(head, rest[middle:]), room):
+            if self._fits(flatten(head, rest[middle:]), room, use):
                 high = middle
             else:
                 low = middle + 1
         return max(high, 0)
 
-    def _fits(self, messages: list[Message], room: int) -> bool:
+    def _fits(self, messages: list[Message], room: int, use: ToolUse) -> bool:
         """Counted only where the bound is not enough; a history too long to be counted does not fit."""
         try:
-            return any(size(messages) <= room for size in (self.model.prompt_bound, self.model.count_tokens))
+            return any(size(messages, use) <= room for size in (self.model.prompt_bound, self.model.count_tokens))
         except ContextOverflow:
             return False

@@ -40,12 +40,13 @@ app = typer.Typer(
 
 def tables() -> list[type[Options]]:
     """Every options class, in the order the docs show them."""
+    from filbert.chat.tool_options import ToolOptions
     from filbert.engine.load_options import LoadOptions
     from filbert.engine.sampling import Sampling
     from filbert.models.download_options import DownloadOptions
     from filbert.server.serve_options import ServeOptions
 
-    return [Settings, LoadOptions, Sampling, DownloadOptions, ServeOptions]
+    return [Settings, LoadOptions, Sampling, ToolOptions, DownloadOptions, ServeOptions]
 
 
 def setting_names() -> list[str]:

@@ -104,10 +104,6 @@ class Answer(ABC):
     def cancel(self) -> None:
         """Stop from any thread; what was said so far stays, and the finish says `cancelled`."""
 
-    def said(self) -> list[Message]:
-        """What was said until now as messages; none when that is nothing."""
-        return said_by(self.so_far())
-
     def reply(self) -> Reply:
         for _ in self:
             pass
@@ -250,11 +246,16 @@ def gather(chunks: Sequence[Chunk], unfinished: Finish = CANCELLED) -> Reply:
     )
 
 
+def message_of(reply: Reply) -> Message:
+    """A reply as a message; calls that were cut are not among it, for nobody could read their arguments."""
+    calls = reply.tool_calls if reply.finish.reason == "tool_calls" else ()
+    return Message("assistant", reply.text, reasoning=reply.reasoning, tool_calls=calls)
+
+
 def said_by(reply: Reply) -> list[Message]:
     """A reply as a message; none when nothing was said."""
-    if not (reply.text or reply.tool_calls):
-        return []
-    return [Message("assistant", reply.text, reasoning=reply.reasoning, tool_calls=reply.tool_calls)]
+    message = message_of(reply)
+    return [message] if message.text or message.tool_calls else []
 
 
 NOTHING = Chunk()

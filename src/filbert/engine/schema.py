@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from filbert.core.errors import BadInput
@@ -58,20 +58,38 @@ def need_held_without_template(schema: Schema) -> None:
 
 def moved(schema: Schema, to: str) -> dict[str, Any]:
     """The schema for a place within another, whose pointer is `to`: what it refers to lies there now."""
+    return _mapped(
+        schema, lambda part: {**part, "$ref": to + part["$ref"].removeprefix("#")} if "$ref" in part else part
+    )
+
+
+def _mapped(schema: Schema, change: Callable[[Schema], Schema]) -> dict[str, Any]:
+    """The schema with a change to it and to each within it."""
 
     def within(value: Any) -> Any:
-        return moved(value, to) if isinstance(value, Mapping) else value
+        return _mapped(value, change) if isinstance(value, Mapping) else value
 
     def one(key: str, value: Any) -> Any:
-        if key == "$ref":
-            return to + value.removeprefix("#")
         if key in WITHIN_NAMES and isinstance(value, Mapping):
             return {name: within(part) for name, part in value.items()}
         if key in WITHIN:
             return [within(part) for part in value] if isinstance(value, list) else within(value)
         return value
 
-    return {key: one(key, value) for key, value in schema.items()}
+    return {key: one(key, value) for key, value in change(schema).items()}
+
+
+def without_unheld_patterns(schema: Schema) -> dict[str, Any]:
+    """The schema without the patterns that no answer can be held to: for one whose values are checked elsewhere."""
+    return _mapped(schema, _without_unheld_pattern)
+
+
+def _without_unheld_pattern(part: Schema) -> Schema:
+    try:
+        _check_pattern(str(part.get("pattern", "^$")))
+    except ValueError:
+        return {key: value for key, value in part.items() if key != "pattern"}
+    return part
 
 
 def check_repeats(text: str) -> None:

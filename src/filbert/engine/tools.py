@@ -99,7 +99,7 @@ class ToolUse:
         return body
 
     def _in_words(self, messages: Sequence[Message]) -> list[Message]:
-        told = in_words(messages)
+        told = in_words(messages, with_calls=bool(self.tools))
         if not self.tools:
             return told
         functions = [json.dumps(tool.to_json()["function"], ensure_ascii=False) for tool in self.tools]
@@ -170,30 +170,32 @@ def _one_call(name: str, arguments: str) -> dict[str, Any]:
     }
 
 
-def in_words(messages: Sequence[Message]) -> list[Message]:
-    """Calls and results as text, for a template that knows neither: results follow as one message of the user."""
+def in_words(messages: Sequence[Message], with_calls: bool) -> list[Message]:
+    """Calls and results as text, for a template that knows neither. Results join the user's message before them. Without
+    tools calls are left out: a small model would go on calling."""
     names = {str(call.get("id")): call["function"]["name"] for message in messages for call in message.tool_calls}
     told: list[Message] = []
-    after_result = False
     for message in messages:
         if message.role == "tool":
             name = message.name or names.get(message.tool_call_id, "the function")
-            result = f"The result of {name}:\n{message.text}"
-            if after_result:
-                told[-1] = replace(told[-1], content=f"{told[-1].content}\n\n{result}")
-            else:
-                told.append(Message("user", result))
+            _join(told, f"The result of {name}:\n{message.text}")
         elif message.tool_calls:
-            told.append(replace(message, content=_calls_in_words(message), tool_calls=()))
+            calls = [_call_in_words(call["function"]) for call in message.tool_calls] if with_calls else []
+            if text := "\n".join(filter(None, [message.text, *calls])):
+                told.append(replace(message, content=text, tool_calls=()))
         else:
             told.append(message)
-        after_result = message.role == "tool"
     return told
 
 
-def _calls_in_words(message: Message) -> str:
-    said = [message.text] if message.text else []
-    return "\n".join([*said, *(_call_in_words(call["function"]) for call in message.tool_calls)])
+def _join(told: list[Message], text: str) -> None:
+    """Add to the user's last message, or a new one: many templates want turns to alternate."""
+    if not told or told[-1].role != "user":
+        told.append(Message("user", text))
+    elif isinstance(told[-1].content, str):
+        told[-1] = replace(told[-1], content=f"{told[-1].content}\n\n{text}")
+    else:
+        told[-1] = replace(told[-1], content=(*told[-1].content, {"type": "text", "text": text}))
 
 
 def _call_in_words(function: Mapping[str, Any]) -> str:
