@@ -171,8 +171,8 @@ def _one_call(name: str, arguments: str) -> dict[str, Any]:
 
 
 def in_words(messages: Sequence[Message], with_calls: bool) -> list[Message]:
-    """Calls and results as text, for a template that knows neither. Results join the user's message before them. Without
-    tools calls are left out: a small model would go on calling."""
+    """Calls and results as text, for a template that knows neither. Results join the user's message before them; where
+    nothing can be called, calls are left out, for a small model would go on calling."""
     names = {str(call.get("id")): call["function"]["name"] for message in messages for call in message.tool_calls}
     told: list[Message] = []
     for message in messages:
