@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from filbert.core.messages import Message
@@ -14,6 +14,7 @@ UNFINISHED = "unfinished"  # the finish of an answer under way; one that is foun
 TITLE_LETTERS = 60
 UNTITLED = "Untitled"
 DIGITS = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's: in the order of their codes, none looks like another
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 TIME_DIGITS, CHANCE_DIGITS = 9, 5
 
 
@@ -23,7 +24,7 @@ def now() -> datetime:
 
 def new_id(at: datetime | None = None) -> str:
     """Fourteen letters and digits that sort by time: milliseconds, then 25 bits of chance."""
-    milliseconds = int((at or now()).timestamp() * 1000)
+    milliseconds = max(0, ((at or now()) - EPOCH) // timedelta(milliseconds=1))
     return _digits(milliseconds, TIME_DIGITS) + _digits(int.from_bytes(os.urandom(4)), CHANCE_DIGITS)
 
 

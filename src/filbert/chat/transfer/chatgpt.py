@@ -6,7 +6,6 @@ Each conversation is a tree of nodes. One conversation at a time is in memory, a
 from __future__ import annotations
 
 import base64
-import io
 import json
 import mimetypes
 import re
@@ -27,14 +26,11 @@ Node = Mapping[str, Any]
 Picture = Callable[[str], str]  # the id of a file in the export to a data: address, "" where it is not there
 
 
-class Bounded(io.RawIOBase):
+class Bounded:
     """A file read in pieces, of which no single conversation may take more than a bound. `total` bytes were read."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file, self.total, self.began = file, 0, 0
-
-    def readable(self) -> bool:
-        return True
 
     def read(self, size: int = -1) -> bytes:
         piece = self._file.read(min(size, 1 << 16) if size >= 0 else 1 << 16)
