@@ -3,12 +3,16 @@
 app.py                 the commands by name
 catalogue_table.py     entries of the catalogue, shown
 chat.py                filbert chat
+chat_answer.py         how an answer is shown while it comes
+chat_commands.py       what begins with / in a conversation
+chat_input.py          what a person types
 chats.py               filbert chats: what was said before
 completion.py          what shells complete
 config.py              filbert config, and what each setting takes
 console.py             printing, progress, what was piped in
 doctor.py              filbert doctor
 embed.py               filbert embed
+fit.py                 filbert fit
 flags_from_options.py  options classes to flags
 highlight.py           colours for code, a line at a time
 import_models.py       filbert import
@@ -27,4 +31,5 @@ serve.py               filbert serve
 set.py                 filbert set
 show.py                filbert show
 styled.py              styled text in a terminal's cells
+talk.py                a conversation under way in a terminal
 """

@@ -10,6 +10,7 @@ from filbert.cli import (
     config,
     doctor,
     embed,
+    fit,
     import_models,
     list_models,
     perplexity,
@@ -39,6 +40,7 @@ app.command("import")(import_models.import_models)
 app.command("list")(list_models.list_models)
 app.command("search")(search.search)
 app.command("show")(show.show)
+app.command("fit")(fit.fit)
 app.command("set")(set.set_preset)
 app.command("rm")(remove.remove)
 app.command("embed")(embed.embed)

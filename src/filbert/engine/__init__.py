@@ -2,6 +2,9 @@
 
 admission.py             who may use the context that requests share
 bounds.py                how many tokens a text has at most and at least, from its bytes
+calibration.py           what this machine does with weights, measured once and kept
+calibration_main.py      the child that times the kernels
+calibration_model.py     files to time them with
 capi.py                  the engine's C interface, for the scorer's process only
 capi_layout.py           its declarations and defaults, and the architectures it knows; by tools/engine_upgrade.py
 child.py                 a process that holds native code: start, ask, stop

@@ -39,7 +39,7 @@ def load_wait_s(size_bytes: int, stall_s: float) -> float:
 
 
 class Child:
-    """A running script of this folder: `worker_main.py`, `scorer_main.py` or `probe_main.py`."""
+    """A running script of this folder: `worker_main.py`, `scorer_main.py`, …"""
 
     def __init__(self, script: str, config: Mapping[str, Any]) -> None:
         self.name = script.removesuffix("_main.py")

@@ -9,6 +9,7 @@ catalogue.schema.json  what the entries look like, for other programs
 download.py            one file from the web: ranges, resume, stalls, hash
 download_options.py    how downloads behave
 fit.py                 memory a model takes, and the context that fits
+forecast.py            whether a model fits here now, and how fast it will be
 gguf.py                read a GGUF header and check it against its file, before native code sees it
 gguf_types.py          tables of the GGUF format
 header.py              what a header says: architecture, parameters, template
@@ -23,9 +24,11 @@ preset.py              defaults that are kept with a model, and names of people'
 pull.py                getting a model, from its source to a name in the store
 quantisation.py        bits a weight takes, by the name of a quantisation
 remote.py              a file that is somewhere else, and whether we may go there
+remote_header.py       the header of a model that is somewhere else, by ranges
 remove.py              taking names out, with the files that no other name needs
 search.py              looking in the catalogue by words
 sources/               where models come from: the hub, the web, wheels
+speed.py               tokens a second, from a header and what this machine was measured to do
 store.py               the front of the store, and how it is laid out
 web.py                 asking a web server, trying again (`insist`), saying its errors
 """

@@ -161,6 +161,16 @@ def _kv_lengths(model: Header) -> Iterator[tuple[int, bool]]:
         yield heads * (short if slides and short else full), slides
 
 
+def attention_spans(model: Header, context: int) -> int:
+    """Values of queries times the tokens they look back at, over all blocks, with `context` tokens before them."""
+    window, heads = _sliding_window(model) or context, model.head_counts
+    spans = 0
+    for block, (kept, slides) in enumerate(_kv_lengths(model)):
+        queries = heads[block] if kept and block < len(heads) else 0
+        spans += queries * model.key_length * (min(window, context) if slides else context)
+    return spans
+
+
 def _sliding_window(model: Header) -> int:
     return model.number("attention.sliding_window") or 0
 

@@ -1,0 +1,127 @@
+"""`filbert fit`: whether a model fits this machine, and how fast it will be, before anything is downloaded."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from filbert.cli.completion import catalogue_names
+from filbert.cli.console import note, patience, progress, say
+from filbert.cli.flags_from_options import with_options
+from filbert.core.errors import BadInput, EngineError, EngineMissing
+from filbert.core.files import size
+from filbert.core.settings import Settings
+from filbert.engine.load_options import LoadOptions
+
+if TYPE_CHECKING:
+    from filbert.models.forecast import Forecast
+    from filbert.models.speed import Calibration, Speed
+
+OTHER = frozenset(LoadOptions.model_fields) - {"context", "kv", "threads", "prompt_cache_mib"}
+
+
+@with_options(LoadOptions, without=OTHER)
+def fit(
+    load: LoadOptions,
+    settings: Settings,
+    name: Annotated[
+        str,
+        typer.Argument(
+            help="A model's name or path; it need not be here.", autocompletion=catalogue_names, show_default=False
+        ),
+    ] = "",
+    calibrate: Annotated[bool, typer.Option("--calibrate", help="Measure this machine again first.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="A JSON object.")] = False,
+) -> None:
+    """Whether a model fits this machine's memory, and how fast it will be. Nothing is downloaded but its header."""
+    from filbert.core.machine import memory
+    from filbert.models.fit import Demand, prompt_cache_default
+    from filbert.models.forecast import forecast
+    from filbert.models.remote_header import look
+
+    if not name:
+        if not calibrate:
+            raise BadInput("There is no model to look at.", do="Name one; it need not be here.")
+        calibration_of(load, settings, again=True)
+        return
+    with patience(f"reading the header of {name}", settings):
+        looked = look(name)
+    calibration = calibration_of(load, settings, again=calibrate)
+    free, cache = memory(), load.prompt_cache_mib
+    prompt_cache = prompt_cache_default(free) if cache is None else cache << 20
+    demand = Demand(load.kv, load.parallel, load.batch, prompt_cache)
+    found = forecast(looked.name, looked.headers, free, calibration, load.context, demand)
+    if as_json:
+        say(json.dumps({**asdict(found), "total": found.memory.total, "read_bytes": looked.read_bytes}, indent=1))
+        return
+    for line in readable(found):
+        say(line)
+
+
+def calibration_of(load: LoadOptions, settings: Settings, *, again: bool = False) -> Calibration | None:
+    """What this machine was measured to do, measured now where it was not; None, and a note why, where it cannot be."""
+    from filbert.core.jobs import run
+    from filbert.engine.calibration import calibrated, is_busy
+
+    try:
+        with progress(settings) as watch:
+            found = run("calibrate", {}, calibrated(load, again=again), watch)
+    except (EngineMissing, EngineError) as exc:
+        note(f"Speed is not known: {exc}", settings)
+        return None
+    if is_busy(found):
+        note(
+            "Other programs were busy when this machine was measured: speeds may be too low. "
+            "`filbert fit --calibrate` measures again.",
+            settings,
+        )
+    return found
+
+
+def readable(found: Forecast) -> Iterator[str]:
+    yield f"{found.name} ({found.quantisation}), {found.context} tokens of context in a cache of {found.kv}"
+    rows = {
+        "weights": found.memory.weights,
+        "copied weights": found.memory.repacked,
+        "key/value cache": found.memory.kv_cache,
+        "compute buffers": found.memory.compute,
+        "prompt cache": found.memory.prompt_cache,
+        "process": found.memory.process,
+        "all": found.memory.total,
+    }
+    for label, size_bytes in rows.items():
+        yield f"  {label:<16}{size(size_bytes):>10}"
+    yield verdict(found)
+    if found.empty and found.full:
+        yield speed(found.empty, found.full, found.context)
+
+
+def verdict(found: Forecast) -> str:
+    free, trained = size(found.available), found.trained or found.largest_context
+    if not found.largest_context:
+        return f"It does not fit: {free} are free, too little even for 512 tokens of context."
+    most = (
+        f"{found.largest_context} tokens, all it was trained on,"
+        if found.largest_context >= trained
+        else (f"{found.largest_context} of the {trained} tokens it was trained on")
+    )
+    if found.fits:
+        return f"It fits: {free} are free. Of context {most} would fit."
+    return f"It does not fit with {found.context} tokens of context: {free} are free. {most} would fit."
+
+
+def speed(empty: Speed, full: Speed, context: int) -> str:
+    if empty.generation is None or full.generation is None:
+        return f"It will read texts at about {empty.prompt:.0f} tokens/s, bound by {empty.binds}."
+    return (
+        f"It will write about {figure(empty.generation)} tokens/s ({figure(full.generation)} with {context} tokens "
+        f"before), bound by {empty.binds}, and read prompts at {empty.prompt:.0f}."
+    )
+
+
+def figure(tokens_a_second: float) -> str:
+    return f"{tokens_a_second:.0f}" if tokens_a_second >= 10 else f"{tokens_a_second:.1f}"
