@@ -114,11 +114,8 @@ def tool_use(tools: Iterable[Tool], choice: str = "auto", parallel: bool | None 
     """choice: auto, none, required, or the name of the one that must be called. parallel: whether an answer may hold
     several calls; left out, it may where it may call at all, and is one call where it must. Raises BadInput."""
     given = tuple(tools)
-    by_name = {tool.name: tool for tool in given}
-    if len(by_name) < len(given):
-        raise BadInput("Two tools have the same name.", do="Give each a name of its own.")
     if choice not in ("auto", "none", "required"):
-        return ToolUse((_named(choice, by_name),), required=True, parallel=bool(parallel))
+        return use_of_one(given, choice, parallel)
     if choice == "required" and not given:
         raise BadInput("A tool must be called, and there is none.", do="Give tools, or leave tool_choice out.")
     _need_bounded(given)
@@ -126,16 +123,19 @@ def tool_use(tools: Iterable[Tool], choice: str = "auto", parallel: bool | None 
     return ToolUse(() if choice == "none" else given, required, not required if parallel is None else parallel)
 
 
-def _named(name: str, tools: Mapping[str, Tool]) -> Tool:
-    if name not in tools:
-        raise BadInput(
-            f"tool_choice names {name[:80]}, which is none of the tools.",
-            do="Name one of them, or leave tool_choice out.",
-        )
-    return tools[name]
+def use_of_one(tools: Iterable[Tool], name: str, parallel: bool | None = None) -> ToolUse:
+    """Only the tool of that name is shown, and called. Raises BadInput when there is none."""
+    for tool in tools:
+        if tool.name == name:
+            return ToolUse((tool,), required=True, parallel=bool(parallel))
+    raise BadInput(
+        f"tool_choice names {name[:80]}, which is none of the tools.", do="Name one of them, or leave tool_choice out."
+    )
 
 
 def _need_bounded(tools: Sequence[Tool]) -> None:
+    if len({tool.name for tool in tools}) < len(tools):
+        raise BadInput("Two tools have the same name.", do="Give each a name of its own.")
     if len(tools) > MAX_TOOLS:
         raise BadInput(f"There are {len(tools)} tools, and {MAX_TOOLS} may be given.", do="Give those that help.")
     if sum(len(json.dumps(tool.to_json())) for tool in tools) > MAX_BYTES:

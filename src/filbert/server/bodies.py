@@ -15,13 +15,22 @@ from pydantic import (
     model_validator,
 )
 
-from filbert.core.errors import BadInput
+from filbert.core.images import image_part_of_address
 from filbert.core.messages import Message
 from filbert.core.settings import configured
-from filbert.engine.sampling import Sampling
+from filbert.engine.sampling import Sampling, Think
 from filbert.engine.schema import bounded_schema
+from filbert.engine.tools import MAX_TOOLS, Tool, ToolUse, tool_use, use_of_one
 
 SEEDS = 2**32 - 1
+EFFORTS: dict[str, Think] = {
+    "none": "off",
+    "minimal": "low",
+    "low": "low",
+    "medium": "medium",
+    "high": "high",
+    "xhigh": "high",
+}
 ONE_OR_MANY = {"type": ["string", "array"], "items": {"type": "string"}}
 
 
@@ -115,26 +124,61 @@ class ToolCall(Body):
     function: Call
 
 
-class Part(Body):
+class TextPart(Body):
     type: Literal["text"]
     text: str
+
+    def part(self) -> dict[str, Any]:
+        return {"type": "text", "text": self.text}
+
+
+class ImageAddress(Body):
+    url: str
+
+    @field_validator("url")
+    @classmethod
+    def _holds_the_image(cls, url: str) -> str:
+        if not url.startswith("data:"):
+            raise ValueError("nothing is fetched: send the image itself, data:image/png;base64,…")
+        return url
+
+
+class ImagePart(Body):
+    type: Literal["image_url"]
+    image_url: ImageAddress
+
+    def part(self) -> dict[str, Any]:
+        return image_part_of_address(self.image_url.url)
+
+
+Part = Annotated[TextPart | ImagePart, Field(discriminator="type")]
 
 
 class ChatMessage(Body):
     role: Literal["system", "developer", "user", "assistant", "tool"]
     content: str | list[Part] = ""
+    reasoning_content: str = ""
     name: str = ""
     tool_call_id: str = ""
     tool_calls: list[ToolCall] = Field(default_factory=list)
 
     def message(self) -> Message:
+        """Decodes images, which may take a second. Raises BadInput."""
         return Message(
             role="system" if self.role == "developer" else self.role,
-            content=self.content if isinstance(self.content, str) else "".join(part.text for part in self.content),
+            content=self._content(),
+            reasoning=self.reasoning_content,
             name=self.name,
             tool_call_id=self.tool_call_id,
             tool_calls=tuple(call.model_dump() for call in self.tool_calls),
         )
+
+    def _content(self) -> str | tuple[dict[str, Any], ...]:
+        if isinstance(self.content, str):
+            return self.content
+        if all(isinstance(part, TextPart) for part in self.content):
+            return "".join(part.text for part in self.content if isinstance(part, TextPart))
+        return tuple(part.part() for part in self.content)
 
 
 class Function(Body):
@@ -142,8 +186,11 @@ class Function(Body):
     description: str = ""
     parameters: Annotated[dict[str, Any], AfterValidator(bounded_schema)] = Field(default_factory=dict)
 
+    def tool(self) -> Tool:
+        return Tool(self.name, self.description, self.parameters)
 
-class Tool(Body):
+
+class GivenTool(Body):
     type: Literal["function"] = "function"
     function: Function
 
@@ -159,33 +206,43 @@ def switched(given: Any) -> int | None:
     return 0 if given else None
 
 
+class TemplateWishes(Body):
+    enable_thinking: bool | None = None
+
+
 class ChatBody(GenerationBody):
     messages: list[ChatMessage] = Field(min_length=1)
-    tools: list[Tool] = Field(default_factory=list, max_length=128)
+    tools: list[GivenTool] = Field(default_factory=list, max_length=MAX_TOOLS)
     tool_choice: Literal["none", "auto", "required"] | ChosenTool = "auto"
-    parallel_tool_calls: bool = False
+    parallel_tool_calls: bool | None = None
     logprobs: Annotated[int | None, BeforeValidator(switched), WithJsonSchema({"type": "boolean"})] = None
     top_logprobs: int = Field(0, ge=0, le=20)
+    reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh"] | None = None
+    chat_template_kwargs: TemplateWishes = TemplateWishes()
 
     def sampling(self) -> Sampling:
         chosen = super().sampling()
         return chosen if chosen.logprobs is None else chosen.model_copy(update={"logprobs": self.top_logprobs})
 
-    def tool_fields(self) -> dict[str, Any]:
-        """The worker's fields. It knows no tool by name: one that is named is the only one, and required."""
-        if not self.tools:
-            return {}
-        tools, choice = self.tools, self.tool_choice
-        if isinstance(choice, ChosenTool):
-            tools = [tool for tool in tools if tool.function.name == choice.function.name]
-            if not tools:
-                raise BadInput(
-                    f"tool_choice names {choice.function.name}, which is none of the tools.",
-                    do="Name one of them, or leave tool_choice out.",
-                )
-            choice = "required"
-        shown = [tool.model_dump() for tool in tools]
-        return {"tools": shown, "tool_choice": choice, "parallel_tool_calls": self.parallel_tool_calls}
+    def sampling_for(self, thinks: bool) -> Sampling:
+        """OpenAI's and Qwen's names for `think` are hints, which clients send to every model: one that does not think
+        passes over them. thinks: whether this one does."""
+        chosen = self.sampling()
+        return chosen.model_copy(update={"think": self._hint}) if thinks and self._hint and not self.think else chosen
+
+    @property
+    def _hint(self) -> Think | None:
+        enabled = self.chat_template_kwargs.enable_thinking
+        if self.reasoning_effort:
+            return EFFORTS[self.reasoning_effort]
+        return None if enabled is None else "on" if enabled else "off"
+
+    def tool_use(self) -> ToolUse:
+        """Raises BadInput."""
+        tools = [tool.function.tool() for tool in self.tools]
+        if isinstance(self.tool_choice, ChosenTool):
+            return use_of_one(tools, self.tool_choice.function.name, self.parallel_tool_calls)
+        return tool_use(tools, self.tool_choice, self.parallel_tool_calls)
 
 
 class CompletionBody(GenerationBody):

@@ -9,6 +9,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import reduce
 from itertools import accumulate
 from typing import Any
 
@@ -17,10 +18,11 @@ from fastapi.responses import JSONResponse
 from starlette.types import Receive, Scope, Send
 
 from filbert.core.errors import EngineCrashed, EngineStalled, FilbertError
-from filbert.engine.generation import Reply, finish_reason, gather, read_event
+from filbert.engine.generation import Reply, Usage, finish_reason, gather, heard, read_event
 from filbert.engine.model import Model, Prepared
 from filbert.engine.relay import RelayedAnswer, relay
-from filbert.engine.transport import refusal
+from filbert.engine.tool_calls import CallReader
+from filbert.engine.transport import Event, refusal
 from filbert.server.error_bodies import error_body
 
 PROGRESS = b'"prompt_progress":{'  # inside a string its quotes would be escaped
@@ -29,9 +31,10 @@ PROGRESS = b'"prompt_progress":{'  # inside a string its quotes would be escaped
 class Relayed(Response):
     """A stream: what the worker sends, as it comes."""
 
-    def __init__(self, model: Model, prepared: Prepared) -> None:
+    def __init__(self, model: Model, prepared: Prepared, calls: CallReader | None = None) -> None:
+        """calls: who reads the calls of tools in it."""
         super().__init__()
-        self._model, self._prepared = model, prepared
+        self._model, self._prepared, self._calls = model, prepared, calls
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         answering = asyncio.create_task(self._answer(scope, receive, send))
@@ -49,10 +52,7 @@ class Relayed(Response):
         begun = False
         try:
             async with _worker_answer(self._model, self._prepared) as answer:
-                pieces = without_progress(answer.body())
-                if self._prepared.route == "/v1/completions" and "logprobs" in self._prepared.body:
-                    pieces = with_legacy_logprobs(events(pieces))
-                async for piece in pieces:
+                async for piece in self._told(without_progress(answer.body())):
                     if not begun:
                         begun = True
                         await send({"type": "http.response.start", "status": 200, "headers": STREAM_HEADERS})
@@ -64,6 +64,19 @@ class Relayed(Response):
             await send({"type": "http.response.body", "body": last, "more_body": True})
         await send({"type": "http.response.body", "body": b""})
 
+    def _told(self, pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        """The stream in OpenAI's shape: untouched where the worker writes it so."""
+        legacy = self._prepared.route == "/v1/completions" and "logprobs" in self._prepared.body
+        thought = "timings_per_token" in self._prepared.body
+        if not (legacy or thought or self._calls):
+            return pieces
+        found = events(pieces)
+        if legacy:
+            found = with_legacy_logprobs(found)
+        if thought:
+            found = with_reasoning_tokens(found)
+        return as_bytes(with_calls(found, self._calls) if self._calls else found)
+
 
 STREAM_HEADERS = [(b"content-type", b"text/event-stream"), (b"cache-control", b"no-cache")]
 
@@ -73,7 +86,9 @@ class Gathered(Relayed):
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         async with _worker_answer(self._model, self._prepared) as answer:
-            document = gathered([event async for event in events(answer.body())])
+            found = events(answer.body())
+            told = with_calls(found, self._calls) if self._calls else found
+            document = gathered([event async for event in told])
         await JSONResponse(document)(scope, receive, send)
 
 
@@ -116,28 +131,60 @@ async def without_progress(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]
         yield piece
 
 
-async def events(pieces: AsyncIterator[bytes]) -> AsyncIterator[dict[str, Any]]:
+async def events(pieces: AsyncIterator[bytes]) -> AsyncIterator[Event]:
     """The documents of a stream. Raises what the engine says went wrong."""
     rest = b""
     async for piece in pieces:
         *lines, rest = (rest + piece).split(b"\n")
         for line in lines:
             if line.startswith(b"data: {"):
-                event: dict[str, Any] = json.loads(line[6:])
+                event: Event = json.loads(line[6:])
                 if "error" in event:
                     raise refusal(event["error"].get("code", 500), line[6:])
                 yield event
 
 
-async def with_legacy_logprobs(found: AsyncIterator[dict[str, Any]]) -> AsyncIterator[bytes]:
+async def as_bytes(found: AsyncIterator[Event]) -> AsyncIterator[bytes]:
+    async for event in found:
+        yield f"data: {json.dumps(event)}\n\n".encode()
+    yield b"data: [DONE]\n\n"
+
+
+async def with_calls(found: AsyncIterator[Event], calls: CallReader) -> AsyncIterator[Event]:
+    async for event in found:
+        for told in calls.read(event):
+            yield told
+    for told in calls.rest():
+        yield told
+
+
+async def with_reasoning_tokens(found: AsyncIterator[Event]) -> AsyncIterator[Event]:
+    """A stream whose usage tells the tokens of the thought. Each event of the worker counts them; the client gets
+    these counts at the end only."""
+    usage = Usage()
+    async for event in found:
+        usage = heard(event, usage)
+        if read_event(event, "stop").finish is None:
+            event.pop("timings", None)
+        if event.get("usage"):
+            event["usage"] |= reasoning_details(usage)
+        yield event
+
+
+def reasoning_details(usage: Usage) -> dict[str, Any]:
+    """Of an answer with a thought: what OpenAI's usage holds beside the totals."""
+    tokens = usage.reasoning_tokens
+    return {"completion_tokens_details": {"reasoning_tokens": tokens}} if tokens else {}
+
+
+async def with_legacy_logprobs(found: AsyncIterator[Event]) -> AsyncIterator[Event]:
     """A stream of /v1/completions in OpenAI's shape; the worker writes log-probabilities as it does for a chat."""
     begin = 0
     async for event in found:
         if tokens := _logprobs(event):
             event["choices"][0]["logprobs"] = legacy_logprobs(tokens, begin)
             begin += sum(len(token["token"]) for token in tokens)
-        yield f"data: {json.dumps(event)}\n\n".encode()
-    yield b"data: [DONE]\n\n"
+        yield event
 
 
 def legacy_logprobs(tokens: list[dict[str, Any]], begin: int = 0) -> dict[str, Any]:
@@ -170,13 +217,15 @@ def gathered(found: list[dict[str, Any]]) -> dict[str, Any]:
     choice |= {"message": _message(reply)} if chat else {"text": reply.text}
     if tokens := [token for event in found for token in _logprobs(event)]:
         choice["logprobs"] = {"content": tokens} if chat else legacy_logprobs(tokens)
+    usage = next((event["usage"] for event in reversed(found) if event.get("usage")), None)
     return {
         "id": last["id"],
         "object": "chat.completion" if chat else "text_completion",
         "created": last["created"],
         "model": last["model"],
         "choices": [choice],
-        "usage": next((event["usage"] for event in reversed(found) if event.get("usage")), None),
+        "usage": usage
+        and usage | reasoning_details(reduce(lambda before, event: heard(event, before), found, Usage())),
     }
 
 

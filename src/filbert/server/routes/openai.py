@@ -7,6 +7,7 @@ import base64
 import json
 import struct
 from collections.abc import Callable, Coroutine
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -16,7 +17,8 @@ from pydantic_core import from_json
 
 from filbert.core.errors import Cancelled
 from filbert.engine.bounds import text_bound
-from filbert.engine.model import STREAMED, Model
+from filbert.engine.model import STREAMED, Model, Prepared
+from filbert.engine.tool_calls import CallReader, reader
 from filbert.models.store import StoredModel
 from filbert.server.bodies import ChatBody, CompletionBody, EmbeddingsBody, GenerationBody
 from filbert.server.error_bodies import ErrorBody
@@ -83,27 +85,28 @@ def _shown(stored: StoredModel) -> dict[str, Any]:
 async def chat_completions(body: ChatBody, request: Request) -> Response:
     """Answer a conversation."""
     model = await _loaded(request).get(body.model)
-    messages = [message.message() for message in body.messages]
-    rest: dict[str, Any] = {"messages": [message.to_json() for message in messages], **body.tool_fields()}
-    # How much a template says about tools is anyone's guess: then the tokens are counted.
-    bound = model.context if body.tools else model.prompt_bound(messages)
-    return await _generate(model, "/v1/chat/completions", rest, body, bound)
+    use, sampling = body.tool_use(), body.sampling_for(thinks=model.thinking is not None)
+
+    def prepare() -> Prepared:
+        return model.prepare_chat([message.message() for message in body.messages], sampling, use)
+
+    return _answer(model, await asyncio.to_thread(prepare), body, reader(use))
 
 
 @router.post("/v1/completions", responses=STREAM)
 async def completions(body: CompletionBody, request: Request) -> Response:
     """Go on from a text as it stands, without a chat template."""
     model = await _loaded(request).get(body.model)
-    return await _generate(model, "/v1/completions", {"prompt": body.prompt}, body, text_bound(body.prompt))
-
-
-async def _generate(model: Model, route: str, rest: dict[str, Any], body: GenerationBody, bound: int) -> Response:
-    """bound: more tokens than the prompt can have."""
     model.need("text")
+    rest, bound = {"prompt": body.prompt}, text_bound(body.prompt)
+    prepared = await asyncio.to_thread(model.prepare, "/v1/completions", rest, body.sampling(), bound)
+    return _answer(model, prepared, body)
+
+
+def _answer(model: Model, prepared: Prepared, body: GenerationBody, calls: CallReader | None = None) -> Response:
     usage = body.stream_options.include_usage or not body.stream
-    wanted = {**rest, **STREAMED, "stream_options": {"include_usage": usage}}
-    prepared = await asyncio.to_thread(model.prepare, route, wanted, body.sampling(), bound)
-    return Relayed(model, prepared) if body.stream else Gathered(model, prepared)
+    wanted = replace(prepared, body={**prepared.body, **STREAMED, "stream_options": {"include_usage": usage}})
+    return Relayed(model, wanted, calls) if body.stream else Gathered(model, wanted, calls)
 
 
 @router.post("/v1/embeddings")
