@@ -142,3 +142,20 @@ def test_a_file_that_cannot_be_read_is_told(home: Path) -> None:
     paths.config_file().mkdir(parents=True)  # a folder where the file should be: unreadable for root as well
     with pytest.raises(BadSetting, match="cannot be read"):
         configured(Oven)
+
+
+def test_what_a_preset_keeps_beats_the_file_and_nothing_that_was_told(write: Any, monkeypatch: Any) -> None:
+    write('[oven]\ndegrees = 190\nracks = ["top"]\n')
+    kept = {"degrees": 210}
+    baked = configured(Oven).over_preset("cake", kept)
+    assert (baked.degrees, baked.racks) == (210, ("top",))
+    assert configured(Oven, {"degrees": 190}).over_preset("cake", kept).degrees == 190
+    assert Oven(degrees=190).over_preset("cake", kept).degrees == 190
+    assert configured(Oven).choosing(degrees=170).over_preset("cake", kept).degrees == 170
+    monkeypatch.setenv("FILBERT_OVEN_DEGREES", "200")
+    assert configured(Oven).over_preset("cake", kept).degrees == 200
+
+
+def test_what_a_preset_keeps_wrong_is_told_with_its_name() -> None:
+    with pytest.raises(BadSetting, match=r"It comes from the preset cake\. `filbert set cake degrees=` takes it away"):
+        configured(Oven).over_preset("cake", {"degrees": "hot"})

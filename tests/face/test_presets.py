@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 import filbert
+import make_tiny
 from filbert import Message, Sampling
 from filbert.core.errors import BadInput, UnknownModel
 from filbert.face.presets import change
@@ -223,3 +224,25 @@ def test_a_go_template_of_the_models_own_turns_is_left_to_the_file(tmp_path: Pat
     assert change("mine", {}, modelfile=read_modelfile(tmp_path / "Modelfile")).template == ""
     (tmp_path / "Modelfile").write_text(f'FROM smollm2:135m\nTEMPLATE """{PLAIN}"""\n')
     assert change("mine", {}, modelfile=read_modelfile(tmp_path / "Modelfile")).template == PLAIN
+
+
+def test_adapters_are_kept_with_a_name_and_change_what_is_said(tmp_path: Path, load: Load) -> None:
+    """Plumbing only: the weights are random."""
+    base, adapter = make_tiny.dense(tmp_path / "tiny.gguf"), make_tiny.adapter(tmp_path / "adapter.gguf")
+    change("named", {"of": f"{base}+{adapter}"})
+    change("keyed", {"of": str(base), "adapters": str(adapter)})
+    greedy = Sampling(temperature=0, max_tokens=8, grammar="root ::= [a-z]{8}")
+    plain, *adapted = (
+        load(name, **options).complete("abc", greedy).text
+        for name, options in (
+            (str(base), {}),
+            (f"{base}+{adapter}", {}),
+            (str(base), {"adapters": (str(adapter),)}),
+            ("named", {}),
+            ("keyed", {}),
+        )
+    )
+    assert len(set(adapted)) == 1 and plain not in adapted
+    with pytest.raises(BadInput, match="was made for another model"):
+        change("wrong", {"of": f"smollm2:135m+{adapter}"})
+    assert kept("wrong") is None

@@ -45,8 +45,7 @@ def show(
     for label, value in facts.items():
         say(f"{label:<{width}}  {_readable(label, value)}")
     if stored.preset and kept:
-        for line in shown(stored.preset):
-            say(line)
+        say("\n".join(shown(stored.preset)))
     for result in results:
         say(f"{'measured':<{width}}  {result}")
 

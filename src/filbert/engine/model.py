@@ -160,6 +160,11 @@ class Model:
         """The one a person gave, else the file's."""
         return self.options.template or self.header.chat_template or ""
 
+    @property
+    def system(self) -> str:
+        """The system message of a conversation that has none of its own, by the model's preset."""
+        return self.stored.preset.system if self.stored.preset else ""
+
     def conversation(self, messages: Sequence[Message]) -> list[Message]:
         """What the model is told: the system message of its preset where the conversation has none, the preset's
         example turns, and the conversation. Raises BadInput for an image it cannot see."""
@@ -168,7 +173,7 @@ class Model:
         if preset is None:
             return list(messages)
         head, rest = turns(messages)
-        head = head or ([Message("system", preset.system)] if preset.system else [])
+        head = head or ([Message("system", self.system)] if self.system else [])
         return flatten([*head, *(Message(each.role, each.content) for each in preset.examples)], rest)
 
     def settled(self, sampling: Sampling | None = None) -> Sampling:
