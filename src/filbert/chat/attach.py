@@ -17,7 +17,7 @@ from filbert.engine.sight import need_sight_of
 
 DOCUMENTS = {
     b"%PDF": "a PDF",
-    b"PK\x03\x04": "an archive or office document",
+    b"PK\x03\x04": "an office document or archive",
     b"\xd0\xcf\x11\xe0": "an office document",
 }
 BYTE_ORDER_MARKS = {b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}

@@ -52,6 +52,12 @@ def think_fields(name: str, thinking: Thinking | None, sampling: Sampling) -> di
             do="Leave think out, or take a model that thinks: `filbert search thinking`.",
         )
     if think is None and sampling.grammar is not None:
+        if thinking.always:
+            raise BadInput(
+                f"{name} cannot hold to a grammar.",
+                why="It writes marks around its thought and its answer, which the grammar would forbid.",
+                do="Use a JSON schema.",
+            )
         think = "off"  # a grammar holds from the first token on, so that a thought would have to keep to it
     counted = {"timings_per_token": True}
     return counted | (_wish(thinking, think) if think else {})
