@@ -64,6 +64,19 @@ def test_on_a_terminal_it_shows_and_asks_once(filbert: Run, terminal: Callable[.
 
 
 @pytest.mark.usefixtures("person")
+@pytest.mark.parametrize("key", ["\x03", "\x04"])
+def test_ctrl_c_and_ctrl_d_at_the_question_import_nothing(
+    filbert: Run, terminal: Callable[..., Terminal], key: str
+) -> None:
+    asked = terminal("import")
+    asked.wait_for("Import 1 model?")
+    asked.type(key)
+    assert asked.wait() == 130
+    assert "Stopped." in asked.seen
+    assert filbert("list", "--json").stdout.strip() == "[]"
+
+
+@pytest.mark.usefixtures("person")
 def test_list_shows_the_hash_of_an_import_only_once_somebody_has_read_it(filbert: Run, starter: Path) -> None:
     filbert("import", str(starter), "--name", "mine")
     (before,) = json.loads(filbert("list", "--json").stdout)

@@ -103,6 +103,8 @@ def test_ollama_parameters_and_system_message_come_along(person, tiny) -> None:
     kept = preset.kept("tiny:1b")
     assert kept and (kept.of, kept.system) == ("tiny:1b", "Be brief.")
     assert kept.sampling == {"temperature": 0.3, "stop": ["<|end|>"]}
+    store.remove("tiny:1b")
+    assert preset.kept("tiny:1b") is None
 
 
 def test_ollama_adapter_upon_a_model_is_left_out_and_told(person, tiny) -> None:
@@ -151,6 +153,12 @@ def test_an_adapter_is_imported_and_listed_as_one(person, tmp_path) -> None:
     path = make_tiny.adapter(tmp_path / "my-adapter.gguf")
     (taken,) = imported(path)
     assert (taken.name, taken.kind, store.resolve("my-adapter").kind) == ("my-adapter", "adapter", "adapter")
+
+
+def test_an_adapter_can_be_pulled_and_is_known_for_one(origin, tmp_path) -> None:
+    url = origin.add("/my-adapter.gguf", make_tiny.adapter(tmp_path / "my-adapter.gguf").read_bytes())
+    assert finish(store.pull(url)).kind == "adapter"
+    assert [model.kind for model in store.list_models()] == ["adapter"]
 
 
 # --- what a person names ---

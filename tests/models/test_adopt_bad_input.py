@@ -184,8 +184,7 @@ def test_what_the_engine_cannot_load_is_told_with_the_reason(person, tiny) -> No
 
 @pytest.mark.parametrize(
     ("file", "name"),
-    [
-        ("\x1b]0;owned\x07evil.gguf", "0-owned-evil"), ("x" * 250 + ".gguf", "x" * 80), ("Моя модель.gguf", "model"),
+    [ ("x" * 250 + ".gguf", "x" * 80), ("Моя модель.gguf", "model"),
         ("hf-7b.gguf", "hf-7b"), ("con.gguf", "con"), ("-.gguf", "model"), ("a.gguf.gguf", "a"), ("model:7b.gguf", "gpt4all:7b"),
         ("Meta-Llama-3-8B-Instruct.Q4_0 (2).gguf", "meta-llama-3:8b-instruct.q4_0-2"), ("read me.md.gguf", "read-me.md"),
     ],
@@ -194,6 +193,18 @@ def test_any_file_name_becomes_a_name_that_can_be_typed(person, tiny, file: str,
     put(person / ".cache/gpt4all" / file, tiny)
     assert [each.name for each in imported()] == [name]
     assert store.resolve(name).path.name == file
+
+
+@pytest.mark.parametrize(
+    "file", [b"\x1b]0;owned\x07evil.gguf", b"two\nlines.gguf", b"caf\xe9.gguf", "a\u2028b.gguf".encode()]
+)
+def test_a_path_that_no_line_can_show_is_refused_and_told_without_it(person, tiny, file: bytes) -> None:
+    folder = gpt4all_python(person, tiny).parent
+    (Path(os.fsdecode(os.fsencode(folder) + b"/" + file))).write_bytes(tiny)
+    assert [each.name for each in imported()] == ["tiny-chat:1b-q4_0"]
+    ((what, why),) = reasons().items()
+    assert why == "Its path holds control characters or broken text. Rename the file."
+    assert "\N{REPLACEMENT CHARACTER}" in what and not set("\x1b\x07\n\u2028") & set(what)
 
 
 def test_a_file_of_the_catalogues_name_and_another_size_is_not_taken_for_it(person, tiny) -> None:

@@ -11,6 +11,7 @@ import typer
 
 from filbert.cli.console import note, progress, say
 from filbert.cli.flags_from_options import with_options
+from filbert.core.errors import Cancelled
 from filbert.core.files import size
 from filbert.core.settings import Settings
 
@@ -92,7 +93,10 @@ def _agreed(models: int) -> bool:
     """Whether the person says yes; without a terminal nobody can be asked, and nothing is copied or changed."""
     if not (sys.stdin and sys.stdin.isatty() and sys.stderr.isatty()):
         return True
-    return typer.confirm(f"Import {_models(models)}?", default=True, err=True)
+    try:
+        return typer.confirm(f"Import {_models(models)}?", default=True, err=True)
+    except typer.Abort as exc:
+        raise Cancelled("Stopped.") from exc
 
 
 def _models(number: int) -> str:

@@ -10,12 +10,14 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
+from unicodedata import category
 
 from filbert.core.errors import BadModelFile
 from filbert.models.parts import SPLIT, parts_beside
 
 DEEPEST = 8  # folders below the one that is searched
 MOST_TEXT_BYTES = 1 << 20
+UNPRINTABLE = ("Cc", "Cs", "Zl", "Zp")  # controls, bytes that are no UTF-8, ends of lines and paragraphs
 Belongs = Callable[[str], bool]
 
 
@@ -157,6 +159,11 @@ def small_text(path: Path) -> str | None:
         return data.decode("utf-8-sig") if len(data) <= MOST_TEXT_BYTES else None
     except UnicodeDecodeError:
         return None
+
+
+def printable(text: str) -> str:
+    """A text of others for one line of a terminal: the names of files may hold anything."""
+    return "".join("\N{REPLACEMENT CHARACTER}" if category(each) in UNPRINTABLE else each for each in text)
 
 
 def folder_of_variable(name: str, *below: str) -> list[Path]:

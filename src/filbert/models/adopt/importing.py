@@ -15,7 +15,7 @@ from filbert.core.files import locked
 from filbert.core.jobs import Job, Progress
 from filbert.models import preset
 from filbert.models.adopt import gpt4all, hub_cache, jan, llama_cpp, lm_studio, naming, ollama
-from filbert.models.adopt.found import Find, Found, Refused, models_in
+from filbert.models.adopt.found import Find, Found, Refused, models_in, printable
 from filbert.models.architectures import LOADABLE
 from filbert.models.catalogue import Role
 from filbert.models.gguf import Header, check_split, read_header
@@ -127,21 +127,23 @@ class _Desk:
         self.manifests = read_manifests()[0]
         self.own = set(preset.stand_in_names())
         self.given: set[str] = set()
-        self.seen: set[tuple[object, ...]] = set()
+        self.seen: set[tuple[str, tuple[Path, ...]]] = set()
 
     def judge(self, find: Find) -> Iterator[Candidate]:
         if isinstance(find, Refused):
-            yield Candidate("refused", find.program, find.what, why=find.why)
+            yield Candidate("refused", find.program, printable(find.what), why=printable(find.why))
             return
-        key = (find.source or "", *(_real(part) for part in find.parts))
-        if key in self.seen or (not find.source and ("", *key[1:]) in self.seen):
+        files = tuple(map(_real, find.parts))
+        if (find.source, files) in self.seen or (not find.source and ("", files) in self.seen):
             return  # two programs share the file
-        self.seen |= {key, ("", *key[1:])}
-        what = find.source.removeprefix("ollama:") if find.source.startswith("ollama:") else str(find.parts[0])
+        self.seen |= {(find.source, files), ("", files)}
+        what = find.source.removeprefix("ollama:") if find.program == ollama.PROGRAM else str(find.parts[0])
         try:
+            if any(printable(str(path)) != str(path) for path in (*find.parts, find.projector)):
+                raise BadModelFile("Its path holds control characters or broken text.", do="Rename the file.")
             yield self._named(find, what)
         except BadModelFile as exc:
-            yield Candidate("refused", find.program, what, why=str(exc))
+            yield Candidate("refused", find.program, printable(what), why=printable(str(exc)))
 
     def _named(self, find: Found, what: str) -> Candidate:
         """What a whole model is called. Raises BadModelFile for what the engine cannot load."""
