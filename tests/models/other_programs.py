@@ -103,7 +103,7 @@ def jan_old(home: Path, tiny: bytes) -> Path:
 
 
 def imported(*paths: Path, name: str = "") -> list[Candidate]:
-    return finish(take(finish(search(paths, name))))
+    return take(finish(search(paths, name)))
 
 
 def tree(folder: Path) -> dict[str, tuple[int, int]]:

@@ -133,7 +133,7 @@ def test_a_projector_among_several_models_of_a_flat_folder_is_nobodys(person, vi
     assert [(each.state, Path(each.what).name) for each in found] == [
         ("new", "eyes.gguf"), ("new", "other.gguf"), ("refused", "mmproj-eyes.gguf"),
     ]  # fmt: skip
-    finish(take(found))
+    take(found)
     assert store.resolve("eyes").projector is None
 
 

@@ -49,8 +49,7 @@ def import_models(
     show_candidates(candidates, as_json, settings)
     if dry_run or not to_take or not (yes or as_json or _agreed(len(to_take))):
         return
-    with progress(settings) as watch:
-        taken = run("import", {"models": len(to_take)}, importing.take(to_take), watch)
+    taken = importing.take(to_take)
     total = sum(each.size_bytes for each in taken)
     note(f"{_models(len(taken))} imported, {size(total)} that stay where they are.", settings)
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,14 +25,7 @@ from filbert.models.name import parse
 from filbert.models.parts import parts_beside
 
 State = Literal["new", "here", "changed", "refused"]
-PROGRAMS: tuple[tuple[str, Callable[[], Iterator[Find]]], ...] = (
-    (gpt4all.PROGRAM, gpt4all.finds),
-    (ollama.PROGRAM, ollama.finds),
-    (lm_studio.PROGRAM, lm_studio.finds),
-    (jan.PROGRAM, jan.finds),
-    (llama_cpp.PROGRAM, llama_cpp.finds),
-    (hub_cache.PROGRAM, hub_cache.finds),
-)
+PROGRAMS = (gpt4all.finds, ollama.finds, lm_studio.finds, jan.finds, llama_cpp.finds, hub_cache.finds)
 A_FILE = "file"  # the program of what a person names
 
 
@@ -57,9 +49,9 @@ def search(wanted: Sequence[Path] = (), name: str = "") -> Job[list[Candidate]]:
     """What the programs have, or what is at the paths that a person names. name: for the only model there.
     Raises BadInput, UnknownModel and BadModelFile for what a person named and cannot have."""
     finds = list[Find]()
-    for program, look in _wanted(wanted) if wanted else PROGRAMS:
-        yield Progress(f"looking at {program}")
-        finds += look()
+    yield Progress("looking for models")
+    for found in (_at(path) for path in wanted) if wanted else (finds_of() for finds_of in PROGRAMS):
+        finds += found
     if name:
         finds = _called(name, finds)
     desk, candidates = _Desk(), list[Candidate]()
@@ -71,27 +63,20 @@ def search(wanted: Sequence[Path] = (), name: str = "") -> Job[list[Candidate]]:
     return candidates
 
 
-def take(candidates: Iterable[Candidate]) -> Job[list[Candidate]]:
+def take(candidates: Iterable[Candidate]) -> list[Candidate]:
     """Give the new and the changed ones their names; those that got one. Raises StoreReadOnly, DiskFull."""
-    taken = []
-    wanted = [each for each in candidates if each.manifest and each.state in ("new", "changed")]
     with locked(paths.models_folder() / "import.lock"):
-        for number, each in enumerate(wanted):
-            yield Progress("giving names", number, len(wanted), "models")
-            assert each.manifest
-            if each.state == "new" and manifest_file(each.name).exists():  # another process was quicker
-                continue
-            write_manifest(each.manifest)
-            if each.preset:
-                with preset.changing(each.name) as write:
-                    write(each.preset)
-            taken.append(each)
-    return taken
+        return [each for each in candidates if each.manifest and _written(each, each.manifest)]
 
 
-def _wanted(wanted: Iterable[Path]) -> Iterator[tuple[str, Callable[[], Iterator[Find]]]]:
-    for path in wanted:
-        yield str(path), lambda path=path: _at(path)  # type: ignore[misc]
+def _written(candidate: Candidate, manifest: Manifest) -> bool:
+    if candidate.state == "new" and manifest_file(candidate.name).exists():  # another process was quicker
+        return False
+    write_manifest(manifest)
+    if candidate.preset:
+        with preset.changing(candidate.name) as write:
+            write(candidate.preset)
+    return True
 
 
 def _at(path: Path) -> Iterator[Find]:
@@ -272,7 +257,3 @@ def _preset(find: Found, name: str) -> preset.Preset | None:
     if not find.sampling and not find.system:
         return None
     return preset.Preset(name=name, of=name, sampling=find.sampling, system=find.system)
-
-
-def counts(candidates: Iterable[Candidate]) -> Counter[State]:
-    return Counter(candidate.state for candidate in candidates)
