@@ -48,6 +48,7 @@ def test_show_tells_what_a_model_is_made_of(filbert: Run) -> None:
     assert shown["sha256"] == SHA256
     facts = json.loads(filbert("show", NAME, "--json").stdout)
     assert facts["context"] == 8192
+    assert (shown["thinking"], facts["thinking"]) == ("no", False)
     assert filbert("show", NAME, "--template").stdout.strip() == facts["template"].strip()
 
 

@@ -25,6 +25,7 @@ def show(
     template: Annotated[bool, typer.Option("--template", help="The whole chat template, and nothing else.")] = False,
 ) -> None:
     """What a model is made of, read from its file's header, and what `filbert set` keeps with it."""
+    from filbert.engine.thinking import thinking_of
     from filbert.models import measured, store
     from filbert.models.gguf import check_split
 
@@ -35,10 +36,17 @@ def show(
         return
     with patience(f"hashing {stored.path.name}", settings):  # where no pull has done so
         facts, results = store.describe(stored, headers), measured.of(stored.sha256)
+    thinking = thinking_of(facts["template"] or "")
     if as_json:
-        say(json.dumps(facts | {"measured": [result.model_dump() for result in results]}, indent=1))
+        say(
+            json.dumps(
+                facts | {"thinking": thinking is not None} | {"measured": [result.model_dump() for result in results]},
+                indent=1,
+            )
+        )
         return
     kept = facts.pop("preset", None)
+    facts["thinking"] = str(thinking or "no")
     if stored.projector is None:
         del facts["projector"]
     width = max(len(label) for label in facts)

@@ -28,8 +28,10 @@ class Thinking:
     always: bool
 
     def __str__(self) -> str:
-        how = "as hard as it is told" if self.levels else "for as many tokens as it may"
-        return f"yes, {how} (--think on, off, low, medium, high)"
+        if self.always:
+            return "always (--think low, medium or high says how hard)"
+        how = "says how hard" if self.levels else "says for how many tokens"
+        return f"yes (--think on or off; low, medium or high {how})"
 
 
 def thinking_of(template: str) -> Thinking | None:
