@@ -12,6 +12,7 @@ config.py              filbert config, and what each setting takes
 console.py             printing, progress, what was piped in
 doctor.py              filbert doctor
 embed.py               filbert embed
+first_run.py           what is offered to somebody who has no model yet
 fit.py                 filbert fit
 flags_from_options.py  options classes to flags
 highlight.py           colours for code, a line at a time

@@ -10,11 +10,13 @@ import typer
 
 from filbert.cli.completion import installed_names
 from filbert.cli.console import note, patience, progress
-from filbert.core.settings import Settings
+from filbert.core.settings import Settings, configured
 from filbert.engine.load_options import LoadOptions
 
 if TYPE_CHECKING:
     from filbert.face.model import Model
+    from filbert.models.choice import Choice
+    from filbert.models.download_options import DownloadOptions
     from filbert.models.store import StoredModel
 
 # Fields of LoadOptions that mean nothing where no text is generated, and where only scores are taken.
@@ -59,5 +61,20 @@ def present(name: str, settings: Settings) -> StoredModel:
 
     if found := store.find(name):
         return found  # no bar: drawing one takes a while to import
+    choice = chosen(name, settings)
     with progress(settings) as watch:
-        return store.resolve_or_pull(name, watch)
+        return store.resolve_or_pull(name, watch, choice)
+
+
+def chosen(name: str, settings: Settings, options: DownloadOptions | None = None) -> Choice | None:
+    """Which of several quantisations to take, told; this machine is measured first where it was not."""
+    from filbert.cli.fit import calibration_of
+    from filbert.core.machine import unsupported_by_engine
+    from filbert.models.choice import choose
+
+    if unsupported_by_engine():
+        return None
+    choice = choose(name, options, lambda: calibration_of(configured(LoadOptions), settings))
+    if choice:
+        note(choice.why, settings)
+    return choice

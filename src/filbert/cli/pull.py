@@ -9,6 +9,7 @@ import typer
 from filbert.cli.completion import catalogue_names
 from filbert.cli.console import note, patience, progress, say
 from filbert.cli.flags_from_options import with_options
+from filbert.cli.loading import chosen
 from filbert.core.errors import BadInput
 from filbert.core.files import size
 from filbert.core.settings import Settings
@@ -36,8 +37,9 @@ def pull(
         raise BadInput(
             "There is no model to pull.", do="Name one; `filbert list --available` shows those to choose from."
         )
+    choice = chosen(name, settings, download)
     with progress(settings) as watch:
-        stored = run("pull", {"name": name}, store.pull(name, download), watch)
+        stored = run("pull", {"name": name}, store.pull(name, download, choice), watch)
     with patience(f"hashing {stored.path.name}", settings):  # of a file used where it lies
         sha256 = stored.sha256
     note(

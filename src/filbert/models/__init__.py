@@ -19,6 +19,7 @@ manifest.py            what is installed under which name: the store's own recor
 measured.py            results that belong to a model's bytes: shipped, and measured here
 modelfile.py           Ollama's Modelfile, read into what a preset is made of
 name.py                what people call a model, read once
+offers.py              what to offer somebody who has no model yet
 parts.py               the files of a split model
 preset.py              defaults that are kept with a model, and names of people's own
 pull.py                getting a model, from its source to a name in the store

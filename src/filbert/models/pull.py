@@ -16,6 +16,7 @@ from filbert.core.jobs import Job, Progress, Watch
 from filbert.core.machine import unsupported_by_engine
 from filbert.core.settings import configured
 from filbert.models import catalogue
+from filbert.models.choice import Choice, choose
 from filbert.models.download_options import DownloadOptions
 from filbert.models.gguf import check_split, read_header
 from filbert.models.installed import (
@@ -44,17 +45,21 @@ from filbert.models.remove import empty, needed
 from filbert.models.sources import Listing, Source, source_of
 
 
-def pull(text: str, options: DownloadOptions | None = None) -> Job[StoredModel]:
-    """Get a model. Its name appears last, when every byte is checked and its header is read; a second run goes on
-    where the first stopped. Raises UnknownModel, DownloadFailed, DiskFull, StoreReadOnly, OfflineRefused and
-    BadModelFile."""
+def pull(text: str, options: DownloadOptions | None = None, choice: Choice | None = None) -> Job[StoredModel]:
+    """Get a model; of several quantisations that it may mean, the best for this machine, or the one of `choice`. Its
+    name appears last, when every byte is checked and its header is read; a second run goes on where the first stopped.
+    Raises UnknownModel, DownloadFailed, DiskFull, StoreReadOnly, OfflineRefused, BadModelFile, and BadInput where no
+    quantisation fits."""
     name, options = meant(text), options or configured(DownloadOptions)
     if name.scheme == "file":
         there = in_place(Path(name.where))
         check_split(there.parts)
         return there
+    if choice := choice or choose(text, options):
+        yield Progress(choice.why)
+    picked = parse(choice.name) if choice else name
     try:
-        entry = catalogue.find(name, installed_names()) if name.scheme == "catalogue" else None
+        entry = catalogue.find(picked, installed_names()) if name.scheme == "catalogue" else None
     except UnknownModel:
         if installed_one := find(text):
             return installed_one
@@ -65,7 +70,7 @@ def pull(text: str, options: DownloadOptions | None = None) -> Job[StoredModel]:
         return whole
     need_network(full)
     yield Progress(f"looking up {full}")
-    origin = parse(entry.source) if entry else name
+    origin = parse(entry.source) if entry else picked
     source = source_of(origin)
     listing = source.locate(origin, options)
     if entry:
@@ -74,7 +79,7 @@ def pull(text: str, options: DownloadOptions | None = None) -> Job[StoredModel]:
     return (yield from _bring(full, origin, source, listing, options))
 
 
-def resolve_or_pull(text: str, watch: Watch = lambda event: None) -> StoredModel:
+def resolve_or_pull(text: str, watch: Watch = lambda event: None, choice: Choice | None = None) -> StoredModel:
     """The model that a name means, to be loaded: pulled first when it is not here. Raises what `resolve` and `pull`
     raise, and EngineMissing rather than pull what cannot be loaded on this machine."""
     if found := find(text):
@@ -83,7 +88,7 @@ def resolve_or_pull(text: str, watch: Watch = lambda event: None) -> StoredModel
         raise EngineMissing(reason, do=f"`filbert pull {text}` fetches the model all the same.")
     for name in divided(text):  # a base, and the adapters upon it
         if not find(name):
-            jobs.run("pull", {"name": name}, pull(name), watch)
+            jobs.run("pull", {"name": name}, pull(name, None, choice), watch)
     return resolve(text)
 
 

@@ -112,6 +112,14 @@ def predict(headers: Sequence[Header], machine: Calibration, context: int = 0, k
     return Speed(1 / token, prompt, "memory bandwidth" if weights > WAITS_FOR_MEMORY * cached else "compute")
 
 
+def roughly(weights: float, size_bytes: float, quantisation: str, machine: Calibration) -> float:
+    """Tokens a second of a model of which only its weights a token and its quantisation are known ("q4_k_m")."""
+    kind = "_".join(quantisation.upper().split("_")[:2])
+    rate = _nearest_rate(machine, kind if kind in BITS else "Q4_K")
+    missed = share_missed(machine, size_bytes)
+    return 1 / (machine.token + weights * (rate.cached + missed * max(0.0, rate.memory - rate.cached)) * 1e-12)
+
+
 def _weights(parts: Sequence[Header], machine: Calibration) -> tuple[float, float]:
     """Seconds a token's weights take: all from the cache, and as it will be."""
     used = list(_used(parts, generating=True))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any, cast
@@ -18,8 +18,9 @@ from filbert.core.files import safe_name
 from filbert.core.jobs import Job
 from filbert.models.download import download
 from filbert.models.download_options import DownloadOptions
-from filbert.models.name import Name
+from filbert.models.name import Name, parse
 from filbert.models.parts import SPLIT, part_names
+from filbert.models.quantisation import named_in
 from filbert.models.remote import RemoteFile
 from filbert.models.sources import Listing
 
@@ -74,6 +75,17 @@ class Hub:
         licence = info.card_data.get("license") if info.card_data else None
         return Listing(tuple(files), info.sha or "", licence if isinstance(licence, str) else "")
 
+    def offered(self, name: Name, options: DownloadOptions) -> list[tuple[str, str, int | None]]:
+        """(name, quantisation, bytes) of each quantisation of the one model in a repository; none where it holds more
+        than one."""
+        with hub_errors(name), senseless_answers():
+            api = HfApi(endpoint=self._endpoint)
+            info = api.model_info(name.where, files_metadata=True, timeout=options.stall_s)
+            sizes = {file.rfilename: file.size for file in info.siblings or []}
+        offered = list(_offered(name, sizes))
+        bases = {path.lower().replace(quantisation, "") for path, quantisation, _ in offered}
+        return offered if len({base.rpartition("/")[2] for base in bases}) == 1 else []
+
     def fetch(self, remote: RemoteFile, target: Path, options: DownloadOptions) -> Job[RemoteFile]:
         return (yield from download(remote, target, options))
 
@@ -106,6 +118,18 @@ def choose(name: Name, found: Sequence[str]) -> list[str]:
     if len(plain) == 1:
         return _parts(name, plain[0], found)
     raise _not_one(name, plain or models, ambiguous=bool(plain))
+
+
+def _offered(name: Name, sizes: Mapping[str, int | None]) -> Iterator[tuple[str, str, int | None]]:
+    for path in sizes:
+        quantisation = named_in(path)
+        if not quantisation or not path.lower().endswith(".gguf") or PROJECTOR.search(path) or not _is_first(path):
+            continue
+        if "UD-" in path or f"hf:{name.where}/{path}" != parse(f"hf:{name.where}/{path}").text:
+            continue
+        parts = [sizes.get(part) for part in _parts(name, path, list(sizes))]
+        known = [size for size in parts if size is not None]
+        yield f"hf:{name.where}/{path}", quantisation, sum(known) if len(known) == len(parts) else None
 
 
 def _is_first(path: str) -> bool:

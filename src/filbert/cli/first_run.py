@@ -1,0 +1,79 @@
+"""The first `filbert chat`: no model is here yet, so a few are offered on one screen."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from filbert.cli.console import note, say
+from filbert.core.errors import Cancelled
+from filbert.core.files import size
+from filbert.core.settings import Settings, configured
+from filbert.engine.load_options import LoadOptions
+
+if TYPE_CHECKING:
+    from filbert.models.offers import Offer
+
+STARTER = Settings.model_fields["model"].default
+OFFER_TRIES = 3
+
+
+def first_model(settings: Settings) -> str:
+    """The model to talk to where none is named: the setting, or on a terminal without any model what is chosen now.
+    Raises Cancelled when the person leaves."""
+    from filbert.models.manifest import installed_names
+
+    asks = sys.stdin is not None and sys.stdin.isatty() and sys.stdout.isatty() and not settings.quiet
+    if settings.model != STARTER or settings.offline or not asks or installed_names():
+        return settings.model
+    return offered(settings)
+
+
+def offered(settings: Settings) -> str:
+    from filbert.cli.fit import calibration_of
+    from filbert.core import machine
+    from filbert.models import catalogue
+    from filbert.models.offers import offer_of, offers
+
+    measured, memory = calibration_of(configured(LoadOptions), settings), machine.memory()
+    found, starter = (
+        offers(catalogue.entries(), memory, measured),
+        offer_of(catalogue.quantisations(STARTER)[0], measured),
+    )
+    say(f"There is no model here yet. {size(memory.available)} of memory are free, so these would run well:")
+    say(as_screen(found, starter))
+    for _ in range(OFFER_TRIES):
+        typed = _typed(f"A number, or Enter for the starter ({STARTER}): ")
+        if not typed or typed.lower() in ("s", STARTER):
+            break
+        if typed.isdecimal() and 1 <= int(typed) <= len(found):
+            return found[int(typed) - 1].entry.name
+        note(f"There is no {typed}.", settings)
+    return str(STARTER)
+
+
+def _typed(question: str) -> str:
+    try:
+        return input(question).strip()
+    except EOFError as exc:
+        raise Cancelled("No model was chosen.", do=f"`filbert pull {STARTER}` fetches the starter.") from exc
+
+
+def as_screen(found: Sequence[Offer], starter: Offer) -> str:
+    from filbert.report.table import table
+
+    rows = [(str(number), *_row(offer, _why(offer))) for number, offer in enumerate(found, 1)]
+    rows.append(("Enter", *_row(starter, "the starter: here in a moment")))
+    return table(("", "model", "size", "licence", "tokens/s", "why"), rows)
+
+
+def _row(offer: Offer, why: str) -> tuple[str, ...]:
+    entry, speed = offer.entry, "?" if offer.tps is None else f"{offer.tps:.0f}"
+    about = "" if entry.size_bytes else "about "
+    return entry.name, about + size(offer.size_bytes), entry.licence or "?", speed, why
+
+
+def _why(offer: Offer) -> str:
+    can = ", ".join(capability for capability in offer.entry.capabilities if capability != "chat")
+    return "the largest of its family that runs well" + (f"; {can}" if can else "")

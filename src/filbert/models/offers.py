@@ -1,0 +1,70 @@
+"""What to offer somebody who has no model yet: the best of the catalogue that this machine can run.
+
+Of each family the largest that fits and is fast enough; first those that can most. Sizes that no list states follow
+from the parameters and the quantisation, and are said to be about so much.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from filbert.core.machine import Memory
+from filbert.models.catalogue import Entry
+from filbert.models.quantisation import bits_a_weight
+from filbert.models.speed import Calibration, roughly
+
+SHARE_OF_MEMORY = 0.8  # the rest is for the context
+USABLE_TPS = 6.0
+MOST = 4
+ACTIVE = re.compile(r"-a(\d+(?:\.\d+)?)b\b")  # qwen3:30b-a3b computes three billion of its weights a token
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """tps: tokens a second it is expected to write; None where this machine was not measured."""
+
+    entry: Entry
+    size_bytes: int
+    tps: float | None
+
+
+def offers(entries: Iterable[Entry], memory: Memory, machine: Calibration | None) -> list[Offer]:
+    """At most four, the best first."""
+    best: dict[str, Offer] = {}
+    for offer in _fitting(entries, memory, machine):
+        family = offer.entry.name.partition(":")[0]
+        if family not in best or offer.size_bytes > best[family].size_bytes:
+            best[family] = offer
+    order = sorted(best.values(), key=lambda offer: (-len(offer.entry.capabilities), -offer.size_bytes))
+    return order[:MOST]
+
+
+def _fitting(entries: Iterable[Entry], memory: Memory, machine: Calibration | None) -> Iterator[Offer]:
+    for entry in entries:
+        if "chat" not in entry.capabilities or not entry.licence or not likely_size(entry):
+            continue
+        offer = offer_of(entry, machine)
+        is_usable = offer.tps is None or offer.tps >= USABLE_TPS
+        if is_usable and offer.size_bytes <= SHARE_OF_MEMORY * memory.available:
+            yield offer
+
+
+def offer_of(entry: Entry, machine: Calibration | None) -> Offer:
+    size_bytes = likely_size(entry) or 0
+    return Offer(entry, size_bytes, _tps(entry, size_bytes, machine) if machine else None)
+
+
+def likely_size(entry: Entry) -> int | None:
+    """Bytes of its files, or what its parameters take; None where neither is stated."""
+    bits = bits_a_weight(entry.quantisation)
+    if entry.size_bytes is None and entry.parameters and bits:
+        return int(entry.parameters * bits / 8)
+    return entry.size_bytes
+
+
+def _tps(entry: Entry, size_bytes: int, machine: Calibration) -> float:
+    weights = entry.parameters or 8 * size_bytes / (bits_a_weight(entry.quantisation) or 16)
+    active = ACTIVE.search(entry.name)
+    return roughly(min(weights, float(active[1]) * 1e9) if active else weights, size_bytes, entry.quantisation, machine)
