@@ -27,7 +27,7 @@ def bash(stocked: Path) -> Iterator[Terminal]:
     ("typed", "completed"),
     [
         ("filbert conf", "ig "),
-        ("filbert chat --temp", "erature "),
+        ("filbert chat --tempe", "rature "),
         ("filbert rm smol", "lm2:135m-q4_1 "),
         ("filbert rm smollm2:", "135m-q4_1 "),
         ("filbert show smollm2:13", "5m-q4_1 "),
