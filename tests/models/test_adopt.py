@@ -269,6 +269,27 @@ def test_what_was_pulled_is_known_again_by_its_hash_and_removed_apart(origin, pe
     assert path.exists()
 
 
+def test_two_copies_of_one_model_keep_their_names_and_stand_in_for_each_other(person, tiny) -> None:
+    cache = hub_cache(person, tiny)
+    other = person / ".cache/huggingface/hub/models--Other--Tiny-GGUF"
+    shutil.copytree(cache.parents[2], other, symlinks=True)
+    assert [each.name for each in imported()] == ["hf:Maker/Tiny-GGUF/tiny.gguf", "hf:Other/Tiny-GGUF/tiny.gguf"]
+    assert [each.state for each in finish(search())] == ["here", "here"]
+    store.remove("hf:Other/Tiny-GGUF/tiny.gguf")
+    shutil.rmtree(cache.parents[2])
+    assert [(each.state, each.name) for each in imported()] == [("changed", "hf:Maker/Tiny-GGUF/tiny.gguf")]
+    assert store.resolve("hf:Maker/Tiny-GGUF/tiny.gguf").path.is_relative_to(other)
+
+
+def test_a_projector_that_came_later_is_taken_up(person, vision_model) -> None:
+    folder = person / ".lmstudio/models/maker/eyes-GGUF"
+    put(folder / "eyes.gguf", vision_model[0])
+    imported()
+    put(folder / "mmproj-eyes.gguf", vision_model[1])
+    imported()
+    assert store.resolve("eyes").projector == folder / "mmproj-eyes.gguf"
+
+
 def test_a_store_that_is_a_link_to_another_disk_adopts_and_removes_as_any(home, person, tiny, tmp_path) -> None:
     (tmp_path / "disk").mkdir()
     home.mkdir()

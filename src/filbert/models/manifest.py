@@ -102,6 +102,11 @@ class Manifest(BaseModel):
     kind: Kind = "language"
     files: tuple[Kept | Linked, ...] = Field(min_length=1)
 
+    @property
+    def weights(self) -> tuple[Kept | Linked, ...]:
+        """The model itself: its file, or all parts of it."""
+        return tuple(file for file in self.files if file.role != "projector")
+
     @field_validator("pulled")
     @classmethod
     def _is_a_time(cls, pulled: str) -> str:

@@ -137,7 +137,7 @@ class _Desk:
         if _files(find) != files:
             raise BadModelFile(f"{what} changed while it was read.", do="Import it once it is complete.")
         weights = sum(file.size_bytes for file in files if file.role != "projector")
-        before = self._before(find, files)
+        before = self._before(find)
         parameters = sum(header.parameters for header in headers)
         name = before.name if before else self._name(find, weights, parameters)
         candidate = Candidate(
@@ -155,21 +155,15 @@ class _Desk:
         manifest = _manifest(find, name, headers[0], files)
         return replace(candidate, manifest=manifest, preset=_preset(find, name) if before is None else None)
 
-    def _before(self, find: Found, files: Sequence[Linked]) -> Manifest | None:
-        """What the file is installed as already: linked by an earlier import, or a file of the same hash."""
-        for manifest in self.manifests:
-            weights = [file for file in manifest.files if file.role != "projector"]
-            same_files = [file.path for file in weights if not file.folder] == list(find.parts)
-            same_bytes = find.hashes == tuple(file.sha256 for file in weights)
-            if find.name_given:
-                if manifest.name == find.name and same_files:
-                    return manifest
-            elif find.program == ollama.PROGRAM:  # where two names of one blob are two models
-                if manifest.source == find.source or (same_bytes and _means(find.name, manifest)):
-                    return manifest
-            elif same_files or same_bytes:
-                return manifest
-        return None
+    def _before(self, find: Found) -> Manifest | None:
+        """What the model is installed as already: from the same files, else from others of the same hash."""
+        if find.name_given:
+            return next((each for each in self.manifests if each.name == find.name and _has_files(each, find)), None)
+        if find.program == ollama.PROGRAM:  # where two names of one blob are two models
+            known = (each for each in self.manifests if each.source == find.source or _means(find.name, each, find))
+            return next(known, None)
+        linked = (each for each in self.manifests if _has_files(each, find))
+        return next(linked, None) or next((each for each in self.manifests if _has_hashes(each, find)), None)
 
     def _name(self, find: Found, weights: int, parameters: int) -> str:
         if not find.name_given:
@@ -184,8 +178,17 @@ class _Desk:
         return not given and name not in self.own and manifest_of(parse(name)) is None
 
 
-def _means(text: str, manifest: Manifest) -> bool:
-    name = naming.spelled(text)
+def _has_files(manifest: Manifest, find: Found) -> bool:
+    return tuple(file.path for file in manifest.weights) == find.parts
+
+
+def _has_hashes(manifest: Manifest, find: Found) -> bool:
+    return tuple(file.sha256 for file in manifest.weights) == find.hashes
+
+
+def _means(text: str, manifest: Manifest, find: Found) -> bool:
+    """Whether a name already means an installed model of the same bytes."""
+    name = naming.spelled(text) if _has_hashes(manifest, find) else ""
     return bool(name) and manifest_of(parse(name)) == manifest_file(manifest.name)
 
 
@@ -233,12 +236,13 @@ def _linked(role: Role, path: Path, find: Found) -> Linked:
 
 
 def _is_same(before: Manifest, files: Sequence[Linked]) -> bool:
-    """Whether an installed model is this file as it is now, or one of the same hash in the store."""
-    if any(file.folder for file in before.files):
-        return before.files[0].sha256 == files[0].sha256
-    return [(f.path, f.size_bytes, f.changed_ns) for f in before.files if isinstance(f, Linked)] == [
-        (f.path, f.size_bytes, f.changed_ns) for f in files
-    ]
+    """Whether an installed model can be used and holds what these files hold now."""
+    if any(file.trouble(before.name) for file in before.files):
+        return False
+    weights = [file for file in files if file.role != "projector"]
+    if [file.path for file in before.weights] == [file.path for file in weights]:
+        return len(before.files) == len(files)  # unchanged, or it would be in trouble; a projector may have come
+    return [file.sha256 for file in before.weights] == [file.sha256 for file in weights]
 
 
 def _manifest(find: Found, name: str, header: Header, files: Sequence[Linked]) -> Manifest:
