@@ -82,6 +82,16 @@ def test_a_name_whose_model_is_gone_is_a_sentence(served: RunningServer) -> None
         said(served, ("user", "Hi"), model="mine")
 
 
+def test_names_of_ones_own_and_files_with_adapters_are_loaded_at_the_start(stocked: Path, tmp_path: Path) -> None:
+    tiny, adapter = make_tiny.dense(tmp_path / "tiny.gguf"), make_tiny.adapter(tmp_path / "my-adapter.gguf")
+    change("mine", {"of": str(tiny), "context": "256"})
+    with serving(stocked, "-m", "mine", "-m", f"{tiny}+{adapter}") as server:
+        listed = {model.id: model.model_dump().get("stands_for") for model in server.openai.models.list().data}
+        assert listed == {"tiny+my-adapter": None, "mine": "tiny.gguf", STARTER: None}
+        for name in ("mine", "tiny+my-adapter"):
+            assert said(server, ("user", "Hi"), model=name, max_tokens=2).model == name
+
+
 def test_a_base_with_an_adapter_is_asked_for_by_name_and_never_by_path(stocked: Path, tmp_path: Path) -> None:
     """Plumbing only: the weights are random."""
     tiny, adapter = make_tiny.dense(tmp_path / "tiny.gguf"), make_tiny.adapter(tmp_path / "adapter.gguf")

@@ -27,7 +27,8 @@ class Loaded:
         """Load a model before there are requests. A file outside the store goes by its name without folder and ending,
         since no answer holds a path."""
         if not stored.pulled and not (stored.preset and stored.preset.is_stand_in):
-            stored = replace(stored, name=stored.path.stem)
+            stems = [path.stem for path in (stored.path, *stored.adapters)]
+            stored = replace(stored, name="+".join(stems))
             if stored.name in self._files:
                 raise BadInput(f"Two files are called {stored.name}.", do="Rename one of them.")
             self._files[stored.name] = stored
