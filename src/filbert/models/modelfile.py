@@ -29,6 +29,7 @@ PARAMETERS = {
     "seed": "seed",
     "stop": "stop",
     "repeat_penalty": "repeat_penalty",
+    "repeat_last_n": "repeat_last_n",
     "frequency_penalty": "frequency_penalty",
     "presence_penalty": "presence_penalty",
 }
