@@ -71,7 +71,9 @@ def test_a_session_takes_images_and_remembers_them(eyes: filbert.Model, tmp_path
 
 
 def test_a_model_without_eyes_says_so_and_names_some_that_see(tiny_model: filbert.Model) -> None:
-    with pytest.raises(BadInput, match=r"dense.gguf cannot see images\. It has no projector\. Take a model that sees: "):
+    with pytest.raises(
+        BadInput, match=r"dense.gguf cannot see images\. It has no projector\. Take a model that sees: "
+    ):
         tiny_model.respond([asked(Image.new("RGB", (8, 8)))])
     with pytest.raises(BadInput, match="cannot see"):
         tiny_model.count_tokens([asked(Image.new("RGB", (8, 8)))])
@@ -89,3 +91,10 @@ def test_only_an_image_of_ours_reaches_the_engine(eyes: filbert.Model) -> None:
     ):
         with pytest.raises(BadInput, match="holds texts and images"):
             eyes.respond([Message("user", (part,))])
+
+
+def test_the_engine_may_be_silent_longer_over_images(eyes: filbert.Model) -> None:
+    """Of one that is looked at on a slow processor nothing is told for minutes."""
+    photo = Image.new("RGB", (28, 28))
+    waits = [eyes.prepare_chat([asked(*[photo] * n)], Sampling(max_tokens=1)).more_s for n in (0, 1, 2)]
+    assert waits == [0, waits[1], 2 * waits[1]] and waits[1] > 60

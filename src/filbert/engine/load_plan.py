@@ -111,6 +111,7 @@ class LoadPlan:
             projector=str(self.stored.projector or ""),
             adapters=self.adapters,
             chat_template=self.options.template or "",
+            image_tokens=self.options.image_tokens,
             n_ctx=context,
             n_batch=demand.batch,
             n_parallel=demand.parallel,

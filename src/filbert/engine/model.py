@@ -23,7 +23,7 @@ from filbert.engine.load_options import LoadOptions
 from filbert.engine.load_plan import ChildKind, Kind, LoadPlan, Role
 from filbert.engine.sampling import Sampling
 from filbert.engine.schema import need_held_without_template
-from filbert.engine.sight import need_sight
+from filbert.engine.sight import n_images, need_sight
 from filbert.engine.thinking import Thinking, think_fields, thinking_of
 from filbert.engine.tool_calls import CallReader, reader
 from filbert.engine.tools import NO_TOOLS, Tool, ToolUse, tool_use
@@ -58,12 +58,14 @@ class Ranked:
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A request ready to be sent once `tokens` of the context are free for it."""
+    """A request ready to be sent once `tokens` of the context are free for it. more_s: how much longer than the usual
+    the engine may be silent, as it is over an image."""
 
     role: Role
     route: str
     body: Mapping[str, Any]
     tokens: int
+    more_s: float = 0
 
 
 class Model:
@@ -193,7 +195,9 @@ class Model:
     def _generate(self, prepared: Prepared, calls: CallReader | None = None) -> Generation:
         request = {**prepared.body, **STREAMED}
         return Generation(
-            lambda: self.admit(prepared), lambda: self._send(prepared.role, prepared.route, request), calls
+            lambda: self.admit(prepared),
+            lambda: self._send(prepared.role, prepared.route, request, prepared.more_s),
+            calls,
         )
 
     def prepare_chat(self, messages: Sequence[Message], sampling: Sampling, use: ToolUse = NO_TOOLS) -> Prepared:
@@ -216,7 +220,8 @@ class Model:
             answer = min(answer, self.context - size)
         recommended = {} if sampling.chooses else self._recommended_sampling
         whole = {**body, **recommended, **sampling.to_engine(), **_chat_fields(route, sampling), "max_tokens": answer}
-        return Prepared(role, route, whole, size + answer)
+        more_s = n_images(body) * self.options.image_tokens / SLOWEST_PROMPT
+        return Prepared(role, route, whole, size + answer, more_s)
 
     @cached_property
     def _recommended_sampling(self) -> Mapping[str, float]:

@@ -64,15 +64,15 @@ class RelayedAnswer:
 
 
 @asynccontextmanager
-async def relay(worker: WorkerSocket, route: str, body: bytes) -> AsyncIterator[RelayedAnswer]:
-    """Send `body` to a worker's route. Leaving the block early ends the answer, and waits until the worker let go of
-    it, so that its share of the context is free again."""
+async def relay(worker: WorkerSocket, route: str, body: bytes, more_s: float = 0) -> AsyncIterator[RelayedAnswer]:
+    """Send `body` to a worker's route. more_s: how much longer than usual it may be silent. Leaving the block early
+    ends the answer, and waits until the worker let go of it, so that its share of the context is free again."""
     try:
         async with asyncio.timeout(CONNECT_S):
             reader, writer = await _connect(worker.address)
     except (OSError, TimeoutError) as exc:
         raise unreachable(exc) from exc
-    answer = RelayedAnswer(reader, worker.stall_s)
+    answer = RelayedAnswer(reader, worker.stall_s + more_s)
     try:
         writer.write(_head(route, worker.headers, len(body)) + body)
         await answer.until_headers()

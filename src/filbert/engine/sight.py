@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from filbert.core.errors import BadInput
 from filbert.core.messages import Message
@@ -22,6 +23,12 @@ def need_sight_of(stored: StoredModel) -> None:
         raise BadInput(
             f"{stored.name} cannot see images.", why="It has no projector.", do=f"Take a model that sees: {seeing()}."
         )
+
+
+def n_images(body: Mapping[str, Any]) -> int:
+    """In the messages of a worker's request."""
+    contents = (message["content"] for message in body.get("messages", ()))
+    return sum(part["type"] == "image_url" for content in contents if isinstance(content, list) for part in content)
 
 
 def seeing() -> str:

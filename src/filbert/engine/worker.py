@@ -43,6 +43,7 @@ class WorkerPlan:
     kv: str
     threads: int
     openmp: Runtime
+    image_tokens: int
     device: str  # "auto", "cpu", or the engine's name of one
     n_gpu_layers: int
     cache_ram_mib: int

@@ -24,6 +24,7 @@ def parameters(config: dict[str, Any]) -> Any:
     params.chat_template = config["chat_template"]
     if config["projector"]:
         params.mmproj.path = config["projector"]
+        params.image_max_tokens = config["image_tokens"]
     params.lora_adapters = [xllamacpp.CommonAdapterLoraInfo(path, 1.0) for path in config["adapters"]]
     if config["socket"]:
         params.hostnames = [config["socket"]]

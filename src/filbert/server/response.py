@@ -100,7 +100,8 @@ async def _worker_answer(model: Model, prepared: Prepared) -> AsyncIterator[Rela
         await asyncio.shield(asyncio.wrap_future(place.reached))
         socket = await asyncio.to_thread(model.socket, prepared.role)
         try:
-            async with relay(socket, prepared.route, json.dumps(prepared.body).encode()) as answer:
+            body = json.dumps(prepared.body).encode()
+            async with relay(socket, prepared.route, body, prepared.more_s) as answer:
                 if answer.status != 200:
                     raise refusal(answer.status, b"".join([piece async for piece in answer.body()]))
                 yield answer
