@@ -64,7 +64,7 @@ class LoadOptions(Options):
         1024,
         ge=256,
         le=16384,
-        description="Tokens of an image at most, where a model takes images of any size; more see finer and take longer.",
+        description="Tokens of an image at most, where a model takes any size; more see finer and take longer.",
     )
     stall_s: float = Field(
         120, gt=0, description="Seconds without a sign of life after which a request ends and its worker is replaced."
