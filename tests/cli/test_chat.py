@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from emulator import Screen
 from terminal import FILBERT, Run, Terminal
 
 GREEDY = ("--seed", "1", "--temperature", "0")
@@ -191,17 +192,16 @@ def test_a_text_of_several_lines_is_one_question(talk: Terminal) -> None:
     talk.wait_for("Paris")
 
 
-def test_lines_that_are_pasted_are_one_input() -> None:
-    talk = Terminal("env", "TERM=xterm", FILBERT, "chat", "-q")
-    talk.wait_for("> ")
-    talk.type("\x1b[200~/system one\ntwo\x1b[201~\n")
+def test_lines_that_are_pasted_are_one_input(screen: Callable[..., Screen]) -> None:
+    talk = screen("chat", "-q")
+    talk.wait_until(talk.waits)
+    talk.type("\x1b[200~/system one\ntwo\x1b[201~")
+    talk.wait_for("… two")
+    talk.type("\r")
     talk.wait_for("one\ntwo\n")
-    talk.type("/system\n")
-    talk.wait_for("/system\n")
-    talk.wait_for("one\ntwo\n")
-    talk.type("/exit\n")
+    talk.ask("/system", "one\ntwo")
+    talk.type("/exit\r")
     assert talk.wait() == 0
-    talk.close()
 
 
 def test_ctrl_c_stops_the_answer_and_not_the_conversation(terminal: Callable[..., Terminal]) -> None:

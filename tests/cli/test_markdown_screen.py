@@ -7,6 +7,7 @@ import time
 
 import pyte
 import pytest
+from emulator import Emulator
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -29,44 +30,17 @@ def whole(text: str, width: int) -> list[str]:
     return [escaped(line) for line in laid_out(found, text, width)]
 
 
-class Emulator:
-    """A screen with what scrolled off it."""
-
-    def __init__(self, columns: int, rows: int) -> None:
-        self.screen = pyte.HistoryScreen(columns, rows, history=100_000, ratio=0.5)
-        self.screen.set_mode(pyte.modes.LNM)  # as a terminal's driver does
-        self._stream = pyte.Stream(self.screen)
-        self.frames: list[str] = []
-
-    def write(self, text: str) -> None:
-        self.frames.append(text)
-        self._stream.feed(text)
-
-    def flush(self) -> None:
-        pass
-
-    def size(self) -> tuple[int, int]:
-        return self.screen.columns, self.screen.lines
-
-    def resize(self, columns: int, rows: int) -> None:
-        """As terminals do it: what stands at the bottom stays at the bottom."""
-        at = self.screen.cursor.y - max(0, self.screen.lines - rows)
-        self.screen.resize(rows, columns)
-        self.screen.cursor.y = at
-
-    def lines(self) -> list[tuple[object, ...]]:
-        """All lines with their styles, from the first that scrolled away to the last that has something on it."""
-        rows = [*self.screen.history.top, *(self.screen.buffer[y] for y in range(self.screen.lines))]
-        cells = [tuple(row[x] for x in range(self.screen.columns)) for row in rows]
-        while cells and not "".join(cell.data for cell in cells[-1]).strip():
-            cells.pop()
-        return cells
-
-
-def shown(text: str, columns: int, rows: int) -> list[tuple[object, ...]]:
+def printing(columns: int, rows: int) -> Emulator:
+    """With the newlines that a terminal's driver adds its carriage returns to."""
     terminal = Emulator(columns, rows)
+    terminal.screen.set_mode(pyte.modes.LNM)
+    return terminal
+
+
+def shown(text: str, columns: int, rows: int) -> list[tuple[pyte.screens.Char, ...]]:
+    terminal = printing(columns, rows)
     terminal.write("".join(f"{line}\n" for line in whole(text, columns - 1)))
-    return terminal.lines()
+    return terminal.cells()
 
 
 @pytest.fixture
@@ -76,8 +50,8 @@ def every_frame(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def streamed(text: str, cuts: list[int], columns: int, rows: int) -> Emulator:
-    terminal = Emulator(columns, rows)
-    screen = MarkdownScreen(terminal, terminal.size)  # type: ignore[arg-type]
+    terminal = printing(columns, rows)
+    screen = MarkdownScreen(terminal.write, terminal.size)
     at = 0
     for cut in cuts:
         screen.feed(text[at : at + cut])
@@ -94,7 +68,7 @@ def test_the_final_screen_is_that_of_the_whole_text_at_once(
     text: str, cuts: list[int], columns: int, rows: int
 ) -> None:
     terminal = streamed(text, cuts, columns, rows)
-    assert terminal.lines() == shown(text, columns, rows)
+    assert terminal.cells() == shown(text, columns, rows)
     for frame in terminal.frames:
         assert all(int(up) < rows for up in re.findall(r"\x1b\[(\d+)A", frame))
 
@@ -119,13 +93,9 @@ The end.
 """
 
 
-def text_of(terminal: Emulator) -> list[str]:
-    return ["".join(cell.data for cell in line).rstrip() for line in terminal.lines()]  # type: ignore[attr-defined]
-
-
 @pytest.mark.usefixtures("every_frame")
 def test_what_markdown_means_is_shown() -> None:
-    lines = text_of(streamed(ANSWER, [3] * 200, 60, 24))
+    lines = streamed(ANSWER, [3] * 200, 60, 24).lines()
     for shown_line in (
         "Nuts",
         "A filbert is a nut, see the page (http://nuts.example).",
@@ -141,9 +111,9 @@ def test_what_markdown_means_is_shown() -> None:
 
 def test_code_is_coloured_while_it_is_written() -> None:
     terminal = streamed('```python\ndef f():\n    """a\n    b"""\n    return 1', [5] * 20, 60, 24)
-    colours = {"".join(cell.data for cell in line).strip(): line for line in terminal.lines()}  # type: ignore[attr-defined]
-    assert colours["def f():"][0].fg == "magenta"  # type: ignore[attr-defined]
-    assert colours['b"""'][4].fg == "green"  # type: ignore[attr-defined]
+    colours = {"".join(cell.data for cell in line).strip(): line for line in terminal.cells()}
+    assert colours["def f():"][0].fg == "magenta"
+    assert colours['b"""'][4].fg == "green"
 
 
 @pytest.mark.parametrize("bad", ["\x1b]0;renamed\x07", "\x9b2J", "&#27;[2J", "`\x1b[8m`", "```\n\x1b[2J\n```"])
@@ -151,7 +121,7 @@ def test_a_model_does_not_drive_the_terminal(bad: str) -> None:
     terminal = streamed(f"kept\n\n{bad} and seen\n", [2] * 20, 60, 24)
     ours = re.compile(r"\x1b\[(\?2026[hl]|[\d;]*m|\d+A|J)")
     assert not re.search(r"[\x00-\x09\x0b\x0c\x0e-\x1f\x7f-\x9f]", ours.sub("", "".join(terminal.frames)))
-    assert text_of(terminal)[0] == "kept"
+    assert terminal.lines()[0] == "kept"
 
 
 @pytest.mark.usefixtures("every_frame")
@@ -163,8 +133,8 @@ def test_finished_parts_are_printed_once() -> None:
 
 def test_frames_are_few_however_fast_the_words_come() -> None:
     begun = time.monotonic()
-    terminal = Emulator(60, 24)
-    screen = MarkdownScreen(terminal, terminal.size)  # type: ignore[arg-type]
+    terminal = printing(60, 24)
+    screen = MarkdownScreen(terminal.write, terminal.size)
     for _ in range(2000):
         screen.feed("word ")
     seconds = time.monotonic() - begun
@@ -173,20 +143,20 @@ def test_frames_are_few_however_fast_the_words_come() -> None:
 
 @pytest.mark.parametrize(("columns", "rows"), [(20, 24), (100, 24), (60, 5), (30, 4)])
 def test_a_screen_of_another_size_loses_no_line_above(columns: int, rows: int) -> None:
-    terminal = Emulator(60, 24)
-    screen = MarkdownScreen(terminal, terminal.size)  # type: ignore[arg-type]
+    terminal = printing(60, 24)
+    screen = MarkdownScreen(terminal.write, terminal.size)
     terminal.write("typed before\n" * 30)
     screen.feed("A paragraph of words that goes on. " * 8)
     screen.draw()
     terminal.resize(columns, rows)
     screen.feed("It ends here.\n\nlast\n")
     screen.finish()
-    lines = text_of(terminal)
+    lines = terminal.lines()
     assert lines[:10] == ["typed before"] * 10
     assert " ".join(lines).replace("\n", " ").split()[-4:] == ["It", "ends", "here.", "last"]
 
 
 def test_a_part_taller_than_the_screen_is_whole_in_the_end() -> None:
     table = "| n | square |\n|---|---|\n" + "".join(f"| {n} | {n * n} |\n" for n in range(50))
-    lines = text_of(streamed(table + "\nend\n", [40] * 100, 60, 8))
+    lines = streamed(table + "\nend\n", [40] * 100, 60, 8).lines()
     assert [line.split()[0] for line in lines[2:52]] == [str(n) for n in range(50)]

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
+import re
 import sys
-from collections.abc import Callable
-from threading import Timer
+from collections.abc import Iterable
+from importlib import import_module
+from threading import Thread
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from filbert.cli.console import note, patience, piped_text, say, say_dim
+from filbert.cli.chat_answer import draws_markdown
+from filbert.cli.chat_input import PlainInput, PromptInput, is_full_terminal
+from filbert.cli.console import hint, note, piped_text, say
+from filbert.cli.first_run import first_model
 from filbert.cli.flags_from_options import with_options
 from filbert.cli.loading import MODEL, loaded
 from filbert.core.errors import BadInput, FilbertError
@@ -20,19 +23,12 @@ from filbert.engine.load_options import LoadOptions
 from filbert.engine.sampling import Sampling
 
 if TYPE_CHECKING:
-    from filbert.chat.session import ChatSession, Turn
+    from filbert.chat.history import History
+    from filbert.chat.record import Chat
+    from filbert.cli.chat_input import Input
+    from filbert.cli.talk import Talk
 
-HELP = """/help            this list
-/reset           forget the conversation, keep the system message
-/system TEXT     set the system message (nothing: show it)
-/regen           answer the last question again
-/stats           tokens and speed of the last answer
-/quit            leave (also /exit, /bye, Ctrl-D)
-Ctrl-C           stop the answer
-\"\"\"              begin and end a text of several lines; a line that ends in \\ goes on"""
-LEAVE = ("/quit", "/exit", "/bye")
-ALONE = ("/help", "/reset", "/regen", "/stats", *LEAVE)
-AS_QUESTION = "A question that begins with / needs a blank before it."
+CHAT_ID = re.compile(r"1[0-9a-z]{5,13}")  # as chat/record.py makes them, or the beginning of one
 
 
 @with_options(LoadOptions, Sampling, without=("parallel", "logprobs"))
@@ -45,146 +41,113 @@ def chat(
     ] = None,
     model: MODEL = "",
     system: Annotated[str, typer.Option("--system", help="The system message.", show_default=False)] = "",
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the last chat, or with the one whose ID follows.")
+    ] = False,
+    no_history: Annotated[bool, typer.Option("--no-history", help="Keep nothing of this chat.")] = False,
+    plain: Annotated[bool, typer.Option("--plain", help="Show answers as they come, without rendering Markdown.")] = (
+        False
+    ),
 ) -> None:
     """Talk to a model: one answer, or a conversation. Text piped in is added to the prompt."""
     if sampling.grammar is not None and sampling.json_schema is not None:
         raise BadInput("An answer cannot hold to a grammar and a JSON schema.", do="Leave one out.")
-    question = "\n\n".join(part for part in (" ".join(prompt or ()), piped_text(settings)) if part.strip())
+    words = list(prompt or ())
+    chat_id = words.pop(0) if resume and words and CHAT_ID.fullmatch(words[0]) else ""
+    question = "\n\n".join(part for part in (" ".join(words), piped_text(settings)) if part.strip())
     if not question and not (sys.stdin and sys.stdin.isatty()):
         raise BadInput("There is nothing to answer.", do='Try `filbert chat "Why is the sky blue?"`.')
-    with loaded(model, load.model_copy(update={"parallel": 1}), settings) as engine:
-        from filbert.chat.session import ChatSession
+    plain = plain or not draws_markdown()
+    keeps = settings.history and not no_history
+    _import_meanwhile(_needed_later(keeps, plain, talking=not question))
+    before = _resumed(chat_id, keeps) if resume else None
+    name = model or _model_of(before, settings) or first_model(settings)
+    with loaded(name, load.choosing(parallel=1), settings) as engine:
+        from filbert.chat.conversation import Conversation
+        from filbert.cli.talk import Talk
 
-        session = ChatSession(engine, system=system, sampling=sampling)
-        if question:
-            answer(session.send(question), settings)
-        else:
-            note("/help lists what you can do.", settings)
-            converse(session, settings)
-
-
-def answer(turn: Turn, settings: Settings) -> None:
-    """Print an answer as it comes; Ctrl-C stops it."""
-    if turn.forgotten_turns:
-        note(f"The context is full: the oldest {turn.forgotten_turns} turns are left out.", settings)
-    with patience("reading the prompt", settings) as waiting:
-        show(turn, waiting)
-    if turn.cut_short:
-        note(turn.cut_short, settings)
+        conversation = Conversation(engine, _history() if keeps else None, before, system, sampling)
+        with Talk(engine, conversation, load.choosing(parallel=1), settings, plain) as talk:
+            if question:
+                talk.show(conversation.send(question))
+            else:
+                converse(talk)
 
 
-def show(turn: Turn, waiting: Timer) -> None:
-    """Print chunks, and end the line if there were any; what a model thinks before it answers is for a terminal only,
-    and dim."""
-    begun = thinking = False
-    try:
-        for chunk in turn:
-            if chunk.reasoning or chunk.text:
-                waiting.cancel()
-            if chunk.reasoning and sys.stdout.isatty():
-                say_dim(chunk.reasoning)
-                begun = thinking = True
-            if chunk.text:
-                say(("\n\n" if thinking else "") + chunk.text, end="")
-                begun, thinking = True, False
-    finally:
-        if begun:
-            say()
+def _needed_later(keeps: bool, plain: bool, talking: bool) -> Iterable[str]:
+    """Modules that take long to import."""
+    if not plain:
+        yield "filbert.cli.markdown_screen"
+    if talking and is_full_terminal():
+        yield "prompt_toolkit"
+    if keeps:
+        yield "filbert.chat.history"
 
 
-def converse(session: ChatSession, settings: Settings) -> None:
-    with contextlib.suppress(ImportError):
-        import readline  # gives input() its history and editing
+def _import_meanwhile(modules: Iterable[str]) -> None:
+    """The model loads in a process of its own: until then we have time."""
+    names = list(modules)
+    Thread(target=lambda: [import_module(name) for name in names], daemon=True).start()
 
-        if os.environ.get("TERM") != "dumb":  # which would print the marks around what is pasted
-            readline.parse_and_bind("set enable-bracketed-paste on")  # lines that are pasted are one question
+
+def _history() -> History:
+    from filbert.chat.history import History
+
+    return History()
+
+
+def _resumed(chat_id: str, keeps: bool) -> Chat:
+    if not keeps:
+        raise BadInput("There is no history to resume from.", do="Leave out --no-history, or set history to true.")
+    with _history() as history:
+        found = history.chat(chat_id) if chat_id else history.latest()
+    if found is None:
+        raise BadInput("There is no chat to resume.", do="`filbert chat` begins one.")
+    return found
+
+
+def _model_of(before: Chat | None, settings: Settings) -> str:
+    """The model that answered last, where it is still here."""
+    from filbert.models import store
+
+    if before is None or not before.model or store.find(before.model):
+        return before.model if before else ""
+    note(f"The chat was with {before.model}, which is not here any more.", settings)
+    return ""
+
+
+def converse(talk: Talk) -> None:
+    """Until a person leaves. An error ends a step, not the conversation."""
+    from filbert.cli import chat_commands
+
+    kept = talk.conversation.history is not None
+    where = "Kept on this machine; nothing leaves it." if kept else "Nothing of this chat is kept."
+    hint(f"/help lists what you can do. {where}", talk.settings)
+    chat_commands.show_turns(talk)
+    typed: Input = (
+        PromptInput(lambda text: chat_commands.offers(talk, text), kept) if is_full_terminal() else PlainInput()
+    )
     while True:
         try:
-            text = read_text()
-        except EOFError:
-            say()
-            return
+            step(talk, typed.read())
+        except (EOFError, chat_commands.Left) as way_out:
+            if isinstance(way_out, EOFError):
+                say()
+            break
         except KeyboardInterrupt:
             say("\n(Ctrl-D or /quit leaves)")
-            continue
-        if text.rstrip() in LEAVE:
-            return
-        if text.strip():
-            step(session, text, settings)
+    if talk.conversation.history is not None and talk.conversation.chat_id:
+        hint(f"`filbert chat --resume {talk.conversation.chat_id}` goes on with this chat.", talk.settings)
 
 
-def read_text() -> str:
-    """A line, lines joined by a final backslash, or a text between two lines of three quotes."""
-    line = input("> ")
-    if line.strip().startswith('"""'):
-        lines = [line.strip()[3:]]
-        while not lines[-1].rstrip().endswith('"""'):
-            lines.append(input("… "))
-        lines[-1] = lines[-1].rstrip()[:-3]
-        return "\n".join(lines).strip()
-    lines = [line]
-    while lines[-1].endswith("\\"):
-        lines[-1] = lines[-1][:-1]
-        lines.append(input("… "))
-    return "\n".join(lines)
+def step(talk: Talk, text: str) -> None:
+    """Do what one input asks."""
+    from filbert.cli import chat_commands
 
-
-def step(session: ChatSession, text: str, settings: Settings) -> None:
-    """Do what one input asks. An error ends the step, not the conversation."""
     try:
         if text.startswith("/"):
-            command(session, text, settings)
-        else:
-            interruptible(lambda: session.send(text), settings)
+            chat_commands.run(talk, text)
+        elif text.strip():
+            talk.ask(lambda: talk.conversation.send(text))
     except FilbertError as exc:
-        note(f"error: {exc}", settings)
-
-
-def command(session: ChatSession, text: str, settings: Settings) -> None:
-    word, *rest = text.strip().split(None, 1)
-    if rest and word in ALONE:
-        raise BadInput(f"{word} takes nothing more.", do=f"Type {word} alone. {AS_QUESTION}")
-    if word == "/help":
-        say(HELP)
-    elif word == "/reset":
-        session.reset()
-        say("Forgotten.")
-    elif word == "/system":
-        session.system = rest[0] if rest else session.system
-        say(session.system or "There is no system message.")
-    elif word == "/regen":
-        interruptible(session.regenerate, settings)
-    elif word == "/stats":
-        say(stats(session))
-    else:
-        raise BadInput(f"There is no {word}.", do=f"/help lists what there is. {AS_QUESTION}")
-
-
-def interruptible(start: Callable[[], Turn], settings: Settings) -> None:
-    """Ctrl-C ends the answer and nothing else; what was said so far stays in the conversation."""
-    turn = None
-    try:
-        turn = start()
-        answer(turn, settings)
-    except KeyboardInterrupt:
-        if turn:
-            turn.cancel()
-            turn.reply()
-        note("(stopped)", settings)
-
-
-def stats(session: ChatSession) -> str:
-    finish = session.last_finish
-    if finish is None:
-        return "Nothing was said yet."
-    usage, timings = finish.usage, finish.timings
-    return (
-        f"prompt {usage.prompt_tokens} tokens ({usage.cached_tokens} remembered){_speed(timings.prompt_tps)}; "
-        f"answer {usage.completion_tokens} tokens{_speed(timings.generation_tps)}; "
-        f"context {session.model.context} tokens; ended by {finish.reason}"
-    )
-
-
-def _speed(tps: float) -> str:
-    """Nothing for an answer that was stopped: the engine tells its times at the end only."""
-    return f", {tps:.0f} tokens/s" if tps else ""
+        note(f"error: {exc}", talk.settings)

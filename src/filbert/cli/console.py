@@ -29,9 +29,26 @@ def say_dim(text: str) -> None:
     _write(sys.stdout, f"\x1b[2m{without_controls(text, sys.stdout)}\x1b[0m")
 
 
+def put(text: str) -> None:
+    """Text that may drive the terminal: what others said was made harmless before."""
+    _write(sys.stdout, text)
+
+
 def note(text: str, settings: Settings) -> None:
     if not settings.quiet:
         _write(sys.stderr, without_controls(text, sys.stderr) + "\n")
+
+
+def hint(text: str, settings: Settings) -> None:
+    """A note that nobody needs to read."""
+    dims = sys.stderr.isatty() and has_colours()
+    if not settings.quiet:
+        plain = without_controls(text, sys.stderr)
+        _write(sys.stderr, f"\x1b[2m{plain}\x1b[0m\n" if dims else f"{plain}\n")
+
+
+def has_colours() -> bool:
+    return os.environ.get("TERM") != "dumb" and not os.environ.get("NO_COLOR")
 
 
 def _write(stream: TextIO, text: str) -> None:

@@ -8,7 +8,6 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from time import monotonic
-from typing import TextIO
 
 from filbert.cli.highlight import Highlighter
 from filbert.cli.markdown_layout import fence_line, is_closed_fence, laid_out, parts
@@ -40,8 +39,9 @@ class _Code:
 class MarkdownScreen:
     """`feed` it text as it comes, `finish` it at the end. What it wrote last must be the last that was written."""
 
-    def __init__(self, stream: TextIO, size: Size) -> None:
-        self._stream, self._size = stream, size
+    def __init__(self, write: Callable[[str], None], size: Size) -> None:
+        """write: puts text on the terminal at once."""
+        self._write, self._size = write, size
         self._tail = ""  # the source of what is not finished
         self._above = "x"  # the line of the source above it
         self._printed = False
@@ -137,8 +137,9 @@ class MarkdownScreen:
     def _paint(self, finished: list[str], growing: list[str], columns: int, rows: int) -> None:
         """Lines that stand already are left alone; a line that only grew is only added to."""
         growing = growing[-max(rows - 1, 1) :]
-        if columns < self._columns or len(self._drawn) > rows:  # where the lines stand now, nobody knows: go on below
-            self._write("\n" if self._drawn else "")
+        lost = columns < self._columns or len(self._drawn) > rows  # nobody knows where the lines stand now
+        if self._drawn and lost:
+            self._write("\n")
             self._drawn = []
         self._columns = columns
         lines = [*finished, *growing]
@@ -147,10 +148,6 @@ class MarkdownScreen:
         if text:
             self._write(f"{BEGIN_FRAME}{text}{END_FRAME}")
         self._drawn = growing
-
-    def _write(self, text: str) -> None:
-        self._stream.write(text)
-        self._stream.flush()
 
 
 def _offset(source: str, line: int) -> int:

@@ -1,0 +1,91 @@
+"""A conversation under way in a terminal: its model, which may be changed, and what waits to be sent."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Self
+
+from filbert.cli.chat_answer import answer
+from filbert.cli.console import note, patience, say
+from filbert.cli.loading import present
+from filbert.core.errors import FilbertError
+from filbert.core.settings import Settings
+from filbert.engine.load_options import LoadOptions
+
+if TYPE_CHECKING:
+    from filbert.chat.conversation import Conversation
+    from filbert.chat.session import Turn
+    from filbert.face.model import Model
+
+
+@dataclass
+class Talk:
+    """model: the one that answers; `with` closes it at the end."""
+
+    model: Model
+    conversation: Conversation
+    load: LoadOptions
+    settings: Settings
+    plain: bool
+    said_unkept: str = field(default="", init=False)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.model.close()
+
+    def ask(self, start: Callable[[], Turn]) -> None:
+        """Show an answer. Ctrl-C ends the answer and nothing else; what was said so far stays in the conversation."""
+        turn = None
+        try:
+            turn = start()
+            answer(turn, self.settings, self.plain)
+        except KeyboardInterrupt:
+            if turn:
+                turn.cancel()
+                turn.reply()
+            note("(stopped)", self.settings)
+        self._tell_unkept()
+        if not self.plain:
+            say()
+
+    def show(self, turn: Turn) -> None:
+        """An answer that is all a person wants; Ctrl-C ends us."""
+        answer(turn, self.settings, self.plain)
+        self._tell_unkept()
+
+    def _tell_unkept(self) -> None:
+        """Once, when the history can no longer be written."""
+        if self.conversation.unkept != self.said_unkept:
+            self.said_unkept = self.conversation.unkept
+            note(self.said_unkept, self.settings)
+
+    def use(self, name: str) -> None:
+        """Another model for the same conversation. One that cannot be had or loaded leaves the old one."""
+        from filbert.face.model import Model
+
+        coming, before = Model(present(name, self.settings), self.load), self.model
+        coming.need("text")
+        before.close()  # both at once may be too much for the machine
+        try:
+            with patience(f"loading {coming.name}", self.settings):
+                coming.wait_until_loaded()
+        except (FilbertError, KeyboardInterrupt):
+            self._take(Model(before.stored, before.options))
+            raise
+        self._take(coming)
+
+    def _take(self, model: Model) -> None:
+        self.model = model
+        self.conversation.use(model)
+
+
+def last_turns(talk: Talk, count: int) -> Sequence[tuple[int, str, str]]:
+    """Number, role and text of the last questions and answers."""
+    from filbert.chat.record import text_of
+
+    path = list(enumerate(talk.conversation.path, 1))
+    spoken = [(number, said) for number, said in path if said.message.role in ("user", "assistant")]
+    return [(number, said.message.role, text_of(said.message)) for number, said in spoken[-2 * count :]]

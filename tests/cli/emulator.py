@@ -1,0 +1,136 @@
+"""A terminal as a person sees it: an emulated screen, and a program that runs on it and is recorded."""
+
+from __future__ import annotations
+
+import codecs
+import fcntl
+import json
+import os
+import pty
+import select
+import struct
+import subprocess
+import termios
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pyte
+
+SECONDS = 90
+
+
+class Emulator:
+    """A screen with what scrolled off it."""
+
+    def __init__(self, columns: int, rows: int, answer: Callable[[str], None] = lambda text: None) -> None:
+        """answer: gets what a terminal answers when a program asks where its cursor is."""
+        self.screen = pyte.HistoryScreen(columns, rows, history=100_000, ratio=0.5)
+        self.screen.write_process_input = answer
+        self._stream = pyte.Stream(self.screen)
+        self.frames: list[str] = []
+
+    def write(self, text: str) -> None:
+        self.frames.append(text)
+        self._stream.feed(text)
+
+    def size(self) -> tuple[int, int]:
+        return self.screen.columns, self.screen.lines
+
+    def resize(self, columns: int, rows: int) -> None:
+        """As terminals do it: what stands at the bottom stays at the bottom."""
+        at = self.screen.cursor.y - max(0, self.screen.lines - rows)
+        self.screen.resize(rows, columns)
+        self.screen.cursor.y = at
+
+    def cells(self) -> list[tuple[pyte.screens.Char, ...]]:
+        """All lines, from the first that scrolled away to the last that has something on it."""
+        rows = [*self.screen.history.top, *(self.screen.buffer[y] for y in range(self.screen.lines))]
+        cells = [tuple(row[x] for x in range(self.screen.columns)) for row in rows]
+        while cells and not "".join(cell.data for cell in cells[-1]).strip():
+            cells.pop()
+        return cells
+
+    def lines(self) -> list[str]:
+        return ["".join(cell.data for cell in line).rstrip() for line in self.cells()]
+
+    def text(self) -> str:
+        return "\n".join(self.lines())
+
+
+class Screen:
+    """A program on a pseudo-terminal with an emulated screen; `recording` is what it wrote, and when."""
+
+    def __init__(self, *command: str, columns: int = 80, rows: int = 24, **environment: str) -> None:
+        self._ours, theirs = pty.openpty()
+        fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+        self.emulator = Emulator(columns, rows, self.type)
+        self.recording: list[tuple[float, str]] = []
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        self._began = time.monotonic()
+        self.process = subprocess.Popen(
+            command,
+            stdin=theirs,
+            stdout=theirs,
+            stderr=theirs,
+            start_new_session=True,
+            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+            env={**os.environ, "TERM": "xterm-256color", "NO_COLOR": "", **environment},
+        )
+        os.close(theirs)
+
+    def type(self, text: str) -> None:
+        os.write(self._ours, text.encode())
+
+    def ask(self, line: str, *shown: str) -> None:
+        """Type a line when the prompt waits, and wait until all this is shown below it, and the next prompt."""
+        self.wait_until(self.waits)
+        before = len(self.emulator.text())
+        self.type(line)
+        self.wait_until(lambda: line.splitlines()[-1][-20:] in self.emulator.text()[before - 5 :])
+        at = len(self.emulator.text())
+        self.type("\r")
+        self.wait_until(lambda: all(text in self.emulator.text()[at:] for text in shown) and self.waits(at))
+
+    def waits(self, after: int = 0) -> bool:
+        """Whether the last line is an empty prompt."""
+        return self.emulator.text()[after:].rsplit("\n", 1)[-1] == ">"
+
+    def wait_for(self, text: str) -> None:
+        self.wait_until(lambda: text in self.emulator.text())
+
+    def wait_until(self, true: Callable[[], bool]) -> None:
+        until = time.monotonic() + SECONDS
+        while not true():
+            assert time.monotonic() < until, self.emulator.text()
+            assert self._read() or true(), f"ended at:\n{self.emulator.text()}"
+
+    def wait(self) -> int:
+        """The exit status."""
+        while self._read():
+            pass
+        return self.process.wait(SECONDS)
+
+    def write_cast(self, file: Path, title: str) -> None:
+        """The recording as an asciicast (version 2), which asciinema plays."""
+        columns, rows = self.emulator.size()
+        head = {"version": 2, "width": columns, "height": rows, "title": title, "env": {"TERM": "xterm-256color"}}
+        events = [[round(at, 3), "o", text] for at, text in self.recording]
+        file.write_text("".join(f"{json.dumps(line, ensure_ascii=False)}\n" for line in (head, *events)), "utf-8")
+
+    def close(self) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait()
+        os.close(self._ours)
+
+    def _read(self) -> bool:
+        if not select.select([self._ours], [], [], 0.1)[0]:
+            return self.process.poll() is None
+        try:
+            text = self._decoder.decode(os.read(self._ours, 65536))
+        except OSError:  # the other end is closed
+            return False
+        self.recording.append((time.monotonic() - self._began, text))
+        self.emulator.write(text)
+        return True
