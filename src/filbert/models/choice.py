@@ -23,7 +23,6 @@ from filbert.models.installed import find, meant
 from filbert.models.name import Name
 from filbert.models.quantisation import BITS_A_WEIGHT, bits_a_weight
 from filbert.models.remote import need_network
-from filbert.models.remote_header import look
 from filbert.models.speed import Calibration
 
 USEFUL_CONTEXT = 4096
@@ -131,6 +130,8 @@ def _forecast(
     one: Candidate, memory: Memory, measured: Calibration | None, options: DownloadOptions
 ) -> Forecast | None:
     try:
+        from filbert.models.remote_header import look  # brings httpx along, and most commands ask nobody
+
         headers = look(one.name, options).headers
     except DownloadFailed:
         return None
