@@ -12,11 +12,11 @@ import pytest
 import filbert
 import make_tiny
 from filbert import Message, Sampling
-from filbert.core.errors import BadInput, UnknownModel
+from filbert.core.errors import BadInput, BadModelFile, UnknownModel
 from filbert.face.presets import change
 from filbert.models import store
 from filbert.models.modelfile import read_modelfile
-from filbert.models.preset import kept
+from filbert.models.preset import kept, preset_file
 
 STARTER = "smollm2:135m-q4_1"
 GREEDY = {"temperature": 0, "max_tokens": 6}
@@ -246,3 +246,21 @@ def test_adapters_are_kept_with_a_name_and_change_what_is_said(tmp_path: Path, l
     with pytest.raises(BadInput, match="was made for another model"):
         change("wrong", {"of": f"smollm2:135m+{adapter}"})
     assert kept("wrong") is None
+
+
+@pytest.mark.parametrize("name", [STARTER, "smollm2:135m"])
+def test_a_damaged_record_of_a_models_defaults_is_cleared(name: str) -> None:
+    change(STARTER, {"top_k": "3"})
+    preset_file(STARTER).write_bytes(b"{")
+    with pytest.raises(BadModelFile, match=r"`filbert set NAME --clear` mends it"):
+        change(name, {"top_p": "0.5"})
+    assert change(name, {"top_p": "0.5"}, clear=True).sampling == {"top_p": 0.5}
+    assert store.resolve(name).pulled
+
+
+def test_what_a_modelfile_says_is_bounded_and_plain(tmp_path: Path) -> None:
+    for line in (f"LICENSE {'x' * 2_000_000}", "MESSAGE user a\x1b[2J", "PARAMETER stop a\x1b[2J", "SYSTEM a\x00"):
+        (tmp_path / "Modelfile").write_text(f"FROM smollm2:135m\n{line}\n")
+        with pytest.raises(BadInput, match=r"is the most|control character"):
+            change("mine", {}, modelfile=read_modelfile(tmp_path / "Modelfile"))
+    assert kept("mine") is None

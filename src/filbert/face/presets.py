@@ -9,18 +9,19 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args, get_origin
 
-from filbert.core.errors import BadInput, BadSetting
+from filbert.core.errors import BadInput, BadModelFile, BadSetting
 from filbert.core.settings import Options, checked
 from filbert.engine.load_options import LoadOptions
 from filbert.engine.load_plan import LoadPlan
 from filbert.engine.sampling import Sampling
 from filbert.models import preset, store
 from filbert.models.gguf import check_split
+from filbert.models.manifest import manifest_file, manifest_of
 from filbert.models.modelfile import Modelfile, is_jinja, is_of
 from filbert.models.name import divided, parse
 from filbert.models.preset import Preset
 
-MOST_SYSTEM = 1 << 20  # characters: more than any context holds
+MOST_TEXT = 1 << 20  # characters: more than any context holds
 CONTROLS = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 KINDS: tuple[type[Options], ...] = (LoadOptions, Sampling)
 Given = str | Sequence[str]
@@ -36,6 +37,8 @@ def change(name: str, given: Mapping[str, Given], *, clear: bool = False, modelf
     key away; clear: forget what was kept before. Raises UnknownModel, BadInput."""
     for key in given:
         _need_key(key)
+    if clear:
+        _forget_damaged(name)
     values = {**_said(modelfile), **given}
     of = values.pop("of", modelfile.of if modelfile else "")
     kept_name, stands_for = _meant(name, str(of))
@@ -47,9 +50,19 @@ def change(name: str, given: Mapping[str, Given], *, clear: bool = False, modelf
     return new
 
 
+def _forget_damaged(name: str) -> None:
+    manifest = manifest_of(parse(name)) or manifest_file(parse(name).text)
+    try:
+        preset.kept_beside(manifest)
+    except BadModelFile:
+        preset.forget_beside(manifest)
+
+
 def _said(modelfile: Modelfile | None) -> dict[str, Given]:
     if modelfile is None:
         return {}
+    for what, texts in (("MESSAGE", [each.content for each in modelfile.examples]), ("LICENSE", [modelfile.licence])):
+        _text(what, "\n".join(texts), MOST_TEXT)
     template = _template(modelfile)
     return {**modelfile.values, **({"template": template} if template else {})}
 
@@ -95,7 +108,7 @@ def _changed(before: Preset, of: str, values: Mapping[str, Given], modelfile: Mo
     system = before.system
     for key, value in values.items():
         if key == "system":
-            system = _text(key, "".join(value), MOST_SYSTEM)
+            system = _text(key, "".join(value), MOST_TEXT)
         else:
             place, options = (load, LoadOptions) if key in LoadOptions.model_fields else (sampling, Sampling)
             place.pop(key, None)
@@ -118,9 +131,9 @@ def _changed(before: Preset, of: str, values: Mapping[str, Given], modelfile: Mo
 def _checked(options: type[Options], key: str, value: Given) -> dict[str, Any]:
     """The value as JSON keeps it, once its option has taken it."""
     kind = options.model_fields[key].annotation
+    text = _text(key, value if isinstance(value, str) else "\n".join(value), MOST_TEXT)
     read: Any = value
     if isinstance(value, str):
-        text = _text(key, value, MOST_SYSTEM)
         is_list, is_object = get_origin(kind) is tuple, any(get_origin(part) is dict for part in get_args(kind))
         is_json = is_object or (is_list and text.startswith("["))
         read = _json(key, text) if is_json else (text,) if is_list else text

@@ -28,7 +28,7 @@ from filbert.models.name import divided, parse
 if TYPE_CHECKING:
     from filbert.models.installed import StoredModel
 
-MOST_RECORD_BYTES = 8 << 20
+MOST_RECORD_BYTES = 32 << 20
 T = TypeVar("T", bound=Options)
 
 
@@ -106,7 +106,12 @@ def preset_file(name: str) -> Path:
 
 def kept(name: str) -> Preset | None:
     """What is kept under a name as the store spells it. Raises BadModelFile."""
-    path = preset_file(name)
+    return kept_beside(manifest_file(name))
+
+
+def kept_beside(manifest: Path) -> Preset | None:
+    """What is kept with the model of a manifest. Raises BadModelFile."""
+    path = presets_folder() / manifest.name
     return read_preset(path) if path.is_file() else None
 
 
@@ -121,7 +126,7 @@ def read_preset(path: Path) -> Preset:
         raise BadModelFile(
             f"The record {path.name} of a preset is damaged.",
             why="No model is lost by it.",
-            do="`filbert rm NAME` takes the preset away, or `filbert set NAME --clear` its values.",
+            do="`filbert set NAME --clear` mends it, and `filbert rm NAME` takes a name of your own away.",
         ) from exc
     return preset
 
