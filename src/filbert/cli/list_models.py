@@ -43,10 +43,10 @@ def list_available(settings: Settings, as_json: bool) -> None:
 
 
 def list_installed(settings: Settings, as_json: bool) -> None:
-    from filbert.models import store
+    from filbert.models.installed import whole_and_damaged
     from filbert.report.table import table
 
-    models, damaged = store.whole_and_damaged()
+    models, damaged = whole_and_damaged()
     if as_json:
         kept = [
             {
