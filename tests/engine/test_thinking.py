@@ -16,6 +16,7 @@ from filbert.core.errors import BadInput
 from filbert.core.messages import Message, shown
 from filbert.engine.sampling import Sampling
 from filbert.engine.thinking import thinking_of
+from filbert.engine.tools import Tool
 
 DATA = Path(__file__).parent.parent / "data"
 THINKING = (DATA / "thinking.jinja").read_text("utf-8")
@@ -103,6 +104,18 @@ def test_a_schema_holds_the_answer_and_not_the_thought(thinker: filbert.Model) -
         reply = thinker.respond(QUESTION, options).reply()
         assert bool(reply.reasoning) is thinks
         assert isinstance(json.loads(reply.text)["fish"], bool)
+
+
+def test_a_call_that_is_required_comes_after_the_thought(thinker: filbert.Model) -> None:
+    city = {"type": "object", "properties": {"city": {"type": "string", "maxLength": 20}}, "required": ["city"]}
+    asked = [Message("user", "What is the weather in Paris?")]
+    for think, thinks in (("on", True), ("off", False)):
+        options = Sampling(temperature=0, max_tokens=150, think=think)
+        weather = Tool("weather", "The weather in a city.", city)
+        reply = thinker.respond(asked, options, tools=[weather], tool_choice="required").reply()
+        (call,) = reply.tool_calls
+        assert (call["function"]["name"], json.loads(call["function"]["arguments"])) == ("weather", {"city": "Paris"})
+        assert (bool(reply.reasoning), reply.text, reply.finish.reason) == (thinks, "", "tool_calls")
 
 
 def test_a_thought_cut_by_the_token_limit_is_kept_and_no_answer_is_made_of_it(thinker: filbert.Model) -> None:
