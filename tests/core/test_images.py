@@ -173,6 +173,16 @@ def test_a_path_bytes_and_a_pillow_image_are_the_same_image(tmp_path: Path) -> N
     path = tmp_path / "green.png"
     image.save(path)
     assert image_part(path) == image_part(str(path)) == image_part(path.read_bytes()) == image_part(image)
+    with pytest.raises(BadInput, match=r"int is no image\. Give a path"):
+        image_part(3)  # type: ignore[arg-type]
+
+
+def test_an_image_that_somebody_holds_stays_as_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "large.jpg"
+    Image.new("RGB", (5000, 4000), "green").save(path)
+    with Image.open(path) as image:
+        assert pixels(image_part(image)) == (2048, 1638)
+        assert image.size == (5000, 4000)
 
 
 def test_only_an_address_that_holds_the_image_is_taken(tmp_path: Path) -> None:

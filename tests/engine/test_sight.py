@@ -70,6 +70,12 @@ def test_a_session_takes_images_and_remembers_them(eyes: filbert.Model, tmp_path
     assert parts == ["image_url", "text", "image_url", "image_url", "text"]
 
 
+def test_one_image_without_a_list_is_told_so(eyes: filbert.Model) -> None:
+    for images in ("a.png", b"GIF89a", Path("a.png"), Image.new("RGB", (8, 8))):
+        with pytest.raises(BadInput, match=r"Images are a list\. Write images=\[image\]\."):
+            eyes.chat().send("What?", images=images)  # type: ignore[arg-type]
+
+
 def test_a_model_without_eyes_says_so_and_names_some_that_see(tiny_model: filbert.Model) -> None:
     with pytest.raises(
         BadInput, match=r"dense.gguf cannot see images\. It has no projector\. Take a model that sees: "

@@ -69,6 +69,8 @@ class Turn(Answer):
 
 def question(text: str, images: Iterable[Picture] = (), attachments: Iterable[Mapping[str, Any]] = ()) -> Message:
     """A user's message. attachments: parts of `chat/attach.py`; they and the images come before the text."""
+    if isinstance(images, str | bytes) or not isinstance(images, Iterable):
+        raise BadInput("Images are a list.", do="Write images=[image].")
     parts = (*attachments, *map(image_part, images))
     return Message("user", (*parts, {"type": "text", "text": text}) if parts else text)
 

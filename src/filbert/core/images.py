@@ -37,11 +37,12 @@ def image_part(picture: Picture, name: str = "The image") -> dict[str, Any]:
     if isinstance(picture, str | Path):
         path = Path(picture)
         picture, name = read_plain_file(path, MOST_BYTES), path.name
-    image = _opened(picture, name) if isinstance(picture, bytes) else picture
+    image = _opened(picture, name) if isinstance(picture, bytes) else _ready(picture)
     _need_pixels(image, name)
-    written_as = "JPEG" if image.format == "JPEG" else "PNG"
+    written_as = "JPEG" if image.format in ("JPEG", "MPO") else "PNG"
     try:
-        image.draft("RGB", (LONGEST_SIDE, LONGEST_SIDE))  # a large JPEG is decoded at a half, a quarter or an eighth
+        if isinstance(picture, bytes):  # nobody else's: a large JPEG is decoded at a half, a quarter or an eighth
+            image.draft("RGB", (LONGEST_SIDE, LONGEST_SIDE))
         clean = _clean(image)
     except BROKEN as exc:
         raise BadInput(f"{name} is damaged or cut short.", why=f"{exc}.", do="Save it anew, or take another.") from exc
@@ -101,6 +102,16 @@ def _opened(data: bytes, name: str) -> Image:
             why="PNG, JPEG, WebP, GIF and BMP can.",
             do="Save it as one of them.",
         ) from exc
+
+
+def _ready(picture: object) -> Image:
+    from PIL import Image
+
+    if not isinstance(picture, Image.Image):
+        raise BadInput(
+            f"{type(picture).__name__} is no image.", do="Give a path, the bytes of a file, or an image of Pillow."
+        )
+    return picture
 
 
 def _need_pixels(image: Image, name: str) -> None:
