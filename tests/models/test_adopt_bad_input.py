@@ -138,17 +138,21 @@ def test_a_folder_of_100_000_files_is_searched(person, tiny) -> None:
 
 def test_a_folder_that_may_not_be_read_is_told(person, tiny) -> None:
     """In a process without root's rights, which would read it all the same."""
-    folder = gpt4all_python(person, tiny).parent / "secret"
-    folder.mkdir()
-    folder.chmod(0)
+    folders = (gpt4all_python(person, tiny).parent / "secret", person / ".ollama", person / ".cache/huggingface/hub")
+    for folder in folders:
+        folder.mkdir(parents=True)
+        folder.chmod(0)
     program = (
-        "import os; from filbert.models.adopt.gpt4all import finds; os.chdir(os.environ['HOME']); os.environ['HOME'] = '.'\n"
-        "os.geteuid() or os.setuid(65534)\n"
-        "print(*(getattr(find, 'why', 'found') for find in finds()), sep='\\n')"
+        "import os; from filbert.models.adopt import gpt4all, hub_cache, ollama\n"
+        "os.chdir(os.environ['HOME']); os.environ['HOME'] = '.'; os.geteuid() or os.setuid(65534)\n"
+        "finds = [*gpt4all.finds(), *ollama.finds(), *hub_cache.finds()]\n"
+        "print(*(getattr(find, 'why', 'found') for find in finds), sep='\\n')"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
-    folder.chmod(0o755)
-    assert done.stdout.splitlines() == ["The folder cannot be read: Permission denied.", "found"], done.stderr
+    for folder in folders:
+        folder.chmod(0o755)
+    refused = "The folder cannot be read: Permission denied."
+    assert done.stdout.splitlines() == [refused, "found", refused, refused], done.stderr
 
 
 def test_devices_pipes_and_folders_called_like_models_are_told_and_not_opened(person, tiny) -> None:

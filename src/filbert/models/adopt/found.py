@@ -99,7 +99,7 @@ def models_in(folder: Path, program: str, *, of_one_model: bool) -> Iterator[Fin
     """The models below a folder. of_one_model: whether each folder holds one model and nothing else, if in several
     quantisations, so that a projector belongs to all of them; elsewhere it belongs to the only model beside it."""
     beside: defaultdict[Path, list[Path]] = defaultdict(list)
-    for path in walk(folder, program) if folder.is_dir() else ():
+    for path in walk(folder, program):
         if isinstance(path, Refused):
             yield path
         else:
@@ -151,7 +151,9 @@ def small_text(path: Path) -> str | None:
     try:
         if not stat.S_ISREG(path.stat().st_mode):
             return None
-        with os.fdopen(os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0)), "rb") as file:
+        with os.fdopen(
+            os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)), "rb"
+        ) as file:
             data = file.read(MOST_TEXT_BYTES + 1)
     except (OSError, ValueError):
         return None
@@ -176,9 +178,16 @@ def once(folders: Iterable[Path]) -> list[Path]:
     """Those that are there, each once, however many paths lead to it."""
     there: dict[Path, Path] = {}
     for folder in folders:
-        try:
-            if folder.is_dir():
-                there.setdefault(folder.resolve(), folder)
-        except (OSError, RuntimeError, ValueError):  # a link that leads to itself
-            continue
+        if is_there(folder):
+            there.setdefault(folder.resolve(), folder)
     return list(there.values())
+
+
+def is_there(folder: Path) -> bool:
+    """Whether there is a folder; also where we may not look, for that is to be told."""
+    try:
+        return folder.is_dir()
+    except PermissionError:
+        return True
+    except (OSError, ValueError):
+        return False

@@ -30,7 +30,7 @@ def folders() -> Iterator[Path]:
 def finds_in(folder: Path, program: str) -> Iterator[Find]:
     """The newest of each repository's snapshots, and what only older ones have."""
     try:
-        repositories = sorted(folder.glob("models--*"))
+        repositories = sorted(path for path in folder.iterdir() if path.name.startswith("models--"))
     except OSError as exc:
         yield Refused(program, str(folder), f"The folder cannot be read: {exc.strerror}.")
         return

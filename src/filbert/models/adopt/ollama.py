@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import BaseModel, Field, ValidationError
 
-from filbert.models.adopt.found import Find, Found, Refused, folder_of_variable, once, small_text, walk
+from filbert.models.adopt.found import Find, Found, Refused, folder_of_variable, is_there, once, small_text, walk
 from filbert.models.modelfile import PARAMETERS
 
 PROGRAM = "Ollama"
@@ -44,12 +44,12 @@ def folders() -> Iterator[Path]:
 
 
 def is_store(folder: Path) -> bool:
-    return (folder / "manifests").is_dir() and (folder / "blobs").is_dir()
+    return is_there(folder / "manifests") and is_there(folder / "blobs")
 
 
 def finds_in(store: Path) -> Iterator[Find]:
     manifests = store / "manifests"
-    for path in walk(manifests, PROGRAM, lambda name: not name.startswith(".")) if manifests.is_dir() else ():
+    for path in walk(manifests, PROGRAM, lambda name: not name.startswith(".")) if is_there(manifests) else ():
         if isinstance(path, Refused):
             yield path
         elif len(path.relative_to(manifests).parts) == 4:
