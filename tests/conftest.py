@@ -49,6 +49,12 @@ def starter(test_models: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
+def tools_model_file(test_models: Path) -> Path:
+    """Qwen2.5-Coder-0.5B-Instruct Q4_K_M, out of six wheels: its template knows tools."""
+    return _real_model(test_models, "tools")
+
+
+@pytest.fixture(scope="session")
 def embedder(test_models: Path) -> Path:
     """all-MiniLM-L6-v2 F16, converted here from the safetensors in its wheel."""
     return _real_model(test_models, "embedder")

@@ -14,7 +14,7 @@ from filbert.engine.transport import Event
 STRING = r'"(?:[^"\\]|\\.)*"'
 CALL_HEAD = re.compile(rf'[\s\[,}}]*\{{\s*"name"\s*:\s*({STRING})\s*,\s*"arguments"\s*:\s*(?=\S)')
 NAME = re.compile(rf'"name"\s*:\s*({STRING})')
-WRAPPING = re.compile(r"(?:```\w*|</?tool_call>|\s)*")
+WRAPPING = re.compile(r"(?:```(?:json|tool_call)?|</?tool_call>|\s)*")
 OPENERS = ("<tool_call>", "```json", "```tool_call", "```")
 KEYS = ('"name"', '"arguments"', '"parameters"', '"function"', '"type"', '"id"')
 SPELLINGS = {key.strip('"') for key in KEYS}

@@ -102,8 +102,7 @@ class ToolUse:
         told = in_words(messages, with_calls=bool(self.tools))
         if not self.tools:
             return told
-        functions = [json.dumps(tool.to_json()["function"], ensure_ascii=False) for tool in self.tools]
-        text = "\n".join([INTRODUCTION, *functions, MUST_CALL if self.required else MAY_CALL])
+        text = "\n".join([INTRODUCTION, *map(_tool_in_words, self.tools), MUST_CALL if self.required else MAY_CALL])
         return with_system_text(told, text)
 
 
@@ -186,6 +185,13 @@ def in_words(messages: Sequence[Message], with_calls: bool) -> list[Message]:
         else:
             told.append(message)
     return told
+
+
+def _tool_in_words(tool: Tool) -> str:
+    """What there is to say of it, for each token costs time."""
+    says: dict[str, Any] = {"name": tool.name, "description": tool.description}
+    says |= {"parameters": tool.arguments} if tool.arguments is not NO_ARGUMENTS else {}
+    return json.dumps({name: value for name, value in says.items() if value}, ensure_ascii=False)
 
 
 def _join(told: list[Message], text: str) -> None:
