@@ -7,6 +7,7 @@ They prove the plumbing (a file of this kind is read, fetched, loaded, asked), n
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -176,9 +177,16 @@ def refused(path: Path) -> Path:
     return path
 
 
-def dense_parts(*, template: str | None = CHATML, metadata: dict[str, Any] | None = None, seed: int = 1) -> Parts:
-    """metadata: values to add or change; None leaves a key out."""
+def dense_parts(
+    *,
+    template: str | None = CHATML,
+    metadata: dict[str, Any] | None = None,
+    seed: int = 1,
+    marks: Sequence[str] = (),
+) -> Parts:
+    """metadata: values to add or change; None leaves a key out. marks: texts that are a token each, as <think> is."""
     tokens, merges = _byte_vocabulary()
+    tokens += marks
     parts = Parts("llama", _model_metadata("llama"), {}, random=np.random.default_rng(seed))
     parts.metadata |= {
         "general.name": "Tiny Dense",
@@ -190,7 +198,7 @@ def dense_parts(*, template: str | None = CHATML, metadata: dict[str, Any] | Non
         "tokenizer.ggml.model": "gpt2",
         "tokenizer.ggml.pre": "gpt-2",
         "tokenizer.ggml.tokens": tokens,
-        "tokenizer.ggml.token_type": [1] * (len(tokens) - 3) + [3] * 3,
+        "tokenizer.ggml.token_type": [1] * (len(tokens) - 3 - len(marks)) + [3] * 3 + [4] * len(marks),
         "tokenizer.ggml.merges": merges,
         "tokenizer.ggml.bos_token_id": tokens.index("<|endoftext|>"),
         "tokenizer.ggml.eos_token_id": tokens.index("<|im_end|>"),

@@ -192,6 +192,32 @@ def test_a_budget_ends_a_thought_and_the_schema_holds_what_comes_after(families:
     assert isinstance(json.loads(reply.text)["fish"], bool)
 
 
+MARK_TOKENS = {
+    "qwen3": ["<think>", "</think>"],
+    "gpt-oss": ["<|channel|>", "analysis", "<|message|>", "<|end|>", "<|start|>", "<|return|>", "<|call|>"],
+}
+LIKELY = ("<think>", "<|channel|>", "analysis", "<|message|>")
+
+
+@pytest.mark.parametrize("family", MARK_TOKENS)
+def test_a_budget_ends_a_thought_that_the_model_begins_itself(tmp_path: Path, family: str) -> None:
+    """Of none, as `off` asks for, the thought is empty; marks are a token each here, as they are in real models."""
+    opens, closes = MARKS[family]
+    rule = f"root ::= {json.dumps(opens)} [a-z]* {json.dumps(closes + 'Yes.')}"
+    template = (TEMPLATES / f"{family}.jinja").read_text("utf-8")
+    path = make_tiny.dense(tmp_path / "tiny.gguf", template=template, marks=MARK_TOKENS[family])
+    with filbert.load(str(path), context=1024, speculation="off") as model:
+        bias = [[model.tokenize(mark)[0], 30] for mark in MARK_TOKENS[family] if mark in LIKELY]
+        asked = model.prepare_chat(QUESTION, Sampling(think="on", grammar=rule, seed=3, max_tokens=60))
+        lengths = []
+        for budget in (-1, 4, 0):
+            body = {**asked.body, "reasoning_budget_tokens": budget, "logit_bias": bias}
+            reply = model._generate(replace(asked, body=body)).reply()
+            lengths.append(len(model.tokenize(reply.reasoning)))
+            assert reply.text == "Yes." or budget == -1
+        assert lengths[0] >= lengths[1] > lengths[2] == 0
+
+
 @pytest.mark.parametrize("thought", ["So.", "1 < 2 </ thin </thin", "ü 🌰", "a\n\nb"])
 def test_marks_are_found_wherever_tokens_split_them(families: dict[str, filbert.Model], thought: str) -> None:
     """Nearly each byte is a token to this model."""
