@@ -61,7 +61,8 @@ def test_a_quantisation_that_is_not_there_is_answered_with_what_is(repo) -> None
 
 
 def test_a_name_that_fits_several_files_is_answered_with_all(repo) -> None:
-    with pytest.raises(UnknownModel, match=r"fits 2 files.*hf:acme/Tiny-GGUF/Tiny-Q4_K_M\.gguf"):
+    repo.repos["acme/Tiny-GGUF"]["Other-Q4_K_M.gguf"] = b"GGUF"
+    with pytest.raises(UnknownModel, match=r"fits 3 files.*hf:acme/Tiny-GGUF/Tiny-Q4_K_M\.gguf"):
         finish(store.pull("hf:acme/Tiny-GGUF"))
 
 
