@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pyte
 
-SECONDS = 90
+SECONDS = 60
 
 
 class Emulator:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from importlib import import_module
+from pathlib import Path
 from threading import Thread
 from typing import TYPE_CHECKING, Annotated
 
@@ -25,6 +26,7 @@ from filbert.engine.sampling import Sampling
 if TYPE_CHECKING:
     from filbert.chat.history import History
     from filbert.chat.record import Chat
+    from filbert.chat.tools import Function
     from filbert.cli.chat_input import Input
     from filbert.cli.talk import Talk
 
@@ -45,6 +47,19 @@ def chat(
         bool, typer.Option("--resume", help="Go on with the last chat, or with the one whose ID follows.")
     ] = False,
     no_history: Annotated[bool, typer.Option("--no-history", help="Keep nothing of this chat.")] = False,
+    attach: Annotated[
+        list[Path] | None,
+        typer.Option("--attach", help="A text or an image that goes with the question. May be repeated."),
+    ] = None,
+    tools: Annotated[
+        Path | None,
+        typer.Option(
+            "--tools", metavar="FILE", help="A Python file of yours, whose documented functions the model may call."
+        ),
+    ] = None,
+    tool_choice: Annotated[
+        str, typer.Option("--tool-choice", help="auto, none, required, or the name of the function to call.")
+    ] = "auto",
     plain: Annotated[bool, typer.Option("--plain", help="Show answers as they come, without rendering Markdown.")] = (
         False
     ),
@@ -62,14 +77,18 @@ def chat(
     _import_meanwhile(_needed_later(keeps, plain, talking=not question))
     before = _resumed(chat_id, keeps) if resume else None
     name = model or _model_of(before, settings) or first_model(settings)
-    with loaded(name, load.choosing(parallel=1), settings) as engine:
+    functions, load = _functions(tools) if tools else (), load.choosing(parallel=1)
+    with loaded(name, load, settings) as engine:
         from filbert.chat.conversation import Conversation
         from filbert.cli.talk import Talk
 
-        conversation = Conversation(engine, _history() if keeps else None, before, system, sampling)
-        with Talk(engine, conversation, load.choosing(parallel=1), settings, plain) as talk:
+        conversation = Conversation(engine, _history() if keeps else None, before, system, sampling, functions)
+        conversation.tool_choice = tool_choice
+        with Talk(engine, conversation, load, settings, plain) as talk:
+            for file in attach or ():
+                talk.attach(file)
             if question:
-                talk.show(conversation.send(question))
+                talk.show(talk.send(question))
             else:
                 converse(talk)
 
@@ -88,6 +107,12 @@ def _import_meanwhile(modules: Iterable[str]) -> None:
     """The model loads in a process of its own: until then we have time."""
     names = list(modules)
     Thread(target=lambda: [import_module(name) for name in names], daemon=True).start()
+
+
+def _functions(file: Path) -> Sequence[Function]:
+    from filbert.chat.tools import functions_of
+
+    return functions_of(file)
 
 
 def _history() -> History:
@@ -148,6 +173,6 @@ def step(talk: Talk, text: str) -> None:
         if text.startswith("/"):
             chat_commands.run(talk, text)
         elif text.strip():
-            talk.ask(lambda: talk.conversation.send(text))
+            talk.ask(lambda: talk.send(text))
     except FilbertError as exc:
         note(f"error: {exc}", talk.settings)

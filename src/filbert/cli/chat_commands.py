@@ -211,11 +211,20 @@ def _system(talk: Talk, text: str) -> None:
     say(talk.conversation.system or talk.conversation.model.system or "There is no system message.")
 
 
+def _attach(talk: Talk, file: str) -> None:
+    talk.attach(Path(file))
+
+
 def _think(talk: Talk, how: str) -> None:
+    """Raises BadInput for a model that cannot think."""
+    from filbert.engine.thinking import think_fields
+
     if how:
         if how not in _efforts():
             raise BadInput(f"A model cannot think {how}.", do=f"Choose one of {', '.join(_efforts())}.")
-        talk.conversation.sampling = talk.conversation.sampling.choosing(think=how)
+        wanted = talk.conversation.sampling.choosing(think=how)
+        think_fields(talk.model.name, talk.model.thinking, wanted)
+        talk.conversation.sampling = wanted
     say(f"think: {talk.conversation.sampling.think or 'as the model likes'}")
 
 
@@ -300,6 +309,7 @@ COMMANDS = (
     Command("/branch", "[N [K]]", "go on from message N, or with its branch K; nothing: list", _branch),
     Command("/stats", "", "tokens and speed of the last answer, how full the context is", _stats),
     Command("/system", "[TEXT]", "set the system message; nothing: show it", _system),
+    Command("/attach", "FILE", "send a text or an image with the next question", _attach, _offer_files),
     Command("/think", "[HOW]", "on, off, low, medium or high, for models that think", _think, _offer_efforts),
     Command("/export", "FILE", "write this chat to FILE.md or FILE.json", _export, _offer_files),
     Command("/quit", "", "leave (also /exit, /bye, Ctrl-D)", _quit, also=("/exit", "/bye")),

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from filbert.cli.chat_answer import answer
-from filbert.cli.console import note, patience, say
+from filbert.cli.console import hint, note, patience, say
 from filbert.cli.loading import present
 from filbert.core.errors import FilbertError
 from filbert.core.settings import Settings
 from filbert.engine.load_options import LoadOptions
 
 if TYPE_CHECKING:
+    from filbert.chat.attach import Attachment
     from filbert.chat.conversation import Conversation
     from filbert.chat.session import Turn
     from filbert.face.model import Model
@@ -28,6 +30,7 @@ class Talk:
     load: LoadOptions
     settings: Settings
     plain: bool
+    attachments: list[Attachment] = field(default_factory=list)  # they go with the next question
     said_unkept: str = field(default="", init=False)
 
     def __enter__(self) -> Self:
@@ -35,6 +38,19 @@ class Talk:
 
     def __exit__(self, *error: object) -> None:
         self.model.close()
+
+    def attach(self, file: Path) -> None:
+        """A text or an image for the next question. Raises BadInput, ContextOverflow."""
+        from filbert.chat.attach import attach
+
+        self.attachments.append(attach(file, self.model))
+        hint(f"[{self.attachments[-1].description}]", self.settings)
+
+    def send(self, text: str) -> Turn:
+        """A question, with what was attached to it. It stays attached when it cannot be asked."""
+        turn = self.conversation.send(text, attachments=[each.part for each in self.attachments])
+        self.attachments = []
+        return turn
 
     def ask(self, start: Callable[[], Turn]) -> None:
         """Show an answer. Ctrl-C ends the answer and nothing else; what was said so far stays in the conversation."""
