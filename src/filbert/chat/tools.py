@@ -14,12 +14,11 @@ from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, Field, PydanticUserError, ValidationError, create_model
 from pydantic.fields import FieldInfo
-from pydantic.json_schema import GenerateJsonSchema
 from pydantic_core import PydanticSerializationError, to_json
 
 from filbert.chat.docstrings import described
 from filbert.core.errors import BadInput
-from filbert.engine.schema import without_unheld_patterns
+from filbert.engine.schema import mapped, without_unheld_patterns
 from filbert.engine.tools import Tool
 
 MAX_ITEMS = 1_000  # of a result that gives them one by one, and may never end
@@ -61,13 +60,6 @@ async def _awaited(result: Any) -> Any:
     return await result
 
 
-class _Plain(GenerateJsonSchema):
-    """Without titles: they only repeat the names, and cost tokens."""
-
-    def field_title_should_be_set(self, schema: Any) -> bool:
-        return False
-
-
 def tool_of(function: Function) -> FunctionTool:
     """The schema comes from type hints, defaults and the docstring. Raises BadInput for a function that no model can
     call."""
@@ -76,7 +68,7 @@ def tool_of(function: Function) -> FunctionTool:
     description, texts = described(inspect.getdoc(_inner(function)) or "")
     try:
         arguments = _arguments(function, texts)
-        schema = arguments.model_json_schema(by_alias=True, schema_generator=_Plain)
+        schema = arguments.model_json_schema()
     except (PydanticUserError, NameError, TypeError, ValueError) as exc:
         raise BadInput(
             f"The function {name} cannot be a tool.",
@@ -113,8 +105,13 @@ def _told(hint: Any) -> str:
 
 
 def _parameters(schema: Mapping[str, Any]) -> dict[str, Any]:
-    shown = {name: value for name, value in schema.items() if name not in ("title", "additionalProperties")}
-    return without_unheld_patterns(shown)
+    """Without titles, which repeat the names and cost tokens, and without what only our own check of them needs."""
+    shown = {name: value for name, value in schema.items() if name != "additionalProperties"}
+    return mapped(without_unheld_patterns(shown), _without_title)
+
+
+def _without_title(schema: Mapping[str, Any]) -> Mapping[str, Any]:
+    return {name: value for name, value in schema.items() if name != "title"}
 
 
 def as_text(result: Any) -> str:

@@ -58,16 +58,16 @@ def need_held_without_template(schema: Schema) -> None:
 
 def moved(schema: Schema, to: str) -> dict[str, Any]:
     """The schema for a place within another, whose pointer is `to`: what it refers to lies there now."""
-    return _mapped(
+    return mapped(
         schema, lambda part: {**part, "$ref": to + part["$ref"].removeprefix("#")} if "$ref" in part else part
     )
 
 
-def _mapped(schema: Schema, change: Callable[[Schema], Schema]) -> dict[str, Any]:
+def mapped(schema: Schema, change: Callable[[Schema], Schema]) -> dict[str, Any]:
     """The schema with a change to it and to each within it."""
 
     def within(value: Any) -> Any:
-        return _mapped(value, change) if isinstance(value, Mapping) else value
+        return mapped(value, change) if isinstance(value, Mapping) else value
 
     def one(key: str, value: Any) -> Any:
         if key in WITHIN_NAMES and isinstance(value, Mapping):
@@ -81,7 +81,7 @@ def _mapped(schema: Schema, change: Callable[[Schema], Schema]) -> dict[str, Any
 
 def without_unheld_patterns(schema: Schema) -> dict[str, Any]:
     """The schema without the patterns that no answer can be held to: for one whose values are checked elsewhere."""
-    return _mapped(schema, _without_unheld_pattern)
+    return mapped(schema, _without_unheld_pattern)
 
 
 def _without_unheld_pattern(part: Schema) -> Schema:
