@@ -193,7 +193,9 @@ class History:
         new = 0
         with self._writing() as connection:
             for chat in imported:
-                same = sql.or_(chats.c.id == chat.id, chats.c.source == (chat.source or None))
+                same = chats.c.id == chat.id
+                if chat.source:
+                    same |= chats.c.source == chat.source
                 found = connection.scalar(sql.select(chats.c.id).where(same))
                 if found is None:
                     connection.execute(sql.insert(chats).values(**chat_row(replace(chat, leaf=None, said={}))))

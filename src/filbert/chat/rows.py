@@ -15,6 +15,7 @@ from filbert.chat.tables import chats, images, messages
 from filbert.core.messages import Message
 
 SHA256 = "sha256:"
+INSERT = sql.insert(messages)  # compiled once: with values in it SQLAlchemy would compile it for each message
 
 
 def plain(text: str) -> str:
@@ -45,7 +46,7 @@ def message_row(chat_id: str, said: Said, parts: Parts | None) -> dict[str, Any]
         "parent": said.parent,
         "role": message.role,
         "text": plain(text_of(message)),
-        "parts": sql.null() if parts is None else list(parts),
+        "parts": None if parts is None else list(parts),
         "reasoning": plain(message.reasoning),
         "tool_calls": [dict(call) for call in message.tool_calls],
         "tool_call_id": plain(message.tool_call_id),
@@ -72,7 +73,7 @@ def said_of(row: Any) -> Said:
 
 def insert_message(connection: sql.Connection, row: Mapping[str, Any]) -> int:
     """Returns the number it was given."""
-    key = connection.execute(sql.insert(messages).values(**row)).inserted_primary_key
+    key = connection.execute(INSERT, row).inserted_primary_key
     return int(key[0]) if key else 0
 
 

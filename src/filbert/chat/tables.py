@@ -49,7 +49,7 @@ messages = sql.Table(
     sql.Column("parent", sql.ForeignKey("messages.number"), index=True),
     sql.Column("role", sql.String(16), nullable=False),
     sql.Column("text", sql.Text, nullable=False),
-    sql.Column("parts", sql.JSON),  # where there are images: all parts, the images by their sha256
+    sql.Column("parts", sql.JSON(none_as_null=True)),  # where there are images: all parts, the images by their sha256
     sql.Column("reasoning", sql.Text, nullable=False),
     sql.Column("tool_calls", sql.JSON, nullable=False),
     sql.Column("tool_call_id", sql.Text, nullable=False),

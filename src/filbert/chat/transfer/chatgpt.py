@@ -101,9 +101,9 @@ class Tree:
     def __init__(self, chat: Chat, mapping: Mapping[str, Any], picture: Picture) -> None:
         self._chat, self._picture = chat, picture
         self._nodes: dict[str, Node] = {id: node for id, node in mapping.items() if isinstance(node, dict)}
-        self._places: dict[str, int | None] = {}  # the message that a node became, or the one before it
-        self._thoughts: dict[str, str] = {}  # of a node, not yet spoken
-        self._calls: dict[str, str] = {}  # the last call before a node
+        self._places: dict[str | None, int | None] = {}  # the message that a node became, or the one before it
+        self._thoughts: dict[str | None, str] = {}  # of a node, not yet spoken
+        self._calls: dict[str | None, str] = {}  # the last call before a node
 
     def read(self, current: str) -> None:
         for id, parent in self._in_order():
@@ -112,13 +112,14 @@ class Tree:
             self._places[id] = self._place(id, before) or before
         self._chat.leaf = self._places.get(current) or max(self._chat.said, default=None)
 
-    def _in_order(self) -> Iterator[tuple[str, str]]:
+    def _in_order(self) -> Iterator[tuple[str, str | None]]:
         """Each node after its parent; the order of brothers is the mapping's. Nodes in a ring are never reached."""
-        below: dict[str, list[str]] = {}
+        below: dict[str | None, list[str]] = {}
         for id, node in self._nodes.items():
-            parent = _text(node.get("parent"))
-            below.setdefault(parent if parent in self._nodes else "", []).append(id)
-        waiting = [(id, "") for id in reversed(below.get("", ()))]
+            parent = node.get("parent")
+            known = isinstance(parent, str) and parent in self._nodes
+            below.setdefault(parent if known else None, []).append(id)
+        waiting: list[tuple[str, str | None]] = [(id, None) for id in reversed(below.get(None, ()))]
         while waiting:
             id, parent = waiting.pop()
             yield id, parent

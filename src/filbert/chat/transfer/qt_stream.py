@@ -15,6 +15,7 @@ from filbert.core.errors import BadInput
 
 NULL = 0xFFFFFFFF
 MOST_TEXT_BYTES = 64 << 20
+OVERHEAD_BYTES = 256  # of what is kept of a text or a value, however short
 MOST_DEPTH = 16
 NUMBERS = {1: ">?", 2: ">i", 3: ">I", 4: ">q", 5: ">Q", 6: ">d", 38: ">d"}  # QMetaType of a QVariant
 MAP, LIST, TEXT, TEXTS, BYTES = 8, 9, 10, 11, 12
@@ -80,6 +81,7 @@ class QtStream:
 
     def variant(self, depth: int = 0) -> Any:
         """A QVariant of JSON's kinds. Raises Malformed for any other."""
+        self._charge(0)
         kind, _ = self.number(">I"), self.flag()
         if depth > MOST_DEPTH:
             raise Malformed("A value in the file is too deep.")
@@ -104,10 +106,13 @@ class QtStream:
     def _bounded(self, size: int) -> bytes:
         if size > self._left:
             raise Ended("The file is cut.")
-        self._text_left -= size + 64  # an empty text takes room, too
+        self._charge(size)
+        return self._take(size)
+
+    def _charge(self, size: int) -> None:
+        self._text_left -= size + OVERHEAD_BYTES
         if self._text_left < 0:
             raise Malformed(f"The chat has more than {MOST_TEXT_BYTES >> 20} MiB of text.")
-        return self._take(size)
 
     def _take(self, size: int) -> bytes:
         if size > self._left:
