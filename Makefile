@@ -3,6 +3,7 @@
 # make check            what CI runs
 # make fix              format
 # make docs             rewrite what is generated: docs/cli.md
+# make recording        play a chat on real models and keep it as docs/chat.cast
 # make benchmark        the figures of benchmarks/README.md (builds the peer once: ten minutes, needs a C++ compiler)
 # make engine-upgrade VERSION=…   move to another build of the engine
 
@@ -13,7 +14,7 @@ override export PROMPT := $(value PROMPT)
 BIN := .venv/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: run test check lint fix docs benchmark engine-upgrade constraints
+.PHONY: run test check lint fix docs recording benchmark engine-upgrade constraints
 
 run: .venv/base
 	@$(BIN)/filbert chat -- "$$PROMPT"
@@ -35,6 +36,9 @@ fix: .venv/test
 
 docs: .venv/test
 	$(BIN)/python tools/write_docs.py
+
+recording: .venv/test
+	FILBERT_RECORDING=docs/chat.cast $(BIN)/pytest -q tests/cli/test_chat_recording.py -k seen_and_recorded
 
 benchmark: .venv/test .peer/built
 	$(BIN)/python benchmarks/run/run.py --peer .peer/bin/python $(ARGS)

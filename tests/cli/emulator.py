@@ -114,7 +114,7 @@ class Screen:
     def write_cast(self, file: Path, title: str) -> None:
         """The recording as an asciicast (version 2), which asciinema plays."""
         columns, rows = self.emulator.size()
-        head = {"version": 2, "width": columns, "height": rows, "title": title, "env": {"TERM": "xterm-256color"}}
+        head = {"version": 2, "width": columns, "height": rows, "idle_time_limit": 1.5, "title": title}
         events = [[round(at, 3), "o", text] for at, text in self.recording]
         file.write_text("".join(f"{json.dumps(line, ensure_ascii=False)}\n" for line in (head, *events)), "utf-8")
 

@@ -148,9 +148,9 @@ def test_commands_models_and_files_are_completed(screen: Open, tmp_path: Path) -
 def test_what_is_attached_goes_with_the_next_question(screen: Open, history: History, tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("Filberts are hazelnuts.")
     talk = screen("chat", *GREEDY, "--attach", str(tmp_path / "notes.txt"), columns=120)
-    talk.wait_for("[notes.txt (23 B of text)]")
+    talk.wait_for("[notes.txt (23 bytes of text)]")
     talk.ask("What are filberts?", "ilbert")
-    talk.ask(f"/attach {tmp_path}/notes.txt", "[notes.txt (23 B of text)]")
+    talk.ask(f"/attach {tmp_path}/notes.txt", "[notes.txt (23 bytes of text)]")
     talk.ask("And now?")
     leave(talk)
     chat = history.latest()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 ASIDE_CHARACTERS = 100
 NO_SIZE = (80, 24)
+WORD_ENDS = re.compile(r"(?<=\s)")
 
 
 class Page(Protocol):
@@ -78,18 +80,20 @@ class MarkdownPage:
     def __init__(self) -> None:
         self._screen: MarkdownScreen | None = None
         self._thinking_since = 0.0
+        self._thought = _Flow()
 
     def thought(self, text: str) -> None:
         if not self._thinking_since:
             self._end_text()
-            self._thinking_since = monotonic()
-            text = text.lstrip()
-        say_dim(text)
+            self._thinking_since, self._thought = monotonic(), _Flow()
+        self._thought.feed(text)
 
     def text(self, text: str) -> None:
         from filbert.cli.markdown_screen import MarkdownScreen
 
-        self._end_thought()
+        if self._thinking_since:
+            self._end_thought()
+            say()
         if self._screen is None:
             self._screen = MarkdownScreen(put, screen_size)
         self._screen.feed(text)
@@ -104,13 +108,43 @@ class MarkdownPage:
 
     def _end_thought(self) -> None:
         if self._thinking_since:
-            say_dim(f"\n(thought for {monotonic() - self._thinking_since:.0f} s)\n\n")
+            self._thought.end()
+            say_dim(f"(thought for {monotonic() - self._thinking_since:.0f} s)\n")
             self._thinking_since = 0.0
 
     def _end_text(self) -> None:
         if self._screen:
             self._screen.finish()
             self._screen = None
+
+
+class _Flow:
+    """Dim words, each whole on its line, as they come."""
+
+    def __init__(self) -> None:
+        self._word = ""
+        self._column = 0
+
+    def feed(self, text: str) -> None:
+        *whole, self._word = WORD_ENDS.split(self._word + text)
+        for piece in whole:
+            self._put(piece)
+
+    def end(self) -> None:
+        self._put(f"{self._word.rstrip()}\n")
+        self._word = ""
+
+    def _put(self, piece: str) -> None:
+        """A word and the blank or newline after it; nothing is put before the first word."""
+        from filbert.cli.styled import cells
+
+        word = piece.rstrip()
+        if not word and not self._column:
+            return
+        if self._column and self._column + cells(word) >= screen_size()[0]:
+            piece, self._column = f"\n{piece}", 0
+        say_dim(piece)
+        self._column = 0 if piece.endswith("\n") else self._column + cells(piece.lstrip("\n"))
 
 
 def screen_size() -> tuple[int, int]:
