@@ -9,6 +9,7 @@ import typer
 
 from filbert.cli import main
 from filbert.cli.app import app
+from filbert.cli.chat_commands import COMMANDS, KEYS
 from filbert.cli.config import shown, tables, takes
 from filbert.core.settings import key, variable
 from filbert.report.table import markdown
@@ -20,6 +21,11 @@ HEAD = """# Command line
 
 `filbert COMMAND --help` tells the same. Results go to standard output, notes and progress to standard error.
 Shell completion of commands, flags, settings and model names: `filbert --install-completion`.
+"""
+CONVERSATION = """## In a conversation
+
+`filbert chat` without a question; [more about it](chat.md).
+
 """
 STATUSES = """## Exit status
 
@@ -48,7 +54,18 @@ def reference() -> str:
     commands = "".join(
         part for name, command in group.commands.items() for part in described(f"filbert {name}", command)
     )
-    return "\n".join([HEAD, "## Commands\n", commands, STATUSES + statuses(), SETTINGS, settings(), HOME])
+    return "\n".join(
+        [
+            HEAD,
+            "## Commands\n",
+            commands,
+            CONVERSATION + conversation(),
+            STATUSES + statuses(),
+            SETTINGS,
+            settings(),
+            HOME,
+        ]
+    )
 
 
 def described(name: str, command: typer.core.TyperCommand) -> Iterator[str]:
@@ -62,6 +79,11 @@ def described(name: str, command: typer.core.TyperCommand) -> Iterator[str]:
         yield f"{markdown(('argument or flag', 'what it is'), rows)}\n\n"
     for below, subcommand in getattr(command, "commands", {}).items():
         yield from described(f"{name} {below}", subcommand)
+
+
+def conversation() -> str:
+    typed = [(f"`{command.name} {command.argument}".strip() + "`", command.help) for command in COMMANDS]
+    return markdown(("typed", "what it does"), [*typed, *((f"`{key}`", text) for key, text in KEYS)]) + "\n"
 
 
 def statuses() -> str:

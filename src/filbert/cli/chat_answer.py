@@ -8,11 +8,11 @@ import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from threading import Timer
+from threading import Lock, Timer
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Protocol
 
-from filbert.cli.console import has_colours, note, patience, put, say, say_dim
+from filbert.cli.console import PATIENCE_S, has_colours, note, patience, put, say, say_dim
 from filbert.core.messages import Message
 from filbert.core.settings import Settings
 
@@ -161,7 +161,8 @@ def answer(turn: Turn, settings: Settings, plain: bool) -> None:
         note(f"The context is full: the oldest {turn.forgotten_turns} turns are left out.", settings)
     shown = page(settings, plain)
     try:
-        with silent_keyboard(), patience("reading the prompt", settings) as waiting:
+        doing = "reading the prompt"
+        with silent_keyboard(), patience(doing, settings) if plain else passing(doing, settings) as waiting:
             _show(turn, shown, waiting)
     finally:
         shown.end()
@@ -169,7 +170,49 @@ def answer(turn: Turn, settings: Settings, plain: bool) -> None:
         note(turn.cut_short, settings)
 
 
-def _show(turn: Turn, shown: Page, waiting: Timer) -> None:
+class Waiting(Protocol):
+    def cancel(self) -> None:
+        """There is something to see."""
+
+
+class PassingNote:
+    """A note that is taken off the screen again."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+        self._lock = Lock()
+        self._shown = self._over = False
+        self._timer = Timer(PATIENCE_S, self._show)
+        self._timer.daemon = True
+        self._timer.start()
+
+    def cancel(self) -> None:
+        self._timer.cancel()
+        with self._lock:
+            if self._shown and not self._over:
+                put("\r\x1b[K")
+            self._over = True
+
+    def _show(self) -> None:
+        with self._lock:
+            if not self._over:
+                say_dim(f"{self._text} …")
+                self._shown = True
+
+
+@contextmanager
+def passing(doing: str, settings: Settings) -> Iterator[Waiting]:
+    """As `patience`, and nothing of it stays."""
+    note = PassingNote(doing)
+    if settings.quiet:
+        note.cancel()
+    try:
+        yield note
+    finally:
+        note.cancel()
+
+
+def _show(turn: Turn, shown: Page, waiting: Waiting) -> None:
     calling: list[Chunk] = []  # a call comes in pieces
     for chunk in turn:
         if chunk.reasoning or chunk.text or chunk.tool_calls:

@@ -8,7 +8,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
-from filbert.cli.chat_answer import page
+from filbert.cli.chat_answer import called, page
 from filbert.cli.completion import catalogue_names, installed_names
 from filbert.cli.console import say, say_dim
 from filbert.cli.talk import Talk, last_turns
@@ -181,7 +181,8 @@ def _branches(talk: Talk) -> Iterator[str]:
 def _short(said: Said) -> str:
     from filbert.chat.record import text_of
 
-    text = " ".join(text_of(said.message).split())
+    calls = "".join(map(called, said.message.tool_calls))
+    text = " ".join((text_of(said.message) or calls).split())
     return text if len(text) <= LINE_CHARACTERS else f"{text[: LINE_CHARACTERS - 1]}…"
 
 
