@@ -20,7 +20,8 @@ from filbert.core.errors import BadInput
 from filbert.core.jobs import Job, Progress
 
 BATCH = 50  # chats a transaction
-OURS, THEIRS = "chats.item", "item"
+MOST_DEPTH = 100
+PIECE_BYTES = 1 << 20  # in smaller ones a text of many megabytes is copied too often
 HEAD = rb'\s*\{\s*"format"\s*:\s*"filbert-chats"\s*,\s*"version"\s*:\s*(\d{1,6})\D'
 
 
@@ -127,7 +128,7 @@ def _streamed(file: BinaryIO, name: str, size_bytes: int, picture: chatgpt.Pictu
     ours = _is_ours(file, name)
     bounded = chatgpt.Bounded(file)
     try:
-        for told in ijson.items(bounded, OURS if ours else THEIRS, use_float=True):
+        for told in _listed(bounded, "chats" if ours else ""):
             bounded.began = bounded.total
             try:
                 yield json_export.chat_of(told) if ours else chatgpt.chat_of(told, picture)
@@ -137,6 +138,27 @@ def _streamed(file: BinaryIO, name: str, size_bytes: int, picture: chatgpt.Pictu
     except (ijson.JSONError, UnicodeDecodeError) as exc:
         reason = str(exc).splitlines()[0] if str(exc) else type(exc).__name__
         problems.append(f"{name} is cut or damaged before byte {bounded.total}: {reason}.")
+
+
+def _listed(file: chatgpt.Bounded, name: str) -> Iterator[object]:
+    """The items of the list that a JSON file is, or of the list `name` in it. ijson's own `items` spells out the way to
+    each value, which a million open brackets make as long as the memory is large. Raises BadInput."""
+    level, depth, key = (2 if name else 1), 0, ""
+    builder: ijson.common.ObjectBuilder | None = None
+    for event, value in ijson.basic_parse(file, buf_size=PIECE_BYTES, use_float=True):
+        depth -= event.startswith("end_")
+        begins = depth == level and key == name and not event.startswith("end_") and event != "map_key"
+        builder = builder or (ijson.common.ObjectBuilder() if begins else None)
+        if builder:
+            builder.event(event, value)
+        depth += event.startswith("start_")
+        if depth > MOST_DEPTH:
+            raise BadInput("The file is nested too deep.")
+        if event == "map_key" and depth == 1:
+            key = value
+        if builder and depth == level:
+            yield builder.value
+            builder = None
 
 
 def _is_ours(file: BinaryIO, name: str) -> bool:

@@ -32,8 +32,8 @@ class Bounded:
     def __init__(self, file: BinaryIO) -> None:
         self._file, self.total, self.began = file, 0, 0
 
-    def read(self, size: int = -1) -> bytes:
-        piece = self._file.read(min(size, 1 << 16) if size >= 0 else 1 << 16)
+    def read(self, size: int) -> bytes:
+        piece = self._file.read(size)
         self.total += len(piece)
         if self.total - self.began > MOST_CHAT_BYTES:
             raise BadInput(f"One chat in the file has more than {MOST_CHAT_BYTES >> 20} MiB.")
