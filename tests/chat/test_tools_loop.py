@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import signal
 import threading
 import time
 from collections.abc import Callable
@@ -188,6 +190,24 @@ def test_cancelling_while_a_tool_runs_ends_the_turn(babbler: Babbler) -> None:
     assert chunks[-1].finish and chunks[-1].finish.reason == "cancelled"
     assert roles(session) == "uat"
     assert results(session) == ['{"error": "It was stopped before it had a result."}']
+
+
+def test_ctrl_c_while_a_tool_runs_leaves_the_conversation_whole(babbler: Babbler) -> None:
+    let_go = threading.Event()
+
+    def interrupted() -> None:
+        """Ctrl-C comes in the midst of it."""
+        os.kill(os.getpid(), signal.SIGINT)
+        let_go.wait(60)
+
+    session = babbler(context=1024).chat(tools=[interrupted], tool_choice="required", **WISH)
+    with pytest.raises(KeyboardInterrupt):
+        session.send("x").reply()
+    let_go.set()
+    assert results(session) == ['{"error": "It was stopped before it had a result."}']
+    session.tool_choice = "none"
+    session.send("y").reply()
+    assert roles(session) == "uatua"
 
 
 def test_leaving_the_loop_at_a_call_keeps_a_result_for_it(babbler: Babbler) -> None:

@@ -218,6 +218,7 @@ def test_a_schema_and_tools_give_a_call_or_what_holds_to_the_schema(model: filbe
         (lambda: tool_use([Tool(f"t{i}") for i in range(129)]), "128 may be given"),
         (lambda: tool_use([Tool(f"t{i}", "x" * 30_000) for i in range(9)]), "bytes together"),
         (lambda: Tool(""), "1 to 256 characters"),
+        (lambda: Tool("x", "\ud800"), "half a character"),
         (lambda: Tool("x", "", {"type": "string"}), "describe an object"),
         (lambda: Tool("x", "", {"properties": {"a": {"type": "strin"}}}), "unknown"),
         (lambda: Tool("x", "", {"properties": {"a": {"$ref": "#/$defs/b"}}}), "leads nowhere"),
@@ -257,11 +258,31 @@ def test_a_template_knows_tools_when_it_uses_them() -> None:
 
 
 def test_a_template_that_knows_tools_shows_them_itself(tmp_path: Path) -> None:
-    template = (
-        "{% for tool in tools or [] %}{{ tool | tojson }}{% endfor %}{% for m in messages %}{{ m.content }}{% endfor %}"
-    )
-    make_tiny.write(tmp_path / "t.gguf", make_tiny.dense_parts(template=template))
-    with filbert.load(str(tmp_path / "t.gguf"), context=512) as tiny:
+    with filbert.load(str(tools_template(tmp_path)), context=512) as tiny:
         body = tool_use([TIME]).body(ASKED, tiny.chat_template)
         assert (body["tool_choice"], len(body["messages"])) == ("auto", 1)
         only_call(tiny.respond(ASKED, STEADY, [TIME], "required").reply(), TIME)
+
+
+def tools_template(folder: Path) -> Path:
+    """A model of random weights whose template knows tools and reads the arguments of calls."""
+    template = (
+        "{% for tool in tools or [] %}{{ tool | tojson }}{% endfor %}{% for m in messages %}{{ m.content or '' }}"
+        "{% for call in m.tool_calls or [] %}{{ call.function.name }}{% for key, value in call.function.arguments.items() %}"
+        "{{ key }}={{ value }}{% endfor %}{% endfor %}{% endfor %}"
+    )
+    make_tiny.write(folder / "t.gguf", make_tiny.dense_parts(template=template))
+    return folder / "t.gguf"
+
+
+def test_arguments_of_earlier_calls_are_read_or_refused_before_the_engine_fails_on_them(tmp_path: Path) -> None:
+    def talk(arguments: str) -> list[Message]:
+        call = {"id": "1", "type": "function", "function": {"name": "weather", "arguments": arguments}}
+        return [*ASKED, Message("assistant", tool_calls=(call,)), Message("tool", "Hail.", tool_call_id="1")]
+
+    wish = STEADY.model_copy(update={"max_tokens": 2})
+    with filbert.load(str(tools_template(tmp_path)), context=512) as tiny:
+        counts = [tiny.respond(talk(each), wish).reply().usage.prompt_tokens for each in ("", "{}", '{"town": "Ulm"}')]
+        assert counts[0] == counts[1] < counts[2]
+        with pytest.raises(BadInput, match="a call of weather are no JSON"):
+            tiny.respond(talk("Ulm"), wish)

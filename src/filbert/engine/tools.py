@@ -14,6 +14,7 @@ from typing import Any
 
 from filbert.core.errors import BadInput
 from filbert.core.messages import Message, shown
+from filbert.engine.bounds import text_bound
 from filbert.engine.sampling import Sampling
 from filbert.engine.schema import bounded_schema, moved
 
@@ -43,6 +44,7 @@ class Tool:
     def __post_init__(self) -> None:
         if not 0 < len(self.name) <= MAX_NAME:
             raise BadInput(f"A tool's name has 1 to {MAX_NAME} characters.", do="Give it one.")
+        text_bound(self.name + self.description)
         try:
             bounded_schema(dict(self.parameters))
         except ValueError as exc:
@@ -90,7 +92,7 @@ class ToolUse:
         looks = sampling is None or sampling.logprobs is None
         if not knows_tools(template) or (self.tools and not looks):
             return {"messages": shown(self._in_words(messages))}
-        body: dict[str, Any] = {"messages": shown(messages)}
+        body: dict[str, Any] = {"messages": shown([_with_read_arguments(message) for message in messages])}
         if self.tools:
             # An answer that is held to a schema of ours is none the engine should read.
             reads = sampling is None or sampling.json_schema is None
@@ -167,6 +169,23 @@ def _one_call(name: str, arguments: str) -> dict[str, Any]:
         "required": ["name", "arguments"],
         "additionalProperties": False,
     }
+
+
+def _with_read_arguments(message: Message) -> Message:
+    """For the engine reads the arguments of calls, and fails on what is no JSON. Raises BadInput."""
+    for call in message.tool_calls:
+        try:
+            json.loads(call["function"].get("arguments") or "{}")
+        except (ValueError, RecursionError) as exc:
+            raise BadInput(
+                f"The arguments of a call of {call['function']['name'][:80]} are no JSON.",
+                do="Leave the call out, or give its arguments as an object in JSON.",
+            ) from exc
+    calls = tuple(
+        {**call, "function": {**call["function"], "arguments": call["function"].get("arguments") or "{}"}}
+        for call in message.tool_calls
+    )
+    return replace(message, tool_calls=calls) if calls else message
 
 
 def in_words(messages: Sequence[Message], with_calls: bool) -> list[Message]:
