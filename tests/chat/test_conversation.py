@@ -230,6 +230,16 @@ def test_two_conversations_in_one_chat_lose_nothing_of_each_other(talk: Talk, hi
     assert len(both.branches(3)) == 2
 
 
+def test_a_chat_that_another_process_deletes_goes_on_and_is_not_kept(talk: Talk, history: History) -> None:
+    conversation = talk("one")
+    history.delete(conversation.chat_id)
+    conversation.send("two").reply()
+    assert said(conversation) == "one xxxx two xxxx"
+    assert "Another Filbert deleted it" in conversation.unkept
+    conversation.use(conversation.model)
+    assert history.chats() == []
+
+
 def test_attachments_stay_with_a_question_that_is_edited(talk: Talk, history: History) -> None:
     file = {"type": "text", "text": "of the file"}
     conversation = talk()

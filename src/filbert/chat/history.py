@@ -161,7 +161,9 @@ class History:
         """Raises BadInput when there is no such chat, or no title."""
         if not (title := " ".join(title.split())):
             raise BadInput("A chat needs a title.", do="Give one.")
-        self._change(id, title=title)
+        with self._reading() as connection:
+            whole = self._full_id(connection, id)
+        self._change(whole, title=title)
 
     def set_model(self, chat_id: str, model: str) -> None:
         self._change(chat_id, model=model)
@@ -169,10 +171,9 @@ class History:
     def set_system(self, chat_id: str, system: str) -> None:
         self._change(chat_id, system=system)
 
-    def _change(self, id: str, **values: Any) -> None:
+    def _change(self, chat_id: str, **values: Any) -> None:
         with self._writing() as connection:
-            where = chats.c.id == self._full_id(connection, id)
-            connection.execute(sql.update(chats).where(where).values(**values))
+            connection.execute(sql.update(chats).where(chats.c.id == chat_id).values(**values))
 
     def delete(self, id: str) -> str:
         """Forget a chat with all its branches. Returns its whole id."""
@@ -289,6 +290,8 @@ def _in_words(error: sql.exc.DBAPIError | sqlite3.Error, where: str) -> FilbertE
         return DiskFull("The history cannot be written.", why=why, do=MOVE)
     if code.startswith(("SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM", "SQLITE_IOERR")):
         return StoreReadOnly(f"The history {where} cannot be used.", why=why, do="Name another with FILBERT_HOME.")
+    if code.startswith("SQLITE_CONSTRAINT_FOREIGNKEY"):
+        return StoreReadOnly("The chat is not in the history any more.", why="Another Filbert deleted it.")
     if code.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
         return StoreBusy("Another program holds the history.", why=why, do="Wait for it, or stop it.")
     if code.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB", "SQLITE_ERROR")):
