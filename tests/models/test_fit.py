@@ -25,20 +25,38 @@ def changed(tmp_path: Path, **metadata: object) -> Header:
     return read_header(make_tiny.dense(tmp_path / "x.gguf", metadata=named))
 
 
-@pytest.mark.parametrize(("context", "demand"), [(1024, Demand()), (6144, Demand("q8_0", parallel=4, batch=256))])
-def test_the_estimate_is_within_15_percent_of_a_real_workers_peak(starter: Path, context: int, demand: Demand) -> None:
-    asked = {
-        "model": str(starter),
-        "route": "complete",
-        "context": context,
-        "batch": demand.batch,
-        "kv_type": demand.kv,
-    }
-    body = {"prompt": "The cat sleeps by the window while it rains. " * 60, "n_predict": 4}
+def peak_bytes(model: Path, context: int, demand: Demand, route: str, body: dict[str, object]) -> int:
+    """Of a real worker that fills its context."""
+    asked = {"model": str(model), "route": route, "context": context, "batch": demand.batch, "kv_type": demand.kv}
     command = [sys.executable, str(ASK), json.dumps({**asked, "parallel": demand.parallel, "body": body})]
     done = subprocess.run(command, env={**os.environ, **environment(threads=2)}, capture_output=True, check=True)
-    peak_bytes = json.loads(done.stdout)["peak_bytes"]
-    assert estimate([read_header(starter)], context, demand).total == pytest.approx(peak_bytes, rel=0.15)
+    said = json.loads(done.stdout)
+    assert said["answer"]["usage"]["prompt_tokens"] > 0.85 * context
+    return int(said["peak_bytes"])
+
+
+@pytest.mark.parametrize("kv", ["f16", "q8_0"])
+@pytest.mark.parametrize("context", [512, 1536])
+def test_the_estimate_is_within_10_percent_of_a_real_workers_peak(starter: Path, context: int, kv: str) -> None:
+    body = {"prompt": "The cat sleeps by the window while it rains. " * ((context - 16) // 11), "n_predict": 4}
+    peak = peak_bytes(starter, context, Demand(kv), "complete", body)
+    assert estimate([read_header(starter)], context, Demand(kv)).total == pytest.approx(peak, rel=0.1)
+
+
+@pytest.mark.parametrize("kv", ["f16", "q8_0"])
+@pytest.mark.parametrize("context", [256, 512])
+def test_so_is_an_embedders(embedder: Path, context: int, kv: str) -> None:
+    demand = Demand(kv, batch=context, pools=True)
+    body = {"input": "the cat sleeps by the window while it rains and " * (context // 11)}
+    peak = peak_bytes(embedder, context, demand, "embeddings", body)
+    assert estimate([read_header(embedder)], context, demand).total == pytest.approx(peak, rel=0.1)
+
+
+def test_a_text_model_that_makes_vectors_keeps_logits_of_every_token(starter: Path) -> None:
+    demand = Demand(batch=512, pools=True)
+    body = {"input": "the cat sleeps by the window while it rains and " * 46}
+    peak = peak_bytes(starter, 512, demand, "embeddings", body)
+    assert estimate([read_header(starter)], 512, demand).total == pytest.approx(peak, rel=0.15)
 
 
 def test_the_starters_cache_is_what_the_engine_reports(starter: Path) -> None:

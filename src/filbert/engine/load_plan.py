@@ -149,7 +149,7 @@ class LoadPlan:
         if child in ("text", "plain"):
             return self.context, self._demand
         slots = self.pooled_slots
-        return self.pooled_context * slots, fit.Demand(self.options.kv, slots, self.pooled_context)
+        return self.pooled_context * slots, fit.Demand(self.options.kv, slots, self.pooled_context, pools=True)
 
 
 def _checked(stored: StoredModel) -> tuple[Header, ...]:

@@ -54,14 +54,15 @@ class Fit:
 @dataclass(frozen=True, slots=True)
 class Demand:
     """How a model is to be loaded, as far as memory goes. kv: number type of the key/value cache; batch: prompt tokens
-    computed in one go; parallel: answers at once, which share the context; logits_bytes: room for more logits than a
-    row an answer."""
+    computed in one go; parallel: answers at once, which share the context; pools: whether vectors are made, for which
+    the engine keeps logits of every token; logits_bytes: room for more logits than a row an answer."""
 
     kv: str = "f16"
     parallel: int = 1
     batch: int = 512
     prompt_cache_bytes: int = 0
     logits_bytes: int = 0
+    pools: bool = False
 
 
 def estimate(headers: Sequence[Header], context: int, demand: Demand = Demand()) -> Fit:
@@ -193,8 +194,16 @@ def _compute(model: Header, context: int, demand: Demand) -> int:
     used = model.expert_used_count * (model.number("expert_feed_forward_length") or _feed_forward(model))
     hidden = 4 * (5 * embedding + 3 * max(_feed_forward(model), used))
     mask = 2 * context
-    logits = 4 * (model.vocab_size or 0) * demand.parallel
-    return min(demand.batch, context) * (hidden + mask) + logits + demand.logits_bytes
+    return min(demand.batch, context) * (hidden + mask) + _logits(model, context, demand) + demand.logits_bytes
+
+
+def _logits(model: Header, context: int, demand: Demand) -> int:
+    """A row an answer, or where vectors are made a row a token: once where they are kept, and but for encoders, which
+    compute none, once where they are computed."""
+    row, tokens = 4 * (model.vocab_size or 0), min(demand.batch, context)
+    if model.architecture in ENCODERS:
+        return row * tokens
+    return 2 * row * tokens if demand.pools else row * demand.parallel
 
 
 def _feed_forward(model: Header) -> int:
