@@ -5,9 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Iterable, Sequence
-from importlib import import_module
 from pathlib import Path
-from threading import Thread
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -74,11 +72,11 @@ def chat(
         raise BadInput("There is nothing to answer.", do='Try `filbert chat "Why is the sky blue?"`.')
     plain = plain or not draws_markdown()
     keeps = settings.history and not no_history
-    _import_meanwhile(_needed_later(keeps, plain, talking=not question))
+    later = list(_needed_later(keeps, plain, talking=not question))
     before = _resumed(chat_id, keeps) if resume else None
     name = model or _model_of(before, settings) or first_model(settings)
     functions, load = _functions(tools) if tools else (), load.choosing(parallel=1)
-    with loaded(name, load, settings) as engine:
+    with loaded(name, load, settings, later) as engine:
         from filbert.chat.conversation import Conversation
         from filbert.cli.talk import Talk
 
@@ -101,12 +99,6 @@ def _needed_later(keeps: bool, plain: bool, talking: bool) -> Iterable[str]:
         yield "prompt_toolkit"
     if keeps:
         yield "filbert.chat.history"
-
-
-def _import_meanwhile(modules: Iterable[str]) -> None:
-    """The model loads in a process of its own: until then we have time."""
-    names = list(modules)
-    Thread(target=lambda: [import_module(name) for name in names], daemon=True).start()
 
 
 def _functions(file: Path) -> Sequence[Function]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from importlib import import_module
+from threading import Thread
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -37,9 +39,10 @@ MODEL = Annotated[
 
 
 @contextmanager
-def loaded(name: str, load: LoadOptions, settings: Settings) -> Iterator[Model]:
-    """A model that answers."""
+def loaded(name: str, load: LoadOptions, settings: Settings, meanwhile: Iterable[str] = ()) -> Iterator[Model]:
+    """A model that answers. meanwhile: modules to import while it loads, which happens in a process of its own."""
     with opened(name, load, settings) as model:
+        Thread(target=lambda: [import_module(module) for module in meanwhile], daemon=True).start()
         with patience(f"loading {model.name}", settings):
             model.wait_until_loaded()
         note(model.summary, settings)
