@@ -28,7 +28,10 @@ SCHEMA = (
         INSERT INTO words(words, rowid, text) VALUES ('delete', old.number, spaced(old.text));
         INSERT INTO words(rowid, text) VALUES (new.number, spaced(new.text)); END""",
 )
-RANKED = "SELECT rowid FROM words WHERE words MATCH :words ORDER BY rank LIMIT :most"
+MOST_RANKED = 3000  # of a word that stands in more messages than this the newest are ranked: "the" in a long history
+NEWEST = f"SELECT rowid FROM words WHERE words MATCH :words ORDER BY rowid DESC LIMIT {MOST_RANKED}"
+RANKED = f"""SELECT rowid FROM words WHERE words MATCH :words AND rowid >= (SELECT min(rowid) FROM ({NEWEST}))
+    ORDER BY rank LIMIT :most"""
 LIKE = "SELECT number FROM messages WHERE {every} ORDER BY number DESC LIMIT :most"
 
 
