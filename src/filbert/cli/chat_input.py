@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from filbert.core import paths
+from filbert.core.errors import FilbertError
 from filbert.core.files import write_whole
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
 
 PROMPT, MORE, QUOTES = "> ", "… ", '"""'
-MOST_BYTES, KEPT_ENTRIES = 1 << 20, 1000
+MOST_BYTES = 1 << 20
 MENU_LINES = 5
 Offer = tuple[str, str]  # a text to complete to, and what it is
 
@@ -150,14 +151,15 @@ def read_typed() -> list[str]:
     """The oldest first. A file that grew long is cut to its newest entries."""
     file = typed_file()
     try:
-        size, lines = file.stat().st_size, file.read_text("utf-8", "replace").splitlines()
+        data = file.read_bytes()
     except OSError:
         return []
-    texts = [text for line in lines[-KEPT_ENTRIES:] if (text := _text(line))]
-    if size > MOST_BYTES:
-        with contextlib.suppress(OSError), write_whole(file) as whole:
-            whole.write("".join(f"{json.dumps(text)}\n" for text in texts).encode())
-    return texts
+    if len(data) > MOST_BYTES:
+        data = data[-MOST_BYTES // 2 :].partition(b"\n")[2]
+        with contextlib.suppress(OSError, FilbertError), write_whole(file) as whole:
+            Path(whole.name).chmod(0o600)
+            whole.write(data)
+    return [text for line in data.decode("utf-8", "replace").splitlines() if (text := _text(line))]
 
 
 def _text(line: str) -> str:
