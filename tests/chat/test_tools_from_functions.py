@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import socket
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
@@ -253,6 +254,18 @@ def test_the_public_functions_of_a_file_are_its_tools(tmp_path: Path) -> None:
     file.write_text(TOOLS)
     (weather,) = functions_of(file)
     assert tool_of(weather).call('{"place": {"town": "Ulm"}}') == "rain in Ulm"
+
+
+def test_a_file_of_tools_finds_what_lies_beside_it_and_hides_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    (tmp_path / "nut_kinds.py").write_text("KINDS = ['hazel']")
+    (tmp_path / "httpx.py").write_text("raise ImportError")
+    file = tmp_path / "tools.py"
+    file.write_text("import httpx\nfrom nut_kinds import KINDS\ndef nuts():\n    'Nuts.'\n    return KINDS")
+    (nuts,) = functions_of(file)
+    assert tool_of(nuts).call("{}") == '["hazel"]'
 
 
 @pytest.mark.parametrize(

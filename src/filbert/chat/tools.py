@@ -171,6 +171,9 @@ def _run(path: Path) -> Any:
     if spec is None or spec.loader is None:
         raise BadInput(f"{path} is no Python file.", do="Name one that ends in .py.")
     module = sys.modules[name] = importlib.util.module_from_spec(spec)  # dataclasses look their module up
+    beside = str(path.resolve().parent)
+    if beside not in sys.path:
+        sys.path.append(beside)  # last: what it imports may lie beside it, and hides nothing that is installed
     try:
         spec.loader.exec_module(module)
     except (Exception, SystemExit) as exc:
