@@ -111,6 +111,16 @@ def test_the_path_to_a_leaf_of_a_thousand_messages_comes_in_one_query(history: H
     assert history.chats() == []
 
 
+def test_two_imported_chats_that_happen_to_have_one_id_stay_two(history: History) -> None:
+    for source in ("one", "two"):
+        chat = Chat("00000000000000", source=source, leaf=1)
+        chat.said[1] = Said(Message("user", source), None, 1, key="1")
+        assert history.merge(chat) == 1
+    told = [said for id in history.ids() for said in history.chat(id).said.values()]
+    assert sorted(str(said.message.content) for said in told) == ["one", "two"]
+    assert len(history.ids()) == 2
+
+
 def test_a_chat_is_renamed_and_forgotten_with_its_words(history: History) -> None:
     chat = tell(history, "the red fox", "indeed")
     history.rename(chat.id, "  Of   foxes ")

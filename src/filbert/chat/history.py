@@ -18,7 +18,7 @@ from typing import Any, Self
 import sqlalchemy as sql
 
 from filbert.chat import full_text
-from filbert.chat.record import Chat, Hit, Said, Summary, now
+from filbert.chat.record import Chat, Hit, Said, Summary, new_id, now
 from filbert.chat.rows import (
     chat_row,
     insert_message,
@@ -185,7 +185,8 @@ class History:
         return whole
 
     def merge(self, chat: Chat) -> int:
-        """Keep an imported chat: in whole when its id and source are new, else only what it has more than before.
+        """Keep an imported chat: in whole when its source (without one, its id) is new, else only what it
+        has more than before.
         The numbers of its messages are its own. Returns how many messages were new."""
         return self.merge_all([chat])
 
@@ -194,13 +195,12 @@ class History:
         new = 0
         with self._writing() as connection:
             for chat in imported:
-                same = chats.c.id == chat.id
-                if chat.source:
-                    same |= chats.c.source == chat.source
-                found = connection.scalar(sql.select(chats.c.id).where(same))
-                if found is None:
-                    connection.execute(sql.insert(chats).values(**chat_row(replace(chat, leaf=None, said={}))))
-                new += merge_messages(connection, chat, found or chat.id)
+                same = chats.c.source == chat.source if chat.source else chats.c.id == chat.id
+                if not (found := connection.scalar(sql.select(chats.c.id).where(same))):
+                    found = _free_id(connection, chat)
+                    own = replace(chat, id=found, leaf=None, said={})
+                    connection.execute(sql.insert(chats).values(**chat_row(own)))
+                new += merge_messages(connection, chat, found)
         return new
 
     # how it is reached
@@ -298,6 +298,14 @@ def _in_words(error: sql.exc.DBAPIError | sqlite3.Error, where: str) -> FilbertE
         do = "`filbert chats set-aside` gives it another name and lets a new one begin."
         return HistoryDamaged(f"The history {where} is damaged.", why=why, do=do)
     return StoreReadOnly(f"The history at {where} cannot be used.", why=why)
+
+
+def _free_id(connection: sql.Connection, chat: Chat) -> str:
+    """The chat's own id; another where it is taken: in an export many chats may have begun in one millisecond."""
+    id = chat.id
+    while connection.scalar(sql.select(chats.c.id).where(chats.c.id == id)):
+        id = new_id(chat.created)
+    return id
 
 
 def _titled(connection: sql.Connection, wanted: list[str]) -> list[Hit]:

@@ -22,7 +22,7 @@ def node(id: str, parent: str | None, role: str = "", content: Any = None, **mor
 
 
 def conversation(*nodes: dict[str, Any], current: str = "", **more: Any) -> dict[str, Any]:
-    mapping = {told["id"]: told for told in nodes}
+    mapping = {told["id"]: {**told, "children": []} for told in nodes}
     for told in nodes:
         if told["parent"] in mapping:
             mapping[told["parent"]]["children"].append(told["id"])
