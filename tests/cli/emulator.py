@@ -85,16 +85,20 @@ class Screen:
     def ask(self, line: str, *shown: str) -> None:
         """Type a line when the prompt waits, and wait until all this is shown below it, and the next prompt."""
         self.wait_until(self.waits)
-        before = len(self.emulator.text())
-        self.type(line)
-        self.wait_until(lambda: line.splitlines()[-1][-20:] in self.emulator.text()[before - 5 :])
-        at = len(self.emulator.text())
-        self.type("\r")
-        self.wait_until(lambda: all(text in self.emulator.text()[at:] for text in shown) and self.waits(at))
+        before, end_of_line = len(self.emulator.text()), line.splitlines()[-1][-20:]
 
-    def waits(self, after: int = 0) -> bool:
+        def below() -> str:
+            """What is shown after the line; a menu of completions may stand there for a moment."""
+            return self.emulator.text()[before:].partition(end_of_line)[2]
+
+        self.type(line)
+        self.wait_until(lambda: end_of_line in self.emulator.text()[before:])
+        self.type("\r")
+        self.wait_until(lambda: all(text in below() for text in shown) and below().rsplit("\n", 1)[-1] == ">")
+
+    def waits(self) -> bool:
         """Whether the last line is an empty prompt."""
-        return self.emulator.text()[after:].rsplit("\n", 1)[-1] == ">"
+        return self.emulator.text().rsplit("\n", 1)[-1] == ">"
 
     def wait_for(self, text: str) -> None:
         self.wait_until(lambda: text in self.emulator.text())
