@@ -120,6 +120,7 @@ def test_values_are_taken_away_and_forgotten() -> None:
         ({"json_schema": "{"}, "json_schema is not JSON"),
         ({"stop": "[1"}, "stop is not JSON"),
         ({"system": "a\x1b[2J"}, r"system holds the control character '\\x1b'"),
+        ({"system": "a\udcff"}, r"system holds the control character '\\udcff'"),
         ({"template": "a\x00"}, "template holds the control character"),
         ({"system": "x" * 10_000_000}, "system has 10,000,000 characters, and 1,048,576 is the most"),
         ({"template": "x" * 1_000_000}, "template cannot be"),

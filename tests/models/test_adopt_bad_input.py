@@ -15,8 +15,8 @@ from model_servers import finish, sha256
 from other_programs import REGISTRY, blob, gpt4all_python, imported, ollama, put, tree
 
 import make_tiny
-from filbert.core.errors import BadModelFile, DiskFull, StoreReadOnly
-from filbert.models import store
+from filbert.core.errors import BadInput, BadModelFile, DiskFull, StoreReadOnly
+from filbert.models import catalogue, preset, store
 from filbert.models.adopt.importing import search, take
 from filbert.models.catalogue import entries
 from filbert.models.manifest import names_folder
@@ -279,3 +279,96 @@ def test_a_record_of_ours_that_was_tampered_with_opens_no_device(person, tiny) -
         assert store.list_models() == []
         with pytest.raises(BadModelFile):
             store.resolve("tiny-chat:1b-q4_0")
+
+
+# --- names and hashes that others only claim ---
+
+STOPPED_AT = """
+import os, sys
+from filbert.models import store
+from filbert.models.adopt.importing import search, take
+def stop(event, args):
+    if event == sys.argv[1] and any(f"{os.sep}names{os.sep}" in str(each) for each in args):
+        os.kill(os.getpid(), 9)
+def finish(job):
+    try:
+        while True: next(job)
+    except StopIteration as end:
+        return end.value
+sys.addaudithook(stop)
+take(finish(search())) if sys.argv[1] == "os.rename" else store.remove(sys.argv[2])
+"""
+
+
+def killed_at(event: str, *words: str) -> None:
+    """A real process that is killed the moment it would do this to a record of a name."""
+    assert subprocess.run([sys.executable, "-c", STOPPED_AT, event, *words]).returncode == -9
+
+
+@pytest.mark.parametrize("file", ["smollm2-135m.gguf", "smollm2-135m-q4_1.gguf", "qwen3-4b.gguf"])
+def test_a_file_called_like_a_model_of_the_catalogue_does_not_get_its_name(person, tiny, file: str) -> None:
+    put(person / ".cache/gpt4all" / file, tiny)
+    (taken,) = imported()
+    assert taken.name.endswith("-gpt4all")
+    assert taken.name not in catalogue.names()
+
+
+@pytest.mark.parametrize("name", ["smollm2:135m", "smollm2:135m-q4_1"])
+def test_a_person_cannot_give_a_file_a_name_of_the_catalogue(tmp_path, tiny, name: str) -> None:
+    with pytest.raises(BadInput, match="is a model of the catalogue"):
+        imported(put(tmp_path / "mine.gguf", tiny), name=name)
+
+
+def test_the_file_of_a_model_of_the_catalogue_may_have_its_name(starter) -> None:
+    assert [each.name for each in imported(starter, name="smollm2:135m-q4_1")] == ["smollm2:135m-q4_1"]
+
+
+def test_a_hash_that_a_program_only_claims_is_no_fact(person, tiny) -> None:
+    entry = next(entry for entry in entries() if entry.files[0].sha256)
+    repository = person / ".cache/huggingface/hub/models--Maker--Tiny-GGUF"
+    path = put(repository / "blobs" / entry.files[0].sha256, tiny)
+    (repository / "snapshots" / ("a" * 40)).mkdir(parents=True)
+    (repository / "snapshots" / ("a" * 40) / "tiny.gguf").symlink_to(path)
+    (taken,) = imported()
+    assert taken.name == "hf:Maker/Tiny-GGUF/tiny.gguf"
+    model = store.resolve(taken.name)
+    assert (model.known_sha256, model.sha256) == (None, sha256(tiny))
+    assert store.resolve(taken.name).known_sha256 == sha256(tiny)
+
+
+def test_an_import_killed_before_the_name_is_written_keeps_the_system_message(person, tiny) -> None:
+    ollama(person / ".ollama/models", f"{REGISTRY}/tiny/1b", model=tiny, system=b"Be brief.")
+    killed_at("os.rename")
+    assert store.list_models() == []
+    assert [each.name for each in imported()] == ["tiny:1b"]
+    assert store.resolve("tiny:1b").preset.system == "Be brief."
+
+
+def test_a_removal_killed_halfway_leaves_no_preset_to_the_next_model_of_the_name(person, tiny) -> None:
+    folder = person / ".ollama/models"
+    ollama(folder, f"{REGISTRY}/tiny/1b", model=tiny, system=b"Be brief.")
+    imported()
+    killed_at("os.remove", "tiny:1b")
+    assert preset.kept("tiny:1b") is None
+    store.remove("tiny:1b")
+    with preset.changing("tiny:1b") as write:
+        write(preset.Preset(name="tiny:1b", of="tiny:1b", system="Be brief."))
+    ollama(folder, f"{REGISTRY}/tiny/1b", model=tiny)
+    imported()
+    assert store.resolve("tiny:1b").preset is None
+
+
+def test_ollama_half_a_character_in_a_parameter_is_left_out(person, tiny) -> None:
+    params = rb'{"temperature": 0.5, "stop": ["\ud800"]}'
+    ollama(person / ".ollama/models", f"{REGISTRY}/tiny/1b", model=tiny, params=params)
+    imported()
+    assert store.resolve("tiny:1b").preset.sampling == {"temperature": 0.5}
+
+
+def test_jan_a_record_of_spaces_or_of_one_endless_name_is_read_at_once(person, tiny) -> None:
+    data = person / ".local/share/Jan/data/llamacpp/models"
+    sha256_line = f"model_sha256: a{' ' * 500_000}b"
+    put(data / "x/model.yml", f"model_path: llamacpp/models/x/model.gguf\nname: {'.bin' * 100_000}x\n{sha256_line}\n")
+    put(data / "x/model.gguf", tiny)
+    (taken,) = imported()
+    assert len(taken.name) <= 80

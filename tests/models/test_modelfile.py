@@ -136,3 +136,13 @@ def test_a_quote_of_megabytes_is_read_in_linear_time(written: Path) -> None:
 )
 def test_a_go_template_is_known_by_the_turns_it_writes(template: str, known: bool) -> None:
     assert is_of(template, CHATML) is known
+
+
+def test_more_stops_than_any_model_takes_are_refused_by_their_line(written: Path) -> None:
+    with pytest.raises(BadInput, match=r"Line 66 of Modelfile is one stop too many"):
+        read(written, "FROM x\n" + "PARAMETER stop a\n" * 100_000)
+
+
+def test_the_home_of_nobody_is_refused(written: Path) -> None:
+    with pytest.raises(BadInput, match="is no path"):
+        read(written, "FROM ~nobodyhere/x.gguf")

@@ -193,3 +193,13 @@ def test_a_name_of_the_catalogue_is_not_free(home: Path) -> None:
 def test_a_name_that_means_something_else_is_not_free(stocked: Path, name: str, why: str) -> None:
     with pytest.raises(BadInput, match=why):
         preset.need_free(name)
+
+
+@pytest.mark.parametrize("make", [Path.mkdir, Path.touch])
+def test_what_lies_in_the_current_folder_hides_no_name(stocked: Path, monkeypatch, tmp_path: Path, make: Any) -> None:
+    keep("mine", system="Be brief.")
+    keep(STARTER, system="Be long.")
+    monkeypatch.chdir(tmp_path)
+    for name in ("mine", STARTER):
+        make(tmp_path / name)
+    assert [store.resolve(name).preset.system for name in ("mine", STARTER)] == ["Be brief.", "Be long."]

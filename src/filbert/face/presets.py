@@ -6,7 +6,6 @@ import difflib
 import json
 import re
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, get_args, get_origin
 
 from filbert.core.errors import BadInput, BadModelFile, BadSetting
@@ -22,7 +21,7 @@ from filbert.models.name import divided, parse
 from filbert.models.preset import Preset
 
 MOST_TEXT = 1 << 20  # characters: more than any context holds
-CONTROLS = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
+CONTROLS = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")  # the last are bytes that are no UTF-8
 KINDS: tuple[type[Options], ...] = (LoadOptions, Sampling)
 Given = str | Sequence[str]
 
@@ -97,8 +96,8 @@ def _stood_for(name: str) -> str:
 
 def _spelled(of: str) -> str:
     """What a name is to stand for, so that it means the same tomorrow and from any folder. Raises UnknownModel."""
-    store.resolve(of)
-    pieces = [of] if Path(of).exists() else divided(of)
+    store.resolve(_text("of", of, MOST_TEXT))
+    pieces = [of] if store.is_file_with_plus(of) else divided(of)
     names = [store.meant(piece) for piece in pieces]
     return "+".join(name.text if name.scheme == "file" else store.resolve(name.text).name for name in names)
 

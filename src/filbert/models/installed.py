@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from filbert.core.errors import BadModelFile, DiskFull, FilbertError, StoreReadOnly, UnknownModel
+from filbert.core.errors import BadInput, BadModelFile, DiskFull, FilbertError, StoreReadOnly, UnknownModel
 from filbert.core.files import sha256_of
 from filbert.core.log import log
 from filbert.models import catalogue, preset
@@ -112,9 +112,17 @@ def resolve(text: str) -> StoredModel:
 
 def find(text: str) -> StoredModel | None:
     """As `resolve`, but None for a name that is not installed."""
-    if os.path.lexists(text.strip()):  # a file with a + in its name
+    if is_file_with_plus(text):
         return _named_or_path(text)
     return preset.find(text, _named_or_path, _named_or_path)
+
+
+def is_file_with_plus(text: str) -> bool:
+    """Whether a text is the path of one file that is there, and no model with adapters upon it."""
+    try:
+        return "+" in text and (name := parse(text)).scheme == "file" and os.path.lexists(name.where)
+    except (BadInput, ValueError):  # a model with adapters is no name; a zero byte is in no path
+        return False
 
 
 def _named_or_path(text: str) -> StoredModel | None:

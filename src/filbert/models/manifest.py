@@ -42,6 +42,10 @@ class Kept(BaseModel):
     def path(self) -> Path:
         return files_folder() / self.folder / self.name
 
+    @property
+    def likely_sha256(self) -> str:
+        return self.sha256
+
     def trouble(self, model: str) -> BadModelFile | None:
         """What keeps `model` from being loaded: the file is gone, cut, or a link out of the store."""
         inside = self.path.resolve().is_relative_to(files_folder().resolve())
@@ -56,7 +60,8 @@ class Kept(BaseModel):
 
 class Linked(BaseModel):
     """A file of another program, used where it lies and never written to. sha256: "" while nobody has read it through.
-    changed_ns: its time stamp when it was adopted, which together with the size tells whether it is still that file."""
+    claimed_sha256: what the other program says, by which models are told apart and no more. changed_ns: its time stamp
+    when it was adopted, which together with the size tells whether it is still that file."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     role: Role
@@ -64,6 +69,7 @@ class Linked(BaseModel):
     size_bytes: int = Field(ge=0)
     changed_ns: int
     sha256: str = Field("", pattern=f"{HEX}|^$")
+    claimed_sha256: str = Field("", pattern=f"{HEX}|^$")
     folder: ClassVar[str] = ""
 
     @field_validator("path")
@@ -76,6 +82,10 @@ class Linked(BaseModel):
     @property
     def name(self) -> str:
         return self.path.name
+
+    @property
+    def likely_sha256(self) -> str:
+        return self.sha256 or self.claimed_sha256
 
     def trouble(self, model: str) -> BadModelFile | None:
         """What keeps `model` from being loaded: the other program deleted the file, or put another in its place."""

@@ -7,12 +7,13 @@ end of the line, or from a quote (" or three of them) to the line that ends with
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from filbert.core.errors import BadInput
 from filbert.core.files import read_text_file
+from filbert.models.name import parse
 from filbert.models.preset import Example
 
 # Ollama's names of what we have, too.
@@ -33,6 +34,7 @@ PARAMETERS = {
     "frequency_penalty": "frequency_penalty",
     "presence_penalty": "presence_penalty",
 }
+MOST_STOPS = 64
 NEGATIVE_MEANS_ANY = ("max_tokens", "seed", "gpu_layers")
 INSTRUCTIONS = ("from", "parameter", "template", "system", "adapter", "license", "message")
 PASSED_OVER = ("renderer", "parser", "requires", "draft")  # how Ollama's own engine renders, reads and runs a model
@@ -157,13 +159,16 @@ class _Parameters:
         if ours is None:
             self.ignored.append(theirs)
         elif ours == "stop":
-            self.values["stop"] = [*_texts(self.values.get("stop")), value]
+            self._stop(value, each.line, name)
         elif not (ours in NEGATIVE_MEANS_ANY and value.startswith("-")):
             self.values[ours] = value
 
-
-def _texts(given: str | Sequence[str] | None) -> list[str]:
-    return list(given) if isinstance(given, list) else []
+    def _stop(self, value: str, line: int, name: str) -> None:
+        texts = self.values.setdefault("stop", [])
+        if isinstance(texts, list):
+            texts.append(value)
+        if len(texts) > MOST_STOPS:
+            raise BadInput(f"Line {line} of {name} is one stop too many.", why=f"The most is {MOST_STOPS}.")
 
 
 def _example(each: _Instruction, name: str) -> Example:
@@ -180,5 +185,5 @@ def _place(named: str, folder: Path) -> str:
         return f"hf:{match['rest']}"
     is_path = re.match(r"[.]{0,2}[/\\]|~|[A-Za-z]:[/\\]", named) or named.lower().endswith((".gguf", ".bin"))
     if is_path and not re.match(r"[a-z]+:", named):
-        return str((folder / Path(named).expanduser()).absolute())
+        return parse(named).text if named.startswith("~") else str((folder / named).absolute())
     return named.removesuffix(":latest")

@@ -172,6 +172,12 @@ def forget_beside(manifest: Path) -> None:
             path.unlink(missing_ok=True)
 
 
+def forget_orphan(name: str) -> None:
+    """Take away what a removal that was stopped left of another model of this name: it is not this one's."""
+    if not manifest_file(name).is_file() and not is_stand_in(name):
+        forget(name)
+
+
 # --- from a name to a model -----------------------------------------------------------------------------------------
 
 Finder = Callable[[str], "StoredModel | None"]

@@ -15,7 +15,7 @@ from filbert.core.files import locked, safe_name
 from filbert.core.jobs import Job, Progress, Watch
 from filbert.core.machine import unsupported_by_engine
 from filbert.core.settings import configured
-from filbert.models import catalogue
+from filbert.models import catalogue, preset
 from filbert.models.choice import Choice, choose
 from filbert.models.download_options import DownloadOptions
 from filbert.models.gguf import check_split, read_header
@@ -86,9 +86,10 @@ def resolve_or_pull(text: str, watch: Watch = lambda event: None, choice: Choice
         return found
     if reason := unsupported_by_engine():
         raise EngineMissing(reason, do=f"`filbert pull {text}` fetches the model all the same.")
-    for name in divided(text):  # a base, and the adapters upon it
+    base, *adapters = divided(text)
+    for name in (base, *adapters):
         if not find(name):
-            jobs.run("pull", {"name": name}, pull(name, None, choice), watch)
+            jobs.run("pull", {"name": name}, pull(name, None, choice if name == base else None), watch)
     return resolve(text)
 
 
@@ -195,4 +196,5 @@ def _install(name: str, origin: Name, listing: Listing, kept: Sequence[Kept]) ->
         kind=header.kind,
         files=tuple(kept),
     )
+    preset.forget_orphan(name)
     write_manifest(manifest)

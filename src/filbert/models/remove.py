@@ -49,9 +49,9 @@ def remove(text: str) -> int:
         if not manifest.is_file():  # another process was quicker
             raise _not_installed(text)
         freed = sum(empty(folder) for folder in folders if not needed(folder, besides=manifest))
+        preset.forget_beside(manifest)
         with disk_errors(manifest):
             manifest.unlink(missing_ok=True)  # last: what stops halfway still has a name to be removed by
-        preset.forget_beside(manifest)
         return freed
 
 

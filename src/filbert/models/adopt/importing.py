@@ -72,10 +72,11 @@ def take(candidates: Iterable[Candidate]) -> list[Candidate]:
 def _written(candidate: Candidate, manifest: Manifest) -> bool:
     if candidate.state == "new" and manifest_file(candidate.name).exists():  # another process was quicker
         return False
-    write_manifest(manifest)
+    preset.forget_orphan(candidate.name)
     if candidate.preset:
         with preset.changing(candidate.name) as write:
             write(candidate.preset)
+    write_manifest(manifest)  # last: what stops before is imported anew, with its preset
     return True
 
 
@@ -168,6 +169,7 @@ class _Desk:
     def _name(self, find: Found, weights: int, parameters: int) -> str:
         if not find.name_given:
             return naming.name_of(find, weights, parameters, self._is_free)
+        naming.need_own(find)
         if self._is_free(find.name):
             return find.name
         raise BadInput(f"{find.name} means another model.", do="Give another name, or remove that one first.")
@@ -183,7 +185,7 @@ def _has_files(manifest: Manifest, find: Found) -> bool:
 
 
 def _has_hashes(manifest: Manifest, find: Found) -> bool:
-    return tuple(file.sha256 for file in manifest.weights) == find.hashes
+    return tuple(file.likely_sha256 for file in manifest.weights) == find.hashes
 
 
 def _means(text: str, manifest: Manifest, find: Found) -> bool:
@@ -231,7 +233,8 @@ def _linked(role: Role, path: Path, find: Found) -> Linked:
         path=path,
         size_bytes=there.st_size,
         changed_ns=there.st_mtime_ns,
-        sha256=hashes.get(path, ""),
+        sha256="",
+        claimed_sha256=hashes.get(path, ""),
     )
 
 
@@ -242,7 +245,7 @@ def _is_same(before: Manifest, files: Sequence[Linked]) -> bool:
     weights = [file for file in files if file.role != "projector"]
     if [file.path for file in before.weights] == [file.path for file in weights]:
         return len(before.files) == len(files)  # unchanged, or it would be in trouble; a projector may have come
-    return [file.sha256 for file in before.weights] == [file.sha256 for file in weights]
+    return [file.likely_sha256 for file in before.weights] == [file.likely_sha256 for file in weights]
 
 
 def _manifest(find: Found, name: str, header: Header, files: Sequence[Linked]) -> Manifest:

@@ -24,7 +24,7 @@ from filbert.models.manifest import HEX
 from filbert.models.parts import parts_beside
 
 PROGRAM = "Jan"
-FIELD = re.compile(r"^(model_path|mmproj_path|model_sha256|name):[ \t]*(.+?)[ \t]*$", re.MULTILINE)
+FIELD = re.compile(r"^(model_path|mmproj_path|model_sha256|name):[ \t]*(\S.*)$", re.MULTILINE)
 
 
 def finds() -> Iterator[Find]:
@@ -67,7 +67,7 @@ def _recorded(data: Path, folder: Path) -> Iterator[Find]:
     for record in walk(folder, PROGRAM, "model.yml".__eq__):
         if isinstance(record, Refused):
             continue  # told when the same folders are searched for files
-        fields = {key: value.strip("'\"") for key, value in FIELD.findall(small_text(record) or "")}
+        fields = {key: value.rstrip().strip("'\"") for key, value in FIELD.findall(small_text(record) or "")}
         if "model_path" in fields:
             yield _described(data, record, fields)
 

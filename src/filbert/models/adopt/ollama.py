@@ -117,6 +117,11 @@ def _sampling(blobs: dict[str, list[Path]]) -> dict[str, Any]:
 
 def _makes_sense(name: str, value: object) -> bool:
     if name == "stop":
-        return isinstance(value, list) and len(value) <= 64 and all(isinstance(text, str) and text for text in value)
+        return isinstance(value, list) and len(value) <= 64 and all(map(_is_text, value))
     least, most = RANGES.get(name, (1, 0))
     return isinstance(value, int | float) and not isinstance(value, bool) and least <= value <= most
+
+
+def _is_text(value: object) -> bool:
+    """Whether it is a text that can be kept: JSON may hold half a character (a lone surrogate)."""
+    return isinstance(value, str) and bool(value) and not re.search(r"[\ud800-\udfff]", value)
