@@ -5,6 +5,7 @@
 # make docs             rewrite what is generated: docs/cli.md
 # make recording        play a chat on real models and keep it as docs/chat.cast
 # make benchmark        the figures of benchmarks/README.md (builds the peer once: ten minutes, needs a C++ compiler)
+# make habits           the figures of fit, list, history and the second turn, in benchmarks/README.md
 # make engine-upgrade VERSION=…   move to another build of the engine
 
 PYTHON ?= python3
@@ -42,6 +43,9 @@ recording: .venv/test
 
 benchmark: .venv/test .peer/built
 	$(BIN)/python benchmarks/run/run.py --peer .peer/bin/python $(ARGS)
+
+habits: .venv/test
+	@for subject in fit list history second_turn; do $(BIN)/python benchmarks/habits/$$subject.py || exit 1; done
 
 engine-upgrade: .venv/test
 	$(BIN)/python tools/engine_upgrade.py $(VERSION)
