@@ -15,7 +15,7 @@ from model_servers import finish, sha256
 from other_programs import REGISTRY, blob, gpt4all_python, imported, ollama, put, tree
 
 import make_tiny
-from filbert.core.errors import BadInput, BadModelFile, DiskFull, StoreReadOnly
+from filbert.core.errors import BadInput, BadModelFile, DiskFull, StoreReadOnly, UnknownModel
 from filbert.models import catalogue, preset, store
 from filbert.models.adopt.importing import search, take
 from filbert.models.catalogue import entries
@@ -372,3 +372,49 @@ def test_jan_a_record_of_spaces_or_of_one_endless_name_is_read_at_once(person, t
     put(data / "x/model.gguf", tiny)
     (taken,) = imported()
     assert len(taken.name) <= 80
+
+
+# --- folders and names that no disk should have ---
+
+
+def test_a_blob_that_may_not_be_read_and_a_home_that_nobody_knows_stop_nothing(person, tiny) -> None:
+    """In a process without root's rights and without a home."""
+    ollama(person / ".ollama/models", f"{REGISTRY}/secret/1b", model=tiny)
+    put(person / "split/x-00001-of-00002.gguf", tiny)
+    (person / ".ollama/models/blobs").chmod(0)
+    (person / "split").chmod(0o744)
+    program = (
+        "import encodings.utf_8_sig, os; from pathlib import Path\n"
+        "from filbert.models.adopt import found, importing, ollama\n"
+        "os.chdir(os.environ.pop('HOME')); os.geteuid() or os.setuid(54321)\n"
+        "finds = [*ollama.finds_in(Path('.ollama/models'))]\n"
+        "finds += [*found.models_in(Path('split'), 'any', of_one_model=True)]\n"
+        "print(*(find.why for find in finds), *(find for each in importing.PROGRAMS.values() for find in each()))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    (person / ".ollama/models/blobs").chmod(0o755)
+    (person / "split").chmod(0o755)
+    assert done.stdout == "A blob of it cannot be read: Permission denied. Permission denied.\n", done.stderr
+
+
+@pytest.mark.parametrize("path", ["/", f"llamacpp/models/x/{'x' * 300}-00001-of-00002.gguf", "llamacpp/models/x"])
+def test_jan_a_path_that_no_file_has_is_told(person, tiny, path: str) -> None:
+    put(person / ".local/share/Jan/data/llamacpp/models/x/model.yml", f"model_path: {path}\n")
+    gpt4all_python(person, tiny)
+    assert [each.name for each in imported()] == ["tiny-chat:1b-q4_0"]
+    assert len(reasons()) == 1
+
+
+def test_ollama_a_name_that_no_line_can_show_is_refused(person, tiny) -> None:
+    models = person / ".ollama/models"
+    for name in (b"\xffd", b"\x1b[2J"):
+        ollama(models, f"{REGISTRY}/{os.fsdecode(name)}/1b", model=tiny)
+    ollama(models, f"{REGISTRY}/good/1b", model=tiny)
+    assert [each.name for each in imported()] == ["good:1b"]
+    assert set(reasons().values()) == {"Its path holds control characters or broken text. Rename the file."}
+
+
+@pytest.mark.parametrize("path", ["x" * 300 + ".gguf", "~nobodyhere/x.gguf", "a\0b.gguf"])
+def test_a_path_that_cannot_be_is_told(path: str) -> None:
+    with pytest.raises(UnknownModel, match="There is no model file at"):
+        imported(Path(path))

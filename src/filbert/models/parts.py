@@ -26,12 +26,21 @@ def part_names(name: str) -> list[str]:
 
 def parts_beside(path: Path) -> list[Path]:
     """The files of the model that `path` is, or is a part of. Raises BadModelFile when one is not there."""
-    parts = [path.with_name(name) for name in part_names(path.name)]
-    for part in parts:
-        if len(parts) > 1 and not part.is_file():
+    parts = [path.with_name(name) for name in part_names(path.name)] if SPLIT.fullmatch(path.name) else [path]
+    for part in parts if len(parts) > 1 else ():
+        if not _is_file(part):
             raise BadModelFile(
                 f"{path.name} is one of {len(parts)} parts.",
                 why=f"{part.name} is not beside it.",
                 do="Put all parts into one folder.",
             )
     return parts
+
+
+def _is_file(part: Path) -> bool:
+    try:
+        return part.is_file()
+    except OSError as exc:  # a folder that may not be looked into; a name too long for any disk
+        raise BadModelFile(
+            f"{part.name} cannot be looked for.", why=f"{exc.strerror}.", do="Check its folder."
+        ) from exc

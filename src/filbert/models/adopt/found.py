@@ -168,6 +168,14 @@ def printable(text: str) -> str:
     return "".join("\N{REPLACEMENT CHARACTER}" if category(each) in UNPRINTABLE else each for each in text)
 
 
+def home_folder() -> Path:
+    """The person's; where nobody knows it, one in which nothing is."""
+    try:
+        return Path.home()
+    except RuntimeError:
+        return Path(os.devnull)
+
+
 def folder_of_variable(name: str, *below: str) -> list[Path]:
     """The folder that an environment variable names, with `below` under it; none where it is not set."""
     value = os.environ.get(name, "")

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from filbert.models.adopt.found import Find, folder_of_variable, models_in, once, small_text
+from filbert.models.adopt.found import Find, folder_of_variable, home_folder, models_in, once, small_text
 
 PROGRAM = "GPT4All"
 ESCAPE = re.compile(r"\\x([0-9a-fA-F]{1,4})|\\(.)")
@@ -18,7 +18,7 @@ def finds() -> Iterator[Find]:
 
 
 def folders() -> Iterator[Path]:
-    home = Path.home()
+    home = home_folder()
     yield home / ".cache" / "gpt4all"
     for data in (
         *folder_of_variable("XDG_DATA_HOME"),

@@ -7,7 +7,16 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from filbert.models.adopt.found import Find, Found, Refused, folder_of_variable, models_in, once, small_text
+from filbert.models.adopt.found import (
+    Find,
+    Found,
+    Refused,
+    folder_of_variable,
+    home_folder,
+    models_in,
+    once,
+    small_text,
+)
 from filbert.models.manifest import HEX
 
 PROGRAM = "Hugging Face"
@@ -24,7 +33,7 @@ def folders() -> Iterator[Path]:
     yield from folder_of_variable("HUGGINGFACE_HUB_CACHE")
     yield from folder_of_variable("HF_HOME", "hub")
     yield from folder_of_variable("XDG_CACHE_HOME", "huggingface", "hub")
-    yield Path.home() / ".cache" / "huggingface" / "hub"
+    yield home_folder() / ".cache" / "huggingface" / "hub"
 
 
 def finds_in(folder: Path, program: str) -> Iterator[Find]:

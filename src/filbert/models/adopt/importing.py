@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,7 +25,14 @@ from filbert.models.name import parse
 from filbert.models.parts import parts_beside
 
 State = Literal["new", "here", "changed", "refused"]
-PROGRAMS = (gpt4all.finds, ollama.finds, lm_studio.finds, jan.finds, llama_cpp.finds, hub_cache.finds)
+PROGRAMS: dict[str, Callable[[], Iterable[Find]]] = {
+    gpt4all.PROGRAM: gpt4all.finds,
+    ollama.PROGRAM: ollama.finds,
+    lm_studio.PROGRAM: lm_studio.finds,
+    jan.PROGRAM: jan.finds,
+    llama_cpp.PROGRAM: llama_cpp.finds,
+    hub_cache.PROGRAM: hub_cache.finds,
+}
 A_FILE = "file"  # the program of what a person names
 
 
@@ -50,7 +57,7 @@ def search(wanted: Sequence[Path] = (), name: str = "") -> Job[list[Candidate]]:
     Raises BadInput, UnknownModel and BadModelFile for what a person named and cannot have."""
     finds = list[Find]()
     yield Progress("looking for models")
-    for found in (_at(path) for path in wanted) if wanted else (finds_of() for finds_of in PROGRAMS):
+    for found in map(_at, wanted) if wanted else map(_of, PROGRAMS):
         finds += found
     if name:
         finds = _called(name, finds)
@@ -80,15 +87,28 @@ def _written(candidate: Candidate, manifest: Manifest) -> bool:
     return True
 
 
+def _of(program: str) -> Iterator[Find]:
+    """What a program has, up to where its files are more wrong than anybody thought of."""
+    try:
+        yield from PROGRAMS[program]()
+    except (OSError, ValueError) as exc:
+        yield Refused(program, f"what {program} keeps", f"It cannot be read: {exc}.")
+
+
 def _at(path: Path) -> Iterator[Find]:
     """What a person names: a file, a folder of files, or Ollama's own folder."""
-    path = path.expanduser().absolute()
+    try:
+        path = path.expanduser().absolute()
+        is_file = path.is_file()
+    except (OSError, RuntimeError, ValueError) as exc:  # no rights; ~somebody who does not exist; a zero byte
+        why = (exc.strerror if isinstance(exc, OSError) else None) or str(exc).rstrip(".")
+        raise UnknownModel(f"There is no model file at {path}.", why=f"{why}.", do="Check the path.") from exc
     if path.is_dir():
         finds = list(ollama.finds_in(path) if ollama.is_store(path) else models_in(path, A_FILE, of_one_model=False))
         if not finds:
             raise BadInput(f"There is no model in {path}.", do="Name a folder with GGUF files in it, or a file.")
         yield from finds
-    elif path.is_file():
+    elif is_file:
         parts = parts_beside(path)
         yield Found(A_FILE, tuple(parts), projector_beside(parts))
     else:
@@ -125,10 +145,10 @@ class _Desk:
         self.seen |= {(find.source, files), ("", files)}
         what = find.source.removeprefix("ollama:") if find.program == ollama.PROGRAM else str(find.parts[0])
         try:
-            if any(printable(str(path)) != str(path) for path in (*find.parts, find.projector)):
+            if any(printable(str(path)) != str(path) for path in (*find.parts, find.projector, find.source)):
                 raise BadModelFile("Its path holds control characters or broken text.", do="Rename the file.")
             yield self._named(find, what)
-        except BadModelFile as exc:
+        except (BadModelFile, OSError, ValueError) as exc:
             yield Candidate("refused", find.program, printable(what), why=printable(str(exc)))
 
     def _named(self, find: Found, what: str) -> Candidate:

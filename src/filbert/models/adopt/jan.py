@@ -14,6 +14,7 @@ from filbert.models.adopt.found import (
     Found,
     Refused,
     folder_of_variable,
+    home_folder,
     models_in,
     once,
     small_text,
@@ -40,7 +41,7 @@ def finds() -> Iterator[Find]:
 
 
 def _data_folders() -> Iterator[Path]:
-    home = Path.home()
+    home = home_folder()
     yield home / "jan"
     for own in (
         *folder_of_variable("XDG_DATA_HOME", "Jan"),

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from filbert.models.adopt import hub_cache
-from filbert.models.adopt.found import Find, Found, folder_of_variable, models_in, once
+from filbert.models.adopt.found import Find, Found, folder_of_variable, home_folder, models_in, once
 
 PROGRAM = "llama.cpp"
 
@@ -24,7 +24,7 @@ def finds() -> Iterator[Find]:
 
 
 def folders() -> Iterator[Path]:
-    home = Path.home()
+    home = home_folder()
     yield from folder_of_variable("LLAMA_CACHE")
     yield from folder_of_variable("XDG_CACHE_HOME", "llama.cpp")
     yield home / ".cache" / "llama.cpp"

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from filbert.models.adopt.found import Find, models_in, once, small_text
+from filbert.models.adopt.found import Find, home_folder, models_in, once, small_text
 
 PROGRAM = "LM Studio"
 
@@ -17,7 +17,7 @@ def finds() -> Iterator[Find]:
 
 
 def folders() -> Iterator[Path]:
-    home = Path.home()
+    home = home_folder()
     pointer = (small_text(home / ".lmstudio-home-pointer") or "").strip()
     pointed = [Path(pointer.splitlines()[0].strip())] if pointer else []
     for own in (*pointed, home / ".lmstudio", home / ".cache" / "lm-studio"):

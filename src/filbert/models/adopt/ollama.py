@@ -10,7 +10,17 @@ from typing import Any
 
 from pydantic import BaseModel, Field, ValidationError
 
-from filbert.models.adopt.found import Find, Found, Refused, folder_of_variable, is_there, once, small_text, walk
+from filbert.models.adopt.found import (
+    Find,
+    Found,
+    Refused,
+    folder_of_variable,
+    home_folder,
+    is_there,
+    once,
+    small_text,
+    walk,
+)
 from filbert.models.modelfile import PARAMETERS
 
 PROGRAM = "Ollama"
@@ -38,7 +48,7 @@ def finds() -> Iterator[Find]:
 
 def folders() -> Iterator[Path]:
     yield from folder_of_variable("OLLAMA_MODELS")
-    yield Path.home() / ".ollama" / "models"
+    yield home_folder() / ".ollama" / "models"
     yield Path("/usr/share/ollama/.ollama/models")
     yield Path("/var/lib/ollama")
 
@@ -98,9 +108,13 @@ def _blob(store: Path, sha256: str, size_bytes: int) -> Path:
     """Raises ValueError."""
     for name in (f"sha256-{sha256}", f"sha256:{sha256}"):  # the second until Ollama 0.1.30
         path = store / "blobs" / name
-        if path.is_file():
-            if path.stat().st_size != size_bytes:
-                raise ValueError(f"A blob of it has {path.stat().st_size:,} bytes and {size_bytes:,} are said.")
+        try:
+            there = path.stat().st_size if path.is_file() else None
+        except OSError as exc:
+            raise ValueError(f"A blob of it cannot be read: {exc.strerror}.") from exc
+        if there not in (None, size_bytes):
+            raise ValueError(f"A blob of it has {there:,} bytes and {size_bytes:,} are said.")
+        if there is not None:
             return path
     raise ValueError("A blob of it is missing.")
 
