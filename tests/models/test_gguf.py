@@ -280,6 +280,10 @@ VOCABULARY = (raw.text("tokenizer.ggml.model", "gpt2"), raw.strings("tokenizer.g
             "attention.head_count is 0: there is no attention",
         ),
         (raw.MODEL[:4], "attention.head_count is missing: there is no attention"),
+        (
+            (*raw.MODEL[:4], raw.u32("llama.ssm.group_count", 1), raw.u32("llama.attention.head_count_kv", 2)),
+            "gives 0 blocks query heads",
+        ),
         ((*raw.MODEL, raw.u32("llama.attention.head_count_kv", 3)), "4 query heads cannot share 3 key heads"),
         ((*raw.MODEL, raw.array("llama.attention.head_count_kv", raw.U32, 2, bytes(8))), "has 2 numbers for 1 blocks"),
         ((*raw.MODEL, raw.u32("llama.expert_count", 1025)), "llama.expert_count is 1025"),

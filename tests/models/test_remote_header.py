@@ -149,3 +149,18 @@ def test_a_model_that_is_here_is_read_here(tmp_path) -> None:
 def test_a_name_that_nobody_knows_is_answered_with_the_nearest() -> None:
     with pytest.raises(UnknownModel, match="smollm2:135m"):
         look("smollm2:153m")
+
+
+@pytest.mark.parametrize("total", ["9" * 5000, "9" * 400, "\xb2"])
+def test_a_size_that_no_file_has_is_taken_for_none(origin: Origin, tiny, total: str) -> None:
+    origin.headers["/x.gguf"] = {"Content-Range": f"bytes 0-0/{total}"}
+    with pytest.raises(DownloadFailed, match="whole files only"):
+        look(origin.add("/x.gguf", tiny))
+
+
+@pytest.mark.parametrize("pause", ["\xb2", "9" * 400, "-1", "soon"])
+def test_a_pause_that_is_no_number_is_none(origin: Origin, tiny, pause: str) -> None:
+    origin.refusals["/x.gguf"] = 503
+    origin.headers["/x.gguf"] = {"Retry-After": pause}
+    with pytest.raises(DownloadFailed, match="answered 503"):
+        look(origin.add("/x.gguf", tiny))

@@ -84,6 +84,8 @@ def _check_heads(header: Header, blocks: int) -> None:
         raise _unusable(
             header, f"Its attention.head_count is {_shown(heads[0] if heads else None)}: there is no attention."
         )
+    if len(heads) != len(kv_heads):
+        raise _unusable(header, f"It gives {len(heads)} blocks query heads and {len(kv_heads)} key heads.")
     for number, (queries, shared) in enumerate(zip(heads, kv_heads, strict=True)):
         if shared and queries % shared:
             raise _unusable(header, f"In block {number}, {queries} query heads cannot share {shared} key heads.")

@@ -73,7 +73,7 @@ def ask(client: httpx.Client, remote: RemoteFile) -> Offer:
         client.stream("GET", remote.url, headers={**remote.headers, "Range": "bytes=0-0"}) as answer,
     ):
         refuse_bad(answer, remote.name)
-        total = re.fullmatch(r"bytes 0-0/(\d+)", answer.headers.get("Content-Range", ""))
+        total = re.fullmatch(r"bytes 0-0/([0-9]{1,18})", answer.headers.get("Content-Range", ""))
         ranges = answer.status_code == 206 and total is not None
         size = int(total[1]) if ranges and total else content_length(answer)
         offer = Offer(size, validator_of(answer), ranges, _promised_hash(answer))
@@ -106,7 +106,7 @@ def refuse_bad(answer: httpx.Response, name: str) -> None:
     status, host = answer.status_code, answer.url.host
     if status in (408, 429) or status >= 500:
         asked = answer.headers.get("Retry-After", "")
-        raise Interrupted(f"{host} answered {status}.", float(asked) if asked.isdigit() else 0)
+        raise Interrupted(f"{host} answered {status}.", float(_number(asked) or 0))
     if status in (401, 403):
         raise DownloadFailed(
             f"{host} does not let you have {name}.",
@@ -148,7 +148,11 @@ def check_same(answer: httpx.Response, offer: Offer, at: int, name: str) -> None
 
 def content_length(answer: httpx.Response) -> int | None:
     text = answer.headers.get("Content-Length", "")
-    return int(text) if text.isdigit() and answer.status_code == 200 else None
+    return _number(text) if answer.status_code == 200 else None
+
+
+def _number(text: str) -> int | None:
+    return int(text) if re.fullmatch(r"[0-9]{1,18}", text) else None
 
 
 def validator_of(answer: httpx.Response) -> str:
