@@ -32,6 +32,8 @@ Part = Mapping[str, Any]
 class Conversation(ChatSession):
     """A ChatSession whose every message has a number, from 1; the system message has none."""
 
+    model: Model
+
     def __init__(
         self,
         model: Model,

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, Literal
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, Literal, Protocol
 
 from filbert.chat.tool_loop import ToolLoop, need_results
 from filbert.chat.tool_options import ToolOptions
@@ -14,13 +14,31 @@ from filbert.core.images import Picture, image_part
 from filbert.core.messages import Message, flatten, turns
 from filbert.core.settings import configured
 from filbert.engine.generation import Answer, AsyncGeneration, Chunk, Finish, Generation, Reply, said_by
-from filbert.engine.model import Model
 from filbert.engine.sampling import Sampling
-from filbert.engine.tools import Tool, ToolUse, tool_use
+from filbert.engine.tools import NO_TOOLS, Tool, ToolUse, tool_use
+from filbert.models.header import Header
 
 Overflow = Literal["drop_oldest", "error"]
 SETTLE_S = 5.0
 KEEP_SHARE = 0.75  # forget down to here, so that the next turns find their prompt in the cache again
+
+
+class Answering(Protocol):
+    """What a session asks of a model; `engine/model.py` says what each does."""
+
+    @property
+    def context(self) -> int: ...
+    @property
+    def header(self) -> Header: ...
+    def respond(
+        self,
+        messages: Sequence[Message],
+        sampling: Sampling | None = None,
+        tools: Iterable[Tool] = (),
+        tool_choice: str = "auto",
+    ) -> Generation: ...
+    def prompt_bound(self, messages: Sequence[Message], use: ToolUse = NO_TOOLS) -> int: ...
+    def count_tokens(self, messages: Sequence[Message], use: ToolUse = NO_TOOLS) -> int: ...
 
 
 class Turn(Answer):
@@ -84,7 +102,7 @@ class ChatSession:
 
     def __init__(
         self,
-        model: Model,
+        model: Answering,
         *,
         system: str = "",
         overflow: Overflow = "drop_oldest",

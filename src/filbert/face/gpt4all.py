@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Self, cast, overload
+from typing import Any, Literal, Self, overload
 
 from filbert.chat.session import ChatSession, Turn
 from filbert.core.messages import Message
@@ -23,6 +23,7 @@ from filbert.engine.bounds import text_bound
 from filbert.engine.generation import Answer, Generation
 from filbert.engine.model import Model
 from filbert.engine.sampling import Sampling
+from filbert.engine.tools import NO_TOOLS, Tool, ToolUse
 from filbert.face import gpt4all_files as files
 from filbert.face.gpt4all_engine import EmbedCancelled, LoadedModel, gpu_layers_of, list_gpus, token_id, warn_once
 
@@ -364,13 +365,19 @@ class _Templated:
         self._asked, found, self._answered = template.partition("{1}")
         self._answered = self._answered if found else AFTER_ANSWER
 
-    def respond(self, messages: Sequence[Message], sampling: Sampling) -> Generation:
-        return self._model.complete(self._text(messages), _ended_by_turns(sampling))
+    def respond(
+        self,
+        messages: Sequence[Message],
+        sampling: Sampling | None = None,
+        tools: Iterable[Tool] = (),
+        tool_choice: str = "auto",
+    ) -> Generation:
+        return self._model.complete(self._text(messages), _ended_by_turns(sampling or configured(Sampling)))
 
-    def prompt_bound(self, messages: Sequence[Message]) -> int:
+    def prompt_bound(self, messages: Sequence[Message], use: ToolUse = NO_TOOLS) -> int:
         return text_bound(self._text(messages))
 
-    def count_tokens(self, messages: Sequence[Message]) -> int:
+    def count_tokens(self, messages: Sequence[Message], use: ToolUse = NO_TOOLS) -> int:
         return len(self._model.tokenize(self._text(messages)))
 
     def _text(self, messages: Sequence[Message]) -> str:
@@ -391,7 +398,7 @@ def _session_of(model: Model, system: str, template: str | None) -> _Session:
             stacklevel=4,
         )
         template = ALPACA
-    answering = cast(Model, _Templated(model, template)) if template else model
+    answering = _Templated(model, template) if template else model
     return _Session(ChatSession(answering, system=system))
 
 
