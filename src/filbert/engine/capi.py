@@ -209,8 +209,8 @@ class Context:
         on_decoded: Callable[[int], object] = lambda n_tokens: None,
         kv: str = "f16",
     ) -> None:
-        """`on_decoded` is called after each part of a decode; kv: number type of the cache. Raises BadInput for a model that predicts no tokens,
-        EngineError when there is no memory for it."""
+        """`on_decoded` is called after each part of a decode; kv: number type of the cache. Raises BadInput for a model
+        that predicts no tokens, EngineError when there is no memory for it."""
         ffi, lib = weights.engine.ffi, weights.engine.lib
         self.n_ctx = n_ctx
         self.n_decoded = 0  # tokens since the start

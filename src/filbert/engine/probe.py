@@ -18,8 +18,8 @@ START_S = 30.0
 class EngineFound:
     """build: the installed version, "" for none. made_for: the one this Filbert knows. unsupported: why no build runs
     on this machine; problem: why this one cannot be used; "" where there is nothing. openmp: the runtimes it loads.
-    bundled_openmp: whether Filbert brought one. gpus: the graphics cards it sees. architectures: the kinds of model it knows, as files name
-    them."""
+    bundled_openmp: whether Filbert brought one. gpus: the graphics cards it sees. architectures: the kinds of model it
+    knows, as files name them."""
 
     build: str
     made_for: str
