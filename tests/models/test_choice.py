@@ -85,6 +85,16 @@ def test_a_choice_that_was_made_is_kept_to(hub, tiny) -> None:
     assert finish(store.pull("hf:acme/Tiny", None, made)).path.name == "Tiny-Q4_0.gguf"
 
 
+def test_the_choice_for_a_base_is_not_that_of_the_adapters_upon_it(hub, tiny, tmp_path) -> None:
+    adapter = make_tiny.adapter(tmp_path / "adapter.gguf").read_bytes()
+    hub.repos["acme/Tiny"] = {"Tiny-Q4_0.gguf": tiny, "Tiny-Q8_0.gguf": tiny}
+    hub.repos["acme/Lora"] = {"Lora-F16.gguf": adapter}
+    made = Choice("hf:acme/Tiny/Tiny-Q4_0.gguf", "because")
+    model = store.resolve_or_pull("hf:acme/Tiny+hf:acme/Lora", choice=made)
+    assert model.path.name == "Tiny-Q4_0.gguf"
+    assert store.resolve("hf:acme/Lora").path.name == "Lora-F16.gguf"
+
+
 def test_several_models_in_one_repository_are_no_choice(hub, tiny) -> None:
     hub.repos["acme/Two"] = {"One-Q4_0.gguf": tiny, "Two-Q8_0.gguf": tiny}
     with pytest.raises(UnknownModel, match="fits 2 files"):

@@ -74,10 +74,11 @@ def chosen(name: str, settings: Settings, options: DownloadOptions | None = None
     from filbert.cli.fit import calibration_of
     from filbert.core.machine import unsupported_by_engine
     from filbert.models.choice import choose
+    from filbert.models.name import divided
 
     if unsupported_by_engine():
         return None
-    choice = choose(name, options, lambda: calibration_of(configured(LoadOptions), settings))
+    choice = choose(divided(name)[0], options, lambda: calibration_of(configured(LoadOptions), settings))
     if choice:
         note(choice.why, settings)
     return choice
