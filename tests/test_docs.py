@@ -121,6 +121,12 @@ def test_every_link_leads_somewhere(page: Path) -> None:
             assert not anchor or anchor in anchors(there), target
 
 
+def test_the_index_leads_to_every_page() -> None:
+    index = (CHECKOUT / "docs/index.md").read_text("utf-8")
+    pages = {page.name for page in (CHECKOUT / "docs").glob("*.md")} - {"index.md"}
+    assert {name for name in pages if f"]({name})" not in index} == set()
+
+
 def anchors(page: Path) -> list[str]:
     heads = re.findall(r"^#+ (.+)$", page.read_text("utf-8"), re.MULTILINE)
     return [re.sub(r"[^\w -]", "", head.lower()).replace(" ", "-") for head in heads]

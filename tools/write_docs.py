@@ -32,7 +32,8 @@ STATUSES = """## Exit status
 """
 SETTINGS = """## Settings
 
-The default counts, unless the settings file says something else; a variable beats the file, and a flag beats both.
+The default counts, unless the settings file says something else. What is [kept with a model](presets.md) beats the file, a
+variable beats both, and a flag beats all.
 `filbert config` shows every value and where it comes from, `filbert config path` where the file is.
 In the file `load.context` is `context` under `[load]`:
 
@@ -44,8 +45,8 @@ context = 8192
 ```
 """
 HOME = """
-`FILBERT_HOME` moves models, settings, jobs and the log to one folder. `HF_ENDPOINT` names a mirror of the hub,
-and pip's own settings name the index that `pypi:` models come from.
+`FILBERT_HOME` moves models, chats, settings, measurements, jobs and the log to one folder. `HF_ENDPOINT` names a
+mirror of the hub, and pip's own settings name the index that `pypi:` models come from.
 """
 
 

@@ -3,6 +3,8 @@
     <models>/names/<slug>-<hash>.json    one manifest an installed name, written last: without it there is no model
     <models>/files/<64 hex>/x.gguf       a folder a model file, or all parts of one: the engine wants them together
     <models>/files/<64 hex>.lock         held while a folder is filled or emptied
+    <models>/presets/…                   what is kept with a name (models/preset.py)
+    <models>/import.lock                 held while `filbert import` gives names
 
 A folder is called after the sha256 of what is in it, so two names of one file share it; where no hash was known before
 the first download, after the address. A model file that a person keeps elsewhere is used where it lies; `filbert
