@@ -32,6 +32,16 @@ def test_list_shows_what_there_is_to_get(filbert: Run) -> None:
     assert (entries[NAME]["bytes"], entries[NAME]["installed"]) == (98_362_432, True)
 
 
+def test_results_that_cannot_be_read_are_told_and_hide_nothing_else(filbert: Run, stocked: Path) -> None:
+    broken = stocked / "measured" / f"{SHA256}.json"
+    broken.parent.mkdir(exist_ok=True)
+    broken.write_text("{")
+    done = filbert("show", NAME)
+    assert done.returncode == 0
+    assert "architecture" in done.stdout
+    assert f"damaged: The results in {broken} cannot be read." in done.stderr
+
+
 def test_list_tells_of_damaged_models(filbert: Run, stocked: Path) -> None:
     (model,) = (stocked / "models/files").glob("*/*.gguf")
     model.unlink()

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from filbert.cli.completion import installed_names
-from filbert.cli.console import patience, say
+from filbert.cli.console import note, patience, say
 from filbert.cli.flags_from_options import with_options
 from filbert.cli.set import shown
+from filbert.core.errors import BadModelFile
 from filbert.core.files import size
 from filbert.core.settings import Settings
+
+if TYPE_CHECKING:
+    from filbert.models.catalogue import Measured
 
 
 @with_options()
@@ -26,7 +30,7 @@ def show(
 ) -> None:
     """What a model is made of, read from its file's header, and what `filbert set` keeps with it."""
     from filbert.engine.thinking import thinking_of
-    from filbert.models import measured, store
+    from filbert.models import store
     from filbert.models.gguf import check_split
 
     stored = store.resolve(name)
@@ -35,7 +39,7 @@ def show(
         say((stored.preset and stored.preset.template) or headers[0].chat_template or "")
         return
     with patience(f"hashing {stored.path.name}", settings):  # where no pull has done so
-        facts, results = store.describe(stored, headers), measured.of(stored.sha256)
+        facts, results = store.describe(stored, headers), _measured(stored.sha256, settings)
     thinking = thinking_of(facts["template"] or "")
     if as_json:
         say(
@@ -56,6 +60,17 @@ def show(
         say("\n".join(shown(stored.preset)))
     for result in results:
         say(f"{'measured':<{width}}  {result}")
+
+
+def _measured(sha256: str, settings: Settings) -> tuple[Measured, ...]:
+    """A file of results that cannot be read is told, and hides nothing else."""
+    from filbert.models import measured
+
+    try:
+        return measured.of(sha256)
+    except BadModelFile as exc:
+        note(f"damaged: {exc}", settings)
+        return ()
 
 
 def _readable(label: str, value: Any) -> str:
