@@ -7,6 +7,7 @@ import io
 import json
 import os
 import re
+import socket
 import ssl
 import subprocess
 import sys
@@ -14,7 +15,7 @@ import threading
 import time
 import zipfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -172,6 +173,7 @@ class HubServer(Origin):
     lies: dict[str, str] = field(default_factory=dict)  # sha256 told instead of the real one, by repository path
     downloads: dict[str, int] = field(default_factory=dict)
     answers: dict[str, bytes] = field(default_factory=dict)  # told of a repository instead of the truth
+    packed: str = "identity"  # the encoding that `answers` are said to have
     listing: bytes | None = None  # told instead of the real list of repositories
     searches: list[dict[str, list[str]]] = field(default_factory=list)
 
@@ -241,7 +243,8 @@ class HubServer(Origin):
         card = {"cardData": {"license": self.licences[repo]}} if repo in self.licences else {}
         told = {"_id": "1", "id": repo, "modelId": repo, "sha": COMMIT, "tags": [], "siblings": siblings, **card}
         page = self.answers.get(repo, json.dumps(told).encode())
-        self._start(handler, 200, {"Content-Type": "application/json", "Content-Length": str(len(page))})
+        headers = {"Content-Type": "application/json", "Content-Encoding": self.packed}
+        self._start(handler, 200, {**headers, "Content-Length": str(len(page))})
         handler.wfile.write(page)
         return None
 
@@ -286,6 +289,31 @@ class IndexServer(Origin):
         page = self.files.get(f"/simple/{project}/", b"<!DOCTYPE html><html><body>")
         self.files[f"/simple/{project}/"] = page + link.encode()
         self.headers[f"/simple/{project}/"] = {"Content-Type": "text/html"}
+
+
+@contextmanager
+def dripping(begins: bytes) -> Iterator[str]:
+    """The address of a server whose answers begin so, and go on for ever at a byte a tenth of a second."""
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def drip(client: socket.socket) -> None:
+        with client, suppress(OSError):
+            client.recv(BLOCK)
+            client.sendall(begins)
+            while not client.sendall(b" "):
+                time.sleep(0.1)
+
+    def accept() -> None:
+        with suppress(OSError):
+            while True:
+                threading.Thread(target=drip, args=(listener.accept()[0],), daemon=True).start()
+
+    threading.Thread(target=accept, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+    finally:
+        listener.shutdown(socket.SHUT_RDWR)
+        listener.close()
 
 
 PULLER = """

