@@ -32,8 +32,8 @@ STATUSES = """## Exit status
 """
 SETTINGS = """## Settings
 
-The default counts, unless the settings file says something else. What is [kept with a model](presets.md) beats the file, a
-variable beats both, and a flag beats all.
+The default counts, unless the settings file says something else. What is [kept with a model](presets.md) beats the
+file, a variable beats both, and a flag beats all.
 `filbert config` shows every value and where it comes from, `filbert config path` where the file is.
 In the file `load.context` is `context` under `[load]`:
 

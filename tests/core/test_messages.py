@@ -46,3 +46,10 @@ def test_a_call_with_its_result_and_answer_is_one_turn() -> None:
 def test_content_that_is_no_text_is_refused(content: Any) -> None:
     with pytest.raises(BadInput, match="A message holds text"):
         Message("user", content)
+
+
+def test_the_texts_of_a_message_are_paragraphs_of_one() -> None:
+    parts = ({"type": "text", "text": "```\na file\n```"}, {"type": "text", "text": "What?"})
+    message = Message("user", parts)
+    assert message.text == "```\na file\n```\n\nWhat?"
+    assert message.to_json()["content"] == message.text

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
-from filbert.chat.record import UNFINISHED, UNTITLED, Chat, Said, now, text_of, title_of
+from filbert.chat.record import UNFINISHED, UNTITLED, Chat, Said, now, title_of
 from filbert.chat.session import ChatSession, Turn, question
 from filbert.chat.tools import Function
 from filbert.core.errors import BadInput, DiskFull, HistoryDamaged, StoreBusy, StoreReadOnly
@@ -177,7 +177,7 @@ class Conversation(ChatSession):
         self._chat.leaf = path[-1].number if path else None
         for said in path:
             if said.message.role == "system" and not self._chat.system:
-                self._chat.system = text_of(said.message)
+                self._chat.system = said.message.text
         self._path, self._forgotten = [said for said in path if said.message.role != "system"], 0
         head = [Message("system", self._chat.system)] if self._chat.system else []
         self.messages = [*head, *(said.message for said in self._path)]

@@ -113,17 +113,10 @@ class Hit:
     updated: datetime
 
 
-def text_of(message: Message) -> str:
-    """The words of a message, without its images."""
-    if isinstance(message.content, str):
-        return message.content
-    return "\n\n".join(str(part.get("text", "")) for part in message.content if part.get("type") == "text")
-
-
 def title_of(messages: Iterable[Message]) -> str:
     """The beginning of the first question."""
     for message in messages:
-        if message.role == "user" and (words := " ".join(text_of(message)[:1000].split())):
+        if message.role == "user" and (words := " ".join(message.text[:1000].split())):
             if len(words) <= TITLE_LETTERS:
                 return words
             return words[:TITLE_LETTERS].rsplit(" ", 1)[0] + "…"

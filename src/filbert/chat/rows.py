@@ -10,7 +10,7 @@ from typing import Any
 
 import sqlalchemy as sql
 
-from filbert.chat.record import UNTITLED, Chat, Said, text_of
+from filbert.chat.record import UNTITLED, Chat, Said
 from filbert.chat.tables import chats, images, messages
 from filbert.core.messages import Message
 
@@ -45,7 +45,7 @@ def message_row(chat_id: str, said: Said, parts: Parts | None) -> dict[str, Any]
         "chat": chat_id,
         "parent": said.parent,
         "role": message.role,
-        "text": plain(text_of(message)),
+        "text": plain(message.text),
         "parts": None if parts is None else list(parts),
         "reasoning": plain(message.reasoning),
         "tool_calls": [dict(call) for call in message.tool_calls],

@@ -179,10 +179,8 @@ def _branches(talk: Talk) -> Iterator[str]:
 
 
 def _short(said: Said) -> str:
-    from filbert.chat.record import text_of
-
     calls = "".join(map(called, said.message.tool_calls))
-    text = " ".join((text_of(said.message) or calls).split())
+    text = " ".join((said.message.text or calls).split())
     return text if len(text) <= LINE_CHARACTERS else f"{text[: LINE_CHARACTERS - 1]}…"
 
 

@@ -34,8 +34,8 @@ if TYPE_CHECKING:
     import tomlkit
 
 app = typer.Typer(
-    help="Read and change settings. Defaults, then the file, then what `filbert set` keeps with a model, then FILBERT_… "
-    "variables, then flags: the later wins."
+    help="Read and change settings. Defaults, then the file, then what `filbert set` keeps with a model, then "
+    "FILBERT_… variables, then flags: the later wins."
 )
 
 

@@ -100,8 +100,6 @@ class Talk:
 
 def last_turns(talk: Talk, count: int) -> Sequence[tuple[int, str, str]]:
     """Number, role and text of the last questions and answers."""
-    from filbert.chat.record import text_of
-
     path = list(enumerate(talk.conversation.path, 1))
     spoken = [(number, said) for number, said in path if said.message.role in ("user", "assistant")]
-    return [(number, said.message.role, text_of(said.message)) for number, said in spoken[-2 * count :]]
+    return [(number, said.message.role, said.message.text) for number, said in spoken[-2 * count :]]

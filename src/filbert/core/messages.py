@@ -32,7 +32,7 @@ class Message:
         """The text of it, without images."""
         if isinstance(self.content, str):
             return self.content
-        return "".join(str(part["text"]) for part in self.content if part.get("type") == "text")
+        return "\n\n".join(str(part.get("text", "")) for part in self.content if part.get("type") == "text")
 
     @property
     def has_images(self) -> bool:

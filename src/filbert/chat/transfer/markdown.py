@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from filbert.chat.record import UNTITLED, Chat, Said, text_of
+from filbert.chat.record import UNTITLED, Chat, Said
 
 SPEAKERS = {"system": "System", "user": "User", "assistant": "Assistant", "tool": "Tool"}
 LIKE_A_SPEAKER = re.compile(rf"^(?=## (?:{'|'.join(SPEAKERS.values())})\b)", re.MULTILINE)
@@ -28,7 +28,7 @@ def _described(said: Said) -> Iterator[str]:
     yield f"## {SPEAKERS[message.role]}" + (f" {message.name}" if message.name else "")
     if message.reasoning:
         yield f"<details><summary>Thought</summary>\n\n{_escaped(message.reasoning)}\n\n</details>"
-    if text := text_of(message):
+    if text := message.text:
         yield _escaped(text)
     if isinstance(message.content, tuple):
         yield from ("*(an image)*" for part in message.content if part.get("type") == "image_url")
