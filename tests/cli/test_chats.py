@@ -42,7 +42,7 @@ def test_what_is_exported_can_be_imported_into_another_history(
     told: Chat, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = tmp_path / "out.json"
-    assert filbert("export", "--all", "--format", "json", "-o", str(file)).returncode == 0
+    assert filbert("export", "--all", "-o", str(file)).returncode == 0
     assert json.loads(file.read_text("utf-8"))["chats"][0]["id"] == told.id
     monkeypatch.setenv("FILBERT_HOME", str(tmp_path / "other"))
     assert filbert("import", str(file)).stdout == "1 chats read, 2 messages new.\n"

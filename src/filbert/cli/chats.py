@@ -96,8 +96,13 @@ def export(
     id: Annotated[str, typer.Argument(help="The chat's id, or its beginning.", metavar="[ID]")] = "",
     every: Annotated[bool, typer.Option("--all", help="Every chat.")] = False,
     format: Annotated[
-        Format, typer.Option("--format", help="markdown to read one branch, json to keep everything.")
-    ] = "markdown",
+        Format | None,
+        typer.Option(
+            "--format",
+            help="markdown to read one branch, json to keep everything. Left out: json for a file that ends in .json.",
+            show_default=False,
+        ),
+    ] = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="A file in place of standard output.")] = None,
 ) -> None:
     """Write chats as Markdown or JSON. `filbert chats import` reads the JSON again, with nothing lost."""
@@ -105,7 +110,7 @@ def export(
         raise BadInput("It is not clear what to export.", do="Name a chat of `filbert chats`, or give --all.")
     with history() as kept:
         wanted = (kept.chat(one) for one in (kept.ids() if every else [id]))
-        pieces = written(wanted, format)
+        pieces = written(wanted, format or _format_of(output))
         if output is None:
             for piece in pieces:
                 say(piece, end="")
@@ -114,6 +119,10 @@ def export(
             for piece in pieces:
                 file.write(piece.encode())
     note(f"{output}: written.", settings)
+
+
+def _format_of(output: Path | None) -> Format:
+    return "json" if output and output.suffix.lower() == ".json" else "markdown"
 
 
 def written(wanted: Iterator[Chat], format: Format) -> Iterator[str]:

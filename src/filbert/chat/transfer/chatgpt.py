@@ -45,10 +45,10 @@ def zipped(file: BinaryIO) -> tuple[zipfile.ZipFile, list[zipfile.ZipInfo]]:
     try:
         archive = zipfile.ZipFile(file)
     except (zipfile.BadZipFile, ValueError, NotImplementedError) as exc:
-        raise BadInput("It is no whole zip file.", why=f"{exc}.") from exc
+        raise BadInput("It is no whole zip file.", why=f"{str(exc).rstrip('.')}.", do="Download it again.") from exc
     found = [entry for entry in archive.infolist() if CONVERSATIONS.fullmatch(PurePosixPath(entry.filename).name)]
     if not found:
-        raise BadInput("There is no conversations.json in it.")
+        raise BadInput("There is no conversations.json in it.", do="Give the archive that ChatGPT exports.")
     return archive, found
 
 
