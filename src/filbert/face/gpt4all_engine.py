@@ -52,9 +52,7 @@ E5_QUERY = "Instruct: Given a query, retrieve relevant passages that answer the 
 PREFIXES = {  # by a part of the model's name, the longest first: as gpt4all-backend/src/llamamodel.cpp has them
     "nomic-embed-text-v1.5": Prefixes("search_document", NOMIC, cuts=True),
     "nomic-embed-text-v1": Prefixes("search_document", NOMIC),
-    "multilingual-e5": Prefixes(
-        "", ("Instruct: Given a query, retrieve relevant passages that answer the query\nQuery",)
-    ),
+    "multilingual-e5": Prefixes("", (E5_QUERY,)),
     "all-minilm": Prefixes(),
     "llm-embedder": Prefixes(
         "Represent this document for retrieval", ("Represent this query for retrieving relevant documents",)
