@@ -327,3 +327,14 @@ def test_the_record_of_a_linked_file_holds_no_copy(person, tiny) -> None:
     record = json.loads(manifest_file("tiny-chat:1b-q4_0").read_bytes())
     assert record["files"][0]["path"] == str(path)
     assert not (manifest_file("x").parent.parent / "files").exists()
+
+
+def test_two_imports_at_once_give_a_model_one_name(person, tiny) -> None:
+    for name in ("one", "two"):
+        ollama(person / ".ollama/models", f"{REGISTRY}/{name}/1b", model=tiny)
+    quick, slow = search(), search()
+    while next(slow).step != "reading the headers":  # it has looked at what is installed
+        pass
+    assert [each.name for each in take(finish(quick))] == ["one:1b", "two:1b"]
+    assert take(finish(slow)) == []
+    assert [model.name for model in store.list_models()] == ["one:1b", "two:1b"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -39,7 +39,8 @@ A_FILE = "file"  # the program of what a person names
 @dataclass(frozen=True, slots=True)
 class Candidate:
     """What was found, and what an import makes of it. new: gets its name; changed: it has it, and the file is another
-    one since; here: it has it; refused: gets none. why: a sentence, "" where there is nothing to say."""
+    one since; here: it has it; refused: gets none. why: a sentence, "" where there is nothing to say. name_given: a
+    person wants it so, also beside another name of the same file."""
 
     state: State
     program: str
@@ -48,6 +49,7 @@ class Candidate:
     size_bytes: int = 0
     kind: Kind = "other"
     why: str = ""
+    name_given: bool = False
     manifest: Manifest | None = None
     preset: preset.Preset | None = None
 
@@ -73,11 +75,18 @@ def search(wanted: Sequence[Path] = (), name: str = "") -> Job[list[Candidate]]:
 def take(candidates: Iterable[Candidate]) -> list[Candidate]:
     """Give the new and the changed ones their names; those that got one. Raises StoreReadOnly, DiskFull."""
     with locked(paths.models_folder() / "import.lock"):
-        return [each for each in candidates if each.manifest and _written(each, each.manifest)]
+        there = {_origin(manifest) for manifest in read_manifests()[0]}
+        return [each for each in candidates if each.manifest and _written(each, each.manifest, there)]
 
 
-def _written(candidate: Candidate, manifest: Manifest) -> bool:
-    if candidate.state == "new" and manifest_file(candidate.name).exists():  # another process was quicker
+def _origin(manifest: Manifest) -> tuple[str, tuple[Path, ...]]:
+    return manifest.source, tuple(file.path for file in manifest.weights)
+
+
+def _written(candidate: Candidate, manifest: Manifest, there: Container[object]) -> bool:
+    """there: the origins of what is installed by now, for another process may have been quicker."""
+    is_taken = manifest_file(candidate.name).exists() or (_origin(manifest) in there and not candidate.name_given)
+    if candidate.state == "new" and is_taken:
         return False
     preset.forget_orphan(candidate.name)
     if candidate.preset:
@@ -169,6 +178,7 @@ class _Desk:
             size_bytes=sum(file.size_bytes for file in files),
             kind=headers[0].kind,
             why=find.note,
+            name_given=find.name_given,
         )
         self.given.add(name)
         if candidate.state == "here":
