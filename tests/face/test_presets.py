@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -265,3 +266,10 @@ def test_what_a_modelfile_says_is_bounded_and_plain(tmp_path: Path) -> None:
         with pytest.raises(BadInput, match=r"is the most|control character"):
             change("mine", {}, modelfile=read_modelfile(tmp_path / "Modelfile"))
     assert kept("mine") is None
+
+
+def test_a_path_of_broken_bytes_cannot_be_kept(tmp_path: Path) -> None:
+    path = tmp_path / "bad\udcff.gguf"
+    shutil.copy(store.resolve(STARTER).path, path)
+    with pytest.raises(BadInput, match="of holds the control character"):
+        change("mine", {"of": str(path)})
