@@ -33,8 +33,9 @@ def import_models(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="A JSON array, and no question.")] = False,
 ) -> None:
-    """Use the models that GPT4All, LM Studio, Ollama, llama.cpp, Jan and Hugging Face's programs have here. Nothing is
-    copied or changed: a name of ours stands for their file, and `filbert rm` takes away the name alone."""
+    """Use the model files that other programs have. Looks where GPT4All, LM Studio, Ollama, llama.cpp, Jan and Hugging
+    Face's programs keep them. Nothing is copied or changed: a name of ours stands for their file, and `filbert rm`
+    takes away the name alone."""
     from filbert.core.errors import BadInput
     from filbert.core.jobs import run
     from filbert.models.adopt import importing

@@ -26,7 +26,7 @@ def search(
     hub: Annotated[bool, typer.Option("--hub", help="On the hub, not in the catalogue.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="A JSON array.")] = False,
 ) -> None:
-    """Models in the catalogue in which all the words are found, the best first; also when they are misspelt."""
+    """Find a model in the catalogue, or on the hub. All the words must be found, also misspelt; the best is first."""
     if hub:
         search_hub(" ".join(words), settings, as_json)
     else:

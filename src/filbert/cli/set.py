@@ -44,7 +44,7 @@ def set_preset(
     ] = None,
     clear: Annotated[bool, typer.Option("--clear", help="Forget what was kept before.")] = False,
 ) -> None:
-    """Keep defaults with a model, or make a name that stands for one: context=8192 temperature=0 system="Be brief."
+    """Keep defaults with a model, or name one anew. For example: context=8192 temperature=0 system="Be brief."
     A flag or a FILBERT_ variable beats them, and they beat the settings file. `filbert show NAME` prints them, and
     `filbert rm NAME` takes a name of your own away, not its model."""
     from filbert.face import presets

@@ -28,7 +28,7 @@ def show(
     as_json: Annotated[bool, typer.Option("--json", help="A JSON object.")] = False,
     template: Annotated[bool, typer.Option("--template", help="The whole chat template, and nothing else.")] = False,
 ) -> None:
-    """What a model is made of, read from its file's header, and what `filbert set` keeps with it."""
+    """What a model is made of, and what is kept with it. Read from its file's header, and from `filbert set`."""
     from filbert.engine.thinking import thinking_of
     from filbert.models import store
     from filbert.models.gguf import check_split

@@ -73,7 +73,7 @@ def text_bytes(body: Mapping[str, Any]) -> int:
     if "prompt" in body:
         return len(body["prompt"].encode(errors="replace"))
     parts = (part for message in body["messages"] for part in _parts(message))
-    tools = len(json.dumps(body.get("tools", ())))
+    tools = len(json.dumps(body["tools"])) if body.get("tools") else 0
     return tools + sum(len(part.get("text", "").encode(errors="replace")) for part in parts)
 
 
