@@ -109,9 +109,26 @@ def gives_bytes() -> bytes:
     return b"\xff\x00"
 
 
+def gives_half_a_pair() -> str:
+    """Half."""
+    return "half \ud83d"
+
+
+class Unspeakable(Exception):
+    def __str__(self) -> str:
+        raise ValueError
+
+
+def fails_unspeakably() -> None:
+    """Fails."""
+    raise Unspeakable
+
+
 @pytest.mark.parametrize(
     ("function", "text"),
     [
+        (gives_half_a_pair, "half ?"),
+        (fails_unspeakably, '{"error": "Unspeakable"}'),
         (fails, '{"error": "KeyError: \'no such thing\'"}'),
         (leaves, '{"error": "SystemExit: 3"}'),
         (waits, "waited"),

@@ -8,10 +8,16 @@ import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import cast
 
 import pytest
 from emulator import Screen
 from terminal import FILBERT, Run, Terminal
+
+from filbert.cli.chat import step
+from filbert.cli.chat_commands import Left
+from filbert.cli.talk import Talk
+from filbert.core.settings import Settings
 
 GREEDY = ("--seed", "1", "--temperature", "0")
 PARIS = "What is the capital of France? Answer in one sentence."
@@ -223,3 +229,15 @@ def test_ctrl_c_stops_the_answer_and_not_the_conversation(terminal: Callable[...
     talk.wait_for("\n> ")
     talk.type("/bye\n")
     assert talk.wait() == 0
+
+
+def test_a_fault_of_ours_ends_a_step_and_not_the_conversation(capsys: pytest.CaptureFixture[str]) -> None:
+    class Broken:
+        """A talk that lacks what asking takes."""
+
+        settings = Settings()
+
+    step(cast(Talk, Broken()), "Hello")
+    assert "fault of its own (AttributeError" in capsys.readouterr().err
+    with pytest.raises(Left):
+        step(cast(Talk, Broken()), "/quit")

@@ -160,3 +160,9 @@ def test_a_part_taller_than_the_screen_is_whole_in_the_end() -> None:
     table = "| n | square |\n|---|---|\n" + "".join(f"| {n} | {n * n} |\n" for n in range(50))
     lines = streamed(table + "\nend\n", [40] * 100, 60, 8).lines()
     assert [line.split()[0] for line in lines[2:52]] == [str(n) for n in range(50)]
+
+
+def test_marks_within_marks_without_end_are_shown_as_they_were_written() -> None:
+    assert "*" * 78 in "".join(whole("*" * 489 + "a" + "*" * 489, 80))
+    assert "image" in "".join(whole("![" + "*" * 2001 + "a" + "*" * 2001 + "](b)", 80))
+    assert "\x1b[3;1maaa" in "".join(whole("***aaa***", 80))

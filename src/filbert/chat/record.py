@@ -14,12 +14,18 @@ UNFINISHED = "unfinished"  # the finish of an answer under way; one that is foun
 TITLE_LETTERS = 60
 UNTITLED = "Untitled"
 DIGITS = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's: in the order of their codes, none looks like another
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+EPOCH, LAST = datetime(1970, 1, 1, tzinfo=UTC), datetime(9000, 1, 1, tzinfo=UTC)
 TIME_DIGITS, CHANCE_DIGITS = 9, 5
 
 
 def now() -> datetime:
     return datetime.now(UTC)
+
+
+def kept_moment(moment: datetime) -> datetime:
+    """In UTC, which it is where it names no zone, and within years that can be told in every zone."""
+    moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return min(max(moment, EPOCH), LAST).astimezone(UTC)
 
 
 def new_id(at: datetime | None = None) -> str:
@@ -67,6 +73,11 @@ class Chat:
     leaf: int | None = None
     source: str = ""  # where it was imported from; importing it again finds it by this
     said: dict[int, Said] = field(default_factory=dict)
+
+    @property
+    def letters(self) -> int:
+        """About as many bytes of memory as its texts and images take."""
+        return sum(said.message.letters for said in self.said.values())
 
     def path(self, leaf: int | None) -> list[Said]:
         """From the first message to `leaf`."""

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sql
 
 from filbert.chat import full_text
+from filbert.chat.record import kept_moment
 from filbert.core.errors import StoreReadOnly
 
 LENGTH_OF_ID = 14
@@ -23,10 +24,10 @@ class Moment(sql.TypeDecorator[datetime]):
     cache_ok = True
 
     def process_bind_param(self, value: datetime | None, dialect: sql.Dialect) -> datetime | None:
-        return value.astimezone(UTC) if value else None
+        return kept_moment(value) if value else None
 
     def process_result_value(self, value: datetime | None, dialect: sql.Dialect) -> datetime | None:
-        return value.replace(tzinfo=UTC) if value and value.tzinfo is None else value
+        return kept_moment(value) if value else None
 
 
 chats = sql.Table(

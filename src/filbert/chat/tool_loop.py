@@ -114,7 +114,7 @@ class ToolLoop(Answer):
             try:
                 found.append(work())
             except BaseException as exc:  # noqa: BLE001 - a person's function may raise anything; the model hears it
-                found.append(_error(f"{type(exc).__name__}: {exc}"))
+                found.append(_error(_described(exc)))
             finally:
                 woken.set()
 
@@ -146,7 +146,15 @@ def need_results(calls: Sequence[Call], functions: Mapping[str, FunctionTool], r
 
 
 def _told(call: Call, text: str) -> Message:
+    text = text.encode("utf-8", "replace").decode()  # half of a pair would be refused in every later round
     return Message("tool", text, tool_call_id=call["id"], name=call["function"]["name"])
+
+
+def _described(error: BaseException) -> str:
+    try:
+        return f"{type(error).__name__}: {error}"
+    except Exception:  # noqa: BLE001 - a person's exception may fail at being told
+        return type(error).__name__
 
 
 def _error(text: str) -> str:

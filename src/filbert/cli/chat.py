@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from filbert.cli.chat_input import Input
     from filbert.cli.talk import Talk
 
-CHAT_ID = re.compile(r"1[0-9a-z]{5,13}")  # as chat/record.py makes them, or the beginning of one
+CHAT_ID = re.compile(r"[01][0-9a-z]{5,13}")  # as chat/record.py makes them, or the beginning of one
 
 
 @with_options(LoadOptions, Sampling, without=("parallel", "logprobs"))
@@ -160,6 +160,7 @@ def converse(talk: Talk) -> None:
 def step(talk: Talk, text: str) -> None:
     """Do what one input asks."""
     from filbert.cli import chat_commands
+    from filbert.core.log import log
 
     try:
         if text.startswith("/"):
@@ -168,3 +169,8 @@ def step(talk: Talk, text: str) -> None:
             talk.ask(lambda: talk.send(text))
     except FilbertError as exc:
         note(f"error: {exc}", talk.settings)
+    except (BrokenPipeError, chat_commands.Left):
+        raise
+    except Exception as exc:  # noqa: BLE001 - a fault of ours ends a step too, and the conversation goes on
+        log.exception("fault")
+        note(f"error: Filbert hit a fault of its own ({type(exc).__name__}: {exc}). The log has it.", talk.settings)

@@ -10,12 +10,14 @@ from functools import cache
 from itertools import zip_longest
 
 from markdown_it import MarkdownIt
+from markdown_it.token import Token
 from markdown_it.tree import SyntaxTreeNode as Node
 
 from filbert.cli.highlight import Highlighter
 from filbert.cli.styled import DIM, Line, Span, chop, line_cells, prefixed, styled, wrap
 
 LEAST_COLUMN = 4
+MOST_DEPTH = 50  # of marks within marks: the tree is read by calls within calls
 BREAK = re.compile(r"<br\s*/?>")
 STYLES = {"strong": "1", "em": "3", "s": "9", "link": "4"}
 CODE = "36"
@@ -44,8 +46,21 @@ class Part:
 def parts(source: str, above: str = "x") -> list[Part]:
     """The source in parts that end where the next begins. above: the line before the source."""
     lines = source.split("\n")
-    root = Node(_parser().parse(source if source.endswith("\n") else source + "\n"))
+    root = Node(_bounded(_parser().parse(source if source.endswith("\n") else source + "\n")))
     return [Part(node, _first(node), _blank([above, *lines][_first(node)])) for node in _each_item(root)]
+
+
+def _bounded(tokens: list[Token]) -> list[Token]:
+    """Marks that stand too deep within others are shown as they were written."""
+    depth = 0
+    for token in tokens:
+        closes = token.nesting < 0
+        depth += token.nesting > 0
+        if token.nesting and depth > MOST_DEPTH and token.tag != "a":  # links never stand within links
+            token.type, token.content, token.nesting = "text", token.markup, 0
+        depth -= closes
+        _bounded(token.children or [])
+    return tokens
 
 
 def _each_item(root: Node) -> Iterator[Node]:

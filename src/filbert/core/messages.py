@@ -35,6 +35,13 @@ class Message:
         return "\n\n".join(str(part.get("text", "")) for part in self.content if part.get("type") == "text")
 
     @property
+    def letters(self) -> int:
+        """Of its texts, and of images as they are kept."""
+        parts = () if isinstance(self.content, str) else self.content
+        addresses = (_address(part) for part in parts)
+        return len(self.text) + len(self.reasoning) + sum(map(len, addresses))
+
+    @property
     def has_images(self) -> bool:
         return not isinstance(self.content, str) and any(map(_is_image, self.content))
 
@@ -68,9 +75,13 @@ def _is_text(part: Mapping[str, Any]) -> bool:
 
 
 def _is_image(part: Mapping[str, Any]) -> bool:
+    return part.get("type") == "image_url" and _address(part).startswith(IMAGE_ADDRESSES)
+
+
+def _address(part: Mapping[str, Any]) -> str:
     image = part.get("image_url")
     url = image.get("url") if isinstance(image, Mapping) else None
-    return part.get("type") == "image_url" and isinstance(url, str) and url.startswith(IMAGE_ADDRESSES)
+    return url if isinstance(url, str) else ""
 
 
 def shown(messages: Sequence[Message]) -> list[dict[str, Any]]:

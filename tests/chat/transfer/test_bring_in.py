@@ -63,6 +63,51 @@ def test_the_zip_is_read_as_it_comes_with_its_images(tmp_path: Path, history: Hi
     assert message.content == ({"type": "image_url", "image_url": {"url": "data:image/png;base64,iVBORw=="}},)
 
 
+def with_pictures(path: Path, *ids: str, kind: int = zipfile.ZIP_DEFLATED) -> Path:
+    """A zip with 20 MB of black to each id, told of once an id."""
+    parts = [{"content_type": "image_asset_pointer", "asset_pointer": f"sediment://{id}"} for id in ids]
+    told = conversation(node("q", None, "user", {"content_type": "multimodal_text", "parts": parts}), current="q")
+    with zipfile.ZipFile(path, "w", kind) as archive:
+        archive.writestr("conversations.json", json.dumps([told, conversation(*BRANCHED, conversation_id="c")]))
+        for id in dict.fromkeys(ids):
+            archive.writestr(f"{id}-a.png", bytes(20 << 20))
+    return path
+
+
+def test_a_picture_that_is_pointed_to_300_times_is_held_once(tmp_path: Path, history: History) -> None:
+    file = with_pictures(tmp_path / "a.zip", *["file_1"] * 300)
+    command = [sys.executable, "-c", IMPORT + PEAK, str(file)]
+    said = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    assert int(said.splitlines()[-1]) < 400_000_000
+    assert len(history.ids()) == 2
+
+
+def test_pictures_beyond_what_a_chat_may_hold_are_left_out(tmp_path: Path, history: History) -> None:
+    assert done(bring_in(with_pictures(tmp_path / "a.zip", *(f"file_{n}" for n in range(6))), history)).chats == 2
+    first = [chat.said[min(chat.said)].message.content for chat in map(history.chat, history.ids())]
+    (parts,) = (content for content in first if isinstance(content, tuple))
+    assert [part["type"] for part in parts] == ["image_url"] * 3 + ["text"] * 3
+
+
+def test_a_damaged_picture_costs_no_chat(tmp_path: Path, history: History) -> None:
+    file = with_pictures(tmp_path / "a.zip", "file_1")
+    data = bytearray(file.read_bytes())
+    at = data.index(b"file_1-a.png") + 5000
+    data[at : at + 100] = b"\xff" * 100
+    file.write_bytes(data)
+    assert done(bring_in(file, history)).chats == 2
+
+
+@pytest.mark.parametrize("kind", [zipfile.ZIP_DEFLATED, zipfile.ZIP_LZMA, zipfile.ZIP_BZIP2])
+def test_a_damaged_zip_of_any_kind_is_told(tmp_path: Path, history: History, kind: int) -> None:
+    file = with_pictures(tmp_path / "a.zip", kind=kind)
+    data = bytearray(file.read_bytes())
+    data[60:160] = b"\xff" * 100
+    file.write_bytes(data)
+    with pytest.raises(BadInput, match="cannot be read"):
+        done(bring_in(file, history))
+
+
 def test_a_folder_of_the_apps_chats_is_read_and_a_damaged_one_told(tmp_path: Path, history: History) -> None:
     folder = tmp_path / "nomic.ai"
     folder.mkdir()

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-import zipfile
-import zlib
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -19,7 +17,7 @@ from filbert.chat.transfer import chatgpt, gpt4all, json_export
 from filbert.core.errors import BadInput
 from filbert.core.jobs import Job, Progress
 
-BATCH = 50  # chats a transaction
+BATCH, BATCH_LETTERS = 50, 16 << 20  # a transaction has no more chats, and not much more of what was said
 MOST_DEPTH = 100
 PIECE_BYTES = 1 << 20  # in smaller ones a text of many megabytes is copied too often
 HEAD = rb'\s*\{\s*"format"\s*:\s*"filbert-chats"\s*,\s*"version"\s*:\s*(\d{1,6})\D'
@@ -42,12 +40,15 @@ def bring_in(path: Path, history: History) -> Job[Imported]:
     BadInput when nothing can be read of it."""
     done = Imported()
     batch: list[Chat] = []
+    letters = 0
     for item in _chats_of(path, done.problems):
         if isinstance(item, Progress):
             yield item
             continue
         batch.append(item)
-        if len(batch) == BATCH:
+        letters += item.letters
+        if len(batch) == BATCH or letters > BATCH_LETTERS:
+            letters = 0
             _keep(batch, history, done)
     _keep(batch, history, done)
     if not done.chats:
@@ -119,7 +120,7 @@ def _zipped(file: BinaryIO, name: str, problems: list[str]) -> Chats:
             try:
                 with archive.open(entry) as inner:
                     yield from _streamed(cast(BinaryIO, inner), name, entry.file_size, picture, problems)
-            except (zipfile.BadZipFile, zlib.error, RuntimeError, NotImplementedError, EOFError) as exc:
+            except chatgpt.DAMAGED as exc:
                 raise BadInput(f"{entry.filename} in {name} cannot be read.", why=f"{exc}.") from exc
 
 

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import base64
 import json
+import lzma
 import mimetypes
 import re
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import PurePosixPath
@@ -21,6 +23,8 @@ from filbert.core.messages import Message
 
 MOST_CHAT_BYTES = 64 << 20
 MOST_IMAGE_BYTES = 20 << 20
+MOST_IMAGES_BYTES = MOST_CHAT_BYTES  # of one chat, as they are kept
+DAMAGED = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, OSError, RuntimeError, NotImplementedError, EOFError)
 CONVERSATIONS = re.compile(r"conversations(-\d+)?\.json")
 Node = Mapping[str, Any]
 Picture = Callable[[str], str]  # the id of a file in the export to a data: address, "" where it is not there
@@ -61,12 +65,21 @@ def pictures_of(archive: zipfile.ZipFile) -> Picture:
             name = PurePosixPath(entry.filename).name
             kind = mimetypes.guess_type(name)[0] or ""
             if name.startswith(id) and kind.startswith("image/"):
-                with archive.open(entry) as file:
-                    data = file.read(MOST_IMAGE_BYTES + 1)
-                return f"data:{kind};base64,{base64.b64encode(data).decode()}" if len(data) <= MOST_IMAGE_BYTES else ""
+                data = _whole(archive, entry)
+                return f"data:{kind};base64,{base64.b64encode(data).decode()}" if data else ""
         return ""
 
     return picture
+
+
+def _whole(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> bytes:
+    """Nothing of one that is damaged or too large: the chat is worth more than its picture."""
+    try:
+        with archive.open(entry) as file:
+            data = file.read(MOST_IMAGE_BYTES + 1)
+    except DAMAGED:
+        return b""
+    return data if len(data) <= MOST_IMAGE_BYTES else b""
 
 
 def no_picture(id: str) -> str:
@@ -100,6 +113,7 @@ class Tree:
 
     def __init__(self, chat: Chat, mapping: Mapping[str, Any], picture: Picture) -> None:
         self._chat, self._picture = chat, picture
+        self._addresses: dict[str, str] = {}  # of its pictures
         self._nodes: dict[str, Node] = {id: node for id, node in mapping.items() if isinstance(node, dict)}
         self._places: dict[str | None, int | None] = {}  # the message that a node became, or the one before it
         self._thoughts: dict[str | None, str] = {}  # of a node, not yet spoken
@@ -170,10 +184,17 @@ class Tree:
         kind = _text(_dict(part).get("content_type"))
         if kind == "image_asset_pointer":
             pointer = _text(_dict(part).get("asset_pointer"))
-            if url := self._picture(pointer.rpartition("/")[2]):
+            if url := self._address(pointer.rpartition("/")[2]):
                 return {"type": "image_url", "image_url": {"url": url}}
             return {"type": "text", "text": "(an image that is not in the export)"}
         return {"type": "text", "text": _text(_dict(part).get("text"))}
+
+    def _address(self, id: str) -> str:
+        """Each picture once, until they are more than a chat may hold."""
+        if id not in self._addresses:
+            full = sum(map(len, self._addresses.values())) > MOST_IMAGES_BYTES
+            self._addresses[id] = "" if full else self._picture(id)
+        return self._addresses[id]
 
     def _add(self, id: str, told: Node, before: int | None, message: Message) -> int:
         if message.role == "assistant" and (thought := self._thoughts.pop(id, "")):

@@ -9,11 +9,11 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict
 from datetime import datetime
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
-from filbert.chat.record import Chat, Said
+from filbert.chat.record import Chat, Said, kept_moment
 from filbert.core.errors import BadInput
 from filbert.core.messages import Message
 
@@ -21,13 +21,50 @@ FORMAT, VERSION = "filbert-chats", 1
 HEAD = {"format": FORMAT, "version": VERSION}
 
 
+Time = Annotated[datetime, AfterValidator(kept_moment)]
+
+
+class Loose(BaseModel):
+    """What others may have written more of."""
+
+    model_config = ConfigDict(extra="allow")
+
+
+class FunctionBody(Loose):
+    name: str
+    arguments: str = ""
+
+
+class CallBody(Loose):
+    id: str
+    type: Literal["function"] = "function"
+    function: FunctionBody
+
+
+class TextPart(Loose):
+    type: Literal["text"]
+    text: str
+
+
+class ImageAddress(Loose):
+    url: str = Field(pattern=r"^data:[^,]{0,100};base64,")
+
+
+class ImagePart(Loose):
+    type: Literal["image_url"]
+    image_url: ImageAddress
+
+
+Part = Annotated[TextPart | ImagePart, Field(discriminator="type")]
+
+
 class MessageBody(BaseModel):
     number: int
     parent: int | None = None
     role: Literal["system", "user", "assistant", "tool"]
-    content: str | tuple[dict[str, Any], ...] = ""
+    content: str | tuple[Part, ...] = ""
     reasoning: str = ""
-    tool_calls: tuple[dict[str, Any], ...] = ()
+    tool_calls: tuple[CallBody, ...] = ()
     tool_call_id: str = ""
     name: str = ""
     model: str = ""
@@ -36,7 +73,7 @@ class MessageBody(BaseModel):
     usage: dict[str, Any] = {}
     timings: dict[str, Any] = {}
     finish: str = Field("", max_length=32)
-    created: datetime
+    created: Time
     key: str = Field(min_length=1)
     notes: dict[str, Any] = {}
 
@@ -46,8 +83,8 @@ class ChatBody(BaseModel):
     title: str = ""
     model: str = ""
     system: str = ""
-    created: datetime
-    updated: datetime
+    created: Time
+    updated: Time
     leaf: int | None = None
     source: str = ""
     messages: list[MessageBody] = []
@@ -82,7 +119,7 @@ def chat_of(given: object) -> Chat:
     try:
         told = ChatBody.model_validate(given)
     except ValidationError as exc:
-        problem = exc.errors()[0]
+        problem = max(exc.errors(), key=lambda error: len(error["loc"]))  # the nearest, where a value may be of kinds
         where = ".".join(map(str, problem["loc"])) or "it"
         raise BadInput("A chat in the file cannot be read.", why=f"{where}: {problem['msg']}.") from exc
     chat = Chat(**told.model_dump(exclude={"messages"}))
@@ -90,11 +127,13 @@ def chat_of(given: object) -> Chat:
         if message.number in chat.said or (message.parent is not None and message.parent not in chat.said):
             raise BadInput("A chat in the file cannot be read.", why="A message stands before the one it answers.")
         chat.said[message.number] = _said(message)
-    chat.leaf = chat.leaf if chat.leaf in chat.said else None
+    chat.title = " ".join(chat.title.split())
+    chat.leaf = chat.leaf if chat.leaf in chat.said else max(chat.said, default=None)
     return chat
 
 
 def _said(told: MessageBody) -> Said:
     spoken = ("role", "content", "reasoning", "tool_calls", "tool_call_id", "name")
-    message = Message(**{name: getattr(told, name) for name in spoken})
-    return Said(message, **{name: getattr(told, name) for name in MessageBody.model_fields if name not in spoken})
+    whole = told.model_dump()
+    message = Message(**{name: whole.pop(name) for name in spoken})
+    return Said(message, **whole)
