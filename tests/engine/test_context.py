@@ -11,6 +11,7 @@ from filbert import Message, Model, Sampling
 from filbert.core.errors import BadInput, ContextOverflow
 from filbert.core.machine import memory
 from filbert.engine.load_options import LoadOptions
+from filbert.engine.load_plan import LoadPlan
 from filbert.models.store import in_place
 
 Load = Callable[..., Model]
@@ -83,6 +84,14 @@ def test_a_context_that_no_memory_holds_is_refused_with_the_advice_to_ask_for_le
     endless = make_tiny.dense(tmp_path / "endless.gguf", metadata={"llama.context_length": ENDLESS})
     with pytest.raises(BadInput, match="Ask for a smaller --context"):
         Model(in_place(endless), LoadOptions(context=ENDLESS))
+
+
+def test_where_memory_is_short_a_model_that_writes_embeds_shorter_texts(starter: Path) -> None:
+    stored, free = in_place(starter), memory().available >> 20
+    roomy, tight = (LoadPlan(stored, LoadOptions(context=2048, prompt_cache_mib=mib)) for mib in (0, free - 1050))
+    assert roomy.pooled_context == 2048
+    assert tight.pooled_context in (512, 1024)
+    tight.allow("embedding", ["text"])
 
 
 def test_text_that_is_none_is_refused(load: Load) -> None:

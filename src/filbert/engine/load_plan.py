@@ -70,11 +70,21 @@ class LoadPlan:
         """Texts that are embedded or ranked at once."""
         return min(self.options.parallel, MOST_POOLED)
 
-    @property
+    @cached_property
     def pooled_context(self) -> int:
-        """Tokens of one text at most. It is computed in one go, so a conversation's long context is not for it."""
-        asked = self.options.context or POOLED_CONTEXT
-        return min(self.header.context_length or 512, min(asked, POOLED_CONTEXT) if self.kind == "text" else asked)
+        """Tokens of one text at most. It is computed in one go, so a conversation's long context is not for it: beside
+        one, a model that writes text takes what fits, for the engine keeps all logits of every token."""
+        trained = self.header.context_length or fit.LEAST_CONTEXT
+        asked = min(trained, self.options.context or POOLED_CONTEXT)
+        if self.kind != "text":
+            return asked
+        most = min(asked, POOLED_CONTEXT)
+        lengths = (most, most // 2, most // 4)
+        return next((tokens for tokens in lengths if self._has_room_to_pool(tokens)), lengths[-1])
+
+    def _has_room_to_pool(self, tokens: int) -> bool:
+        needed = fit.estimate(self.headers, *self._pooled(tokens)).total + self.takes("text").own
+        return needed <= self._memory.available
 
     @cached_property
     def scored_context(self) -> int:
@@ -148,8 +158,11 @@ class LoadPlan:
             return self.context, SCORING
         if child in ("text", "plain"):
             return self.context, self._demand
+        return self._pooled(self.pooled_context)
+
+    def _pooled(self, tokens: int) -> tuple[int, fit.Demand]:
         slots = self.pooled_slots
-        return self.pooled_context * slots, fit.Demand(self.options.kv, slots, self.pooled_context, pools=True)
+        return tokens * slots, fit.Demand(self.options.kv, slots, tokens, pools=True)
 
 
 def _checked(stored: StoredModel) -> tuple[Header, ...]:
