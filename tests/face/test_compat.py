@@ -298,6 +298,23 @@ def test_a_closed_model_is_a_value_error(starter: Path) -> None:
             asked()
 
 
+def test_a_stream_left_by_a_thread_that_ended_keeps_nobody_waiting(model: GPT4All) -> None:
+    left: list[Any] = []
+
+    def leave_half_read() -> None:
+        left.append(iter(model.generate("Tell me a story", max_tokens=200, streaming=True)))
+        next(left[-1])
+
+    with model.chat_session():
+        for _ in range(2):  # the second is still there when the session is left
+            thread = threading.Thread(target=leave_half_read)
+            thread.start()
+            thread.join()
+        assert model.current_chat_session
+        assert len(model.current_chat_session) == 5
+    assert model.generate("hi", max_tokens=2)
+
+
 def test_threads_may_be_set_after_loading(starter: Path) -> None:
     with GPT4All(str(starter), n_threads=1, n_ctx=512) as model:
         assert model.model.thread_count() == 1

@@ -11,7 +11,7 @@ import re
 import threading
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self, overload
@@ -31,6 +31,7 @@ ALPACA = "### Human:\n{0}\n\n### Assistant:\n"
 TURNS = ("### Instruction", "### Prompt", "### Response", "### Human", "### Assistant", "### Context")
 AFTER_ANSWER = "\n\n"  # where a prompt template does not say what follows an answer
 DEFAULT_BATCH = 8
+STEP_S = 0.1  # so often one that waits for another thread's stream looks whether the thread is there
 
 ConfigType = dict[str, Any]
 MessageType = dict[str, str]
@@ -320,7 +321,7 @@ class GPT4All:
         try:
             yield self
         finally:
-            session.settle()
+            session.leave()
             self._history = self._session = None
 
     @staticmethod
@@ -336,24 +337,33 @@ class _Session:
         self._chat = chat
         self._asking = threading.Lock()
         self._turn: Turn | None = None
-        self._asked_by = 0
+        self._asked_by = threading.current_thread()
 
     def answer(self, prompt: str, sampling: Sampling) -> Turn:
         with self._asking:
             self.settle()
-            self._asked_by = threading.get_ident()
+            self._asked_by = threading.current_thread()
             self._turn = self._chat.send(prompt, sampling)
             return self._turn
 
     def settle(self) -> None:
-        """End a stream that this thread left half read; wait for one that another thread reads."""
-        turn = self._turn
-        if turn is None or turn.over.is_set():
-            return
-        if self._asked_by == threading.get_ident():
-            turn.cancel()
-            turn.reply()
-        turn.over.wait()
+        """End a stream that this thread left half read, or one that has ended; wait for one that another reads."""
+        while (turn := self._turn) and not turn.over.is_set():
+            if self._asked_by is threading.current_thread() or not self._asked_by.is_alive():
+                _end(turn)
+            turn.over.wait(STEP_S)
+
+    def leave(self) -> None:
+        """End the stream under way, whoever reads it."""
+        while (turn := self._turn) and not turn.over.is_set():
+            _end(turn)
+            turn.over.wait(STEP_S)
+
+
+def _end(turn: Turn) -> None:
+    turn.cancel()
+    with suppress(ValueError):  # another thread is reading it, and hears of its end
+        turn.reply()
 
 
 class _Templated:
