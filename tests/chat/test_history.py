@@ -6,6 +6,7 @@ import stat
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import closing, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -276,6 +277,59 @@ def test_a_folder_in_the_way_and_an_address_that_is_none_are_told(home: Path, mo
         opened.chats()
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        "messages SET tool_calls = '{'",
+        "messages SET tool_calls = 'null'",
+        "messages SET notes = CAST(x'ff' AS TEXT)",
+        "messages SET parts = '3'",
+        "messages SET created = 'x'",
+    ],
+)
+def test_a_damaged_cell_is_a_damaged_history(history: History, change: str) -> None:
+    chat = tell(history, "hi", "ho")
+    history.close()
+    spoil(history, change)
+    with pytest.raises(HistoryDamaged, match="set-aside"):
+        history.chat(chat.id)
+    assert len(history.chats()) == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "left"),
+    [
+        ("messages SET parent = 77 WHERE parent = 1", 1),
+        ("messages SET parent = 2 WHERE number = 1", 2),
+        ("chats SET leaf = 99", 0),
+    ],
+)
+def test_a_path_that_leads_nowhere_or_in_a_ring_ends(history: History, change: str, left: int) -> None:
+    tell(history, "hi", "ho")
+    history.close()
+    spoil(history, change)
+    kept = history.latest()
+    assert kept
+    assert len(kept.path(kept.leaf)) == left
+    assert kept.newest_leaf(1)
+    assert len(history.path(2)) <= 2
+
+
+def spoil(history: History, change: str) -> None:
+    assert history.file
+    with closing(sqlite3.connect(history.file)) as connection, connection:
+        connection.execute(f"UPDATE {change}")
+
+
+def test_a_history_that_another_program_writes_to_is_read(history: History) -> None:
+    tell(history, "hi")
+    history.close()
+    assert history.file
+    with closing(sqlite3.connect(history.file, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        assert len(history.chats()) == 1
+
+
 @pytest.mark.root
 def test_a_full_disk_and_a_read_only_one_are_told_and_what_is_stored_is_unharmed(
     small_disk: Path, monkeypatch: pytest.MonkeyPatch
@@ -288,7 +342,15 @@ def test_a_full_disk_and_a_read_only_one_are_told_and_what_is_stored_is_unharmed
                 tell(history, "x" * 200_000, chat=chat)
         told = len(history.chat(chat.id).said)
         assert told >= 2
+        with suppress(OSError), (small_disk / "filler").open("wb", buffering=0) as filler:
+            while filler.write(bytes(4096)):
+                pass
+        with pytest.raises(DiskFull, match="free it elsewhere"):
+            history.delete(chat.id)
+        (small_disk / "filler").unlink()
     subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+    with History() as history:
+        assert len(history.chat(chat.id).said) >= told
     with pytest.raises(StoreReadOnly), History() as history:
         tell(history, "more", chat=chat)
     subprocess.run(["mount", "-o", "remount,rw", str(small_disk)], check=True)

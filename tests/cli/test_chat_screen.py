@@ -145,6 +145,17 @@ def test_commands_models_and_files_are_completed(screen: Open, tmp_path: Path) -
     talk.wait_until(lambda: "notes.md" in talk.emulator.text().replace("\n", ""))
 
 
+def test_a_damaged_history_offers_nothing_and_keeps_the_prompt_whole(screen: Open, home: Path) -> None:
+    talk = screen("chat", *GREEDY)
+    talk.wait_until(talk.waits)
+    (home / "chats.db").write_bytes(b"nonsense" * 1000)
+    talk.type("/load 1")
+    talk.wait_for("> /load 1")
+    talk.type("\x15")
+    talk.ask("/history", "is damaged")
+    assert "Traceback" not in talk.emulator.text()
+
+
 def test_what_is_attached_goes_with_the_next_question(screen: Open, history: History, tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("Filberts are hazelnuts.")
     talk = screen("chat", *GREEDY, "--attach", str(tmp_path / "notes.txt"), columns=120)

@@ -199,3 +199,15 @@ def test_only_an_address_that_holds_the_image_is_taken(tmp_path: Path) -> None:
     ):
         with pytest.raises(BadInput, match=r"base64|empty|no image"):
             image_part_of_address(url)
+
+
+def test_an_image_without_pixels_is_refused() -> None:
+    with pytest.raises(BadInput, match="no pixels"):
+        image_part(Image.new("RGB", (0, 5)))
+
+
+def test_broken_notes_of_a_camera_are_passed_over_in_silence() -> None:
+    exif = b"Exif\0\0MM\0*\0\0\0\x08\xff\xff" + bytes(60)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert pixels(image_part(written(Image.new("RGB", (8, 8)), "JPEG", exif=exif))) == (8, 8)

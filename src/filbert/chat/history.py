@@ -14,6 +14,7 @@ from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
+from urllib.parse import quote
 
 import sqlalchemy as sql
 
@@ -28,7 +29,7 @@ from filbert.chat.rows import (
     put_images_back,
     said_of,
 )
-from filbert.chat.tables import chats, images, messages, prepare, row_values
+from filbert.chat.tables import VERSION, chats, images, messages, prepare, row_values, version_of
 from filbert.core import paths
 from filbert.core.errors import BadInput, DiskFull, FilbertError, HistoryDamaged, StoreBusy, StoreReadOnly
 from filbert.core.files import disk_errors, make_folder
@@ -116,7 +117,8 @@ class History:
         up = sql.select(messages.c.number, messages.c.parent, sql.literal(0).label("height"))
         way = up.where(messages.c.number == leaf).cte("way", recursive=True)
         before = sql.select(messages.c.number, messages.c.parent, way.c.height + 1)
-        way = way.union_all(before.where(messages.c.number == way.c.parent))
+        upwards = (messages.c.number == way.c.parent, messages.c.number < way.c.number)  # never in a ring
+        way = way.union_all(before.where(*upwards))
         rows = sql.select(messages).join(way, messages.c.number == way.c.number).order_by(way.c.height.desc())
         with self._reading() as connection:
             return [said_of(row) for row in connection.execute(rows)]
@@ -177,11 +179,15 @@ class History:
 
     def delete(self, id: str) -> str:
         """Forget a chat with all its branches. Returns its whole id."""
-        with self._writing() as connection:
-            whole = self._full_id(connection, id)
-            for table in (messages, images):
-                connection.execute(sql.delete(table).where(table.c.chat == whole))
-            connection.execute(sql.delete(chats).where(chats.c.id == whole))
+        try:
+            with self._writing() as connection:
+                whole = self._full_id(connection, id)
+                for table in (messages, images):
+                    connection.execute(sql.delete(table).where(table.c.chat == whole))
+                connection.execute(sql.delete(chats).where(chats.c.id == whole))
+        except DiskFull as exc:
+            do = "To forget a chat takes a little room too: free it elsewhere on this disk."
+            raise DiskFull("The chat cannot be forgotten.", why=exc.why, do=do) from exc
         return whole
 
     def merge(self, chat: Chat) -> int:
@@ -208,7 +214,10 @@ class History:
     @contextmanager
     def _reading(self) -> Iterator[sql.Connection]:
         with history_errors(self.url), self._engine.connect() as connection:
-            yield connection
+            try:
+                yield connection
+            except (ValueError, TypeError) as exc:  # of a cell: no text, no JSON, no time
+                raise _damaged(sql.make_url(self.url).render_as_string(), f"{exc}.") from exc
 
     @contextmanager
     def _writing(self) -> Iterator[sql.Connection]:
@@ -227,12 +236,17 @@ class History:
             return self._prepared(sql.create_engine(url))
         if url.database:
             _make_private(Path(url.database))
+            url = _unchanging(url, Path(url.database))
         engine = sql.create_engine(url, connect_args={"timeout": BUSY_S, "check_same_thread": False})
         sql.event.listen(engine, "connect", _connected)
         sql.event.listen(engine, "begin", _begun)
         return self._prepared(engine)
 
     def _prepared(self, engine: sql.Engine) -> sql.Engine:
+        """Only what has to be changed is written to: a history that cannot be written can be read."""
+        with engine.connect() as connection:
+            if version_of(connection) == VERSION:
+                return engine
         with engine.execution_options(writes=True).begin() as connection:
             prepare(connection, str(self.file or "The database"))
         return engine
@@ -254,8 +268,18 @@ def set_aside(history: History) -> Path:
 
 def _make_private(file: Path) -> None:
     with disk_errors(file):
+        if file.is_file():
+            return
         make_folder(file.parent)
         os.close(os.open(file, os.O_RDWR | os.O_CREAT, 0o600))
+
+
+def _unchanging(url: sql.URL, file: Path) -> sql.URL:
+    """SQLite makes files beside the one it reads, unless it is told that nobody writes to it."""
+    if os.access(file.parent, os.W_OK) or file.with_name(f"{file.name}-wal").exists():
+        return url
+    told = {**url.query, "uri": "true", "immutable": "1"}
+    return url.set(database=f"file:{quote(str(file.absolute()))}", query=told)
 
 
 def _connected(connection: Any, record: object) -> None:
@@ -294,10 +318,15 @@ def _in_words(error: sql.exc.DBAPIError | sqlite3.Error, where: str) -> FilbertE
         return StoreReadOnly("The chat is not in the history any more.", why="Another Filbert deleted it.")
     if code.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
         return StoreBusy("Another program holds the history.", why=why, do="Wait for it, or stop it.")
-    if code.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB", "SQLITE_ERROR")):
-        do = "`filbert chats set-aside` gives it another name and lets a new one begin."
-        return HistoryDamaged(f"The history {where} is damaged.", why=why, do=do)
+    no_text = isinstance(cause, sqlite3.OperationalError) and not code  # what Python itself could not read
+    if no_text or code.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB", "SQLITE_ERROR")):
+        return _damaged(where, why)
     return StoreReadOnly(f"The history at {where} cannot be used.", why=why)
+
+
+def _damaged(where: str, why: str) -> HistoryDamaged:
+    do = "`filbert chats set-aside` gives it another name and lets a new one begin."
+    return HistoryDamaged(f"The history {where.removeprefix('sqlite:///')} is damaged.", why=why, do=do)
 
 
 def _free_id(connection: sql.Connection, chat: Chat) -> str:

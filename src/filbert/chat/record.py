@@ -82,7 +82,7 @@ class Chat:
     def path(self, leaf: int | None) -> list[Said]:
         """From the first message to `leaf`."""
         found: list[Said] = []
-        while leaf is not None:
+        while leaf in self.said and len(found) < len(self.said):  # a damaged history may lead nowhere, or in a ring
             found.append(self.said[leaf])
             leaf = found[-1].parent
         return found[::-1]
@@ -98,7 +98,7 @@ class Chat:
         for said in sorted(self.said.values(), key=lambda said: said.number):
             newest[said.parent] = said.number
         while number in newest:
-            number = newest[number]
+            number = newest.pop(number)
         return number
 
 

@@ -69,6 +69,7 @@ class PromptInput:
             key_bindings=_keys(),
             completer=_completer(offers),
             complete_while_typing=True,
+            complete_in_thread=True,  # a history that is held by another program takes its time
             history=_typed_before() if kept else None,
             reserve_space_for_menu=MENU_LINES,
         )
@@ -125,7 +126,11 @@ def _completer(offers: Callable[[str], Iterable[Offer]]) -> Completer:
             if not before.startswith("/") or document.text_after_cursor:
                 return
             word = before.rpartition(" ")[2]
-            for text, what in offers(before):
+            try:
+                found = list(offers(before))
+            except (FilbertError, OSError, ValueError):  # the command itself will say what is wrong
+                return
+            for text, what in found:
                 yield Completion(text, start_position=-len(word), display_meta=what)
 
     return Offers()

@@ -43,7 +43,8 @@ def image_part(picture: Picture, name: str = "The image") -> dict[str, Any]:
     try:
         if isinstance(picture, bytes):  # nobody else's: a large JPEG is decoded at a half, a quarter or an eighth
             image.draft("RGB", (LONGEST_SIDE, LONGEST_SIDE))
-        clean = _clean(image)
+        with warnings.catch_warnings(action="ignore"):  # of what is odd about its notes, which are not kept
+            clean = _clean(image)
     except BROKEN as exc:
         raise BadInput(f"{name} is damaged or cut short.", why=f"{exc}.", do="Save it anew, or take another.") from exc
     file = BytesIO()
@@ -92,7 +93,7 @@ def _opened(data: bytes, name: str) -> Image:
     if not data:
         raise BadInput(f"{name} is empty.", do="Take another file.")
     try:
-        with warnings.catch_warnings(action="ignore", category=Image.DecompressionBombWarning):  # our bound is lower
+        with warnings.catch_warnings(action="ignore"):  # our bound on pixels is lower, and notes are not kept
             return Image.open(BytesIO(data), formats=FORMATS)
     except Image.DecompressionBombError as exc:
         raise _too_many_pixels(name, "far more") from exc
@@ -116,6 +117,8 @@ def _ready(picture: object) -> Image:
 
 def _need_pixels(image: Image, name: str) -> None:
     width, height = image.size
+    if not width * height:
+        raise BadInput(f"{name} has no pixels.", do="Take another.")
     if width * height > MOST_PIXELS:
         raise _too_many_pixels(name, f"{width} x {height} pixels")
 
