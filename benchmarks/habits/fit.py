@@ -84,8 +84,9 @@ def speed() -> None:
         header = read_header(real_model(which))
         with filbert.load(real_model(which), context=2048, parallel=1) as model:
             for context in (0, LONG):
-                expected = predict([header], machine, context).generation or 0
-                rows.append(row(which, f"{context} tokens before", expected, written(model, context)))
+                seen, before = written(model, context)
+                expected = predict([header], machine, before).generation or 0
+                rows.append(row(which, f"{before} tokens before", expected, seen))
             rows.append(row(which, "prompt", predict([header], machine, 700).prompt, read(model)))
     header = read_header(real_model("embedder"))
     with filbert.load(real_model("embedder")) as model:
@@ -110,12 +111,12 @@ def row(which: str, what: str, expected: float, seen: list[float]) -> tuple[str,
     return which, what, *figures, f"{expected / best:.2f}", f"{expected / middle:.2f}"
 
 
-def written(model: Model, context: int) -> list[float]:
-    """Tokens a second of each answer; the prompt is remembered after the first."""
+def written(model: Model, context: int) -> tuple[list[float], int]:
+    """Tokens a second of each answer, and tokens before its middle; the prompt is remembered after the first."""
     prompt = SENTENCE * (context // 10) + "Once upon a time"
-    options = Sampling(max_tokens=TOKENS)
-    replies = [model.complete(prompt, options).reply() for _ in range(ROUNDS + 1)]
-    return [r.finish.timings.generation_tps for r in replies[1:] if r.finish.usage.completion_tokens == TOKENS]
+    replies = [model.complete(prompt, Sampling(max_tokens=TOKENS)).reply() for _ in range(ROUNDS + 1)]
+    whole = [reply for reply in replies[1:] if reply.usage.completion_tokens == TOKENS]
+    return [reply.finish.timings.generation_tps for reply in whole], replies[0].usage.prompt_tokens + TOKENS // 2
 
 
 def read(model: Model) -> list[float]:

@@ -18,7 +18,7 @@ MACHINE = Calibration(
     busy_cores=0,
     rates={"F32": Rate(cached=1000, memory=3000, prompt=100), "Q8_0": Rate(cached=500, memory=500, prompt=50)},
     misses=((1e6, 0.0), (2e6, 1.0)),
-    attention={"f16": Attention(token=100, prompt=10), "q8_0": Attention(token=200, prompt=20)},
+    attention={"f16": Attention(token=100, kept=0, prompt=10), "q8_0": Attention(token=200, kept=0, prompt=20)},
     tensor=0,
     token=0,
     entry=0,
@@ -74,10 +74,18 @@ def test_of_experts_only_those_that_are_used_count(tmp_path, dense: Header) -> N
 
 def test_looking_back_takes_longer_the_more_there_is(dense: Header) -> None:
     empty, full = (1 / (predict([dense], MACHINE, context).generation or 0) for context in (0, 1000))
-    values = make_tiny.BLOCKS * make_tiny.WIDTH * 1000
+    values = make_tiny.BLOCKS * make_tiny.WIDTH * 1024  # whole pages
     assert full - empty == pytest.approx(values * 100e-12)
     q8 = 1 / (predict([dense], MACHINE, 1000, "q8_0").generation or 0)
     assert q8 - empty == pytest.approx(values * 200e-12)
+
+
+def test_what_is_kept_of_the_tokens_before_is_read(dense: Header) -> None:
+    machine = MACHINE.model_copy(update={"attention": {"f16": Attention(token=100, kept=50, prompt=10)}})
+    empty, full = (1 / (predict([dense], machine, context).generation or 0) for context in (0, 1000))
+    kept = make_tiny.BLOCKS * make_tiny.KV_HEADS * 2 * dense.key_length
+    looked = make_tiny.BLOCKS * make_tiny.WIDTH
+    assert full - empty == pytest.approx(1024 * (looked * 100e-12 + kept * 50e-12))
 
 
 def test_a_type_that_was_not_measured_is_taken_for_the_nearest(dense: Header) -> None:

@@ -37,7 +37,7 @@ def fit(
     calibrate: Annotated[bool, typer.Option("--calibrate", help="Measure this machine again first.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="A JSON object.")] = False,
 ) -> None:
-    """Whether a model fits this machine's memory, and how fast it will be. Nothing is downloaded but its header."""
+    """Whether a model fits this machine, and how fast it is. Nothing is downloaded but its header."""
     from filbert.core.machine import memory
     from filbert.models.fit import Demand, prompt_cache_default
     from filbert.models.forecast import forecast
@@ -115,13 +115,17 @@ def verdict(found: Forecast) -> str:
 
 
 def speed(empty: Speed, full: Speed, context: int) -> str:
+    from filbert.models.speed import GIVE_OR_TAKE
+
+    off, binds = f"give or take {100 * GIVE_OR_TAKE:.0f} % on an idle machine", f"bound by {empty.binds}"
     if empty.generation is None or full.generation is None:
-        return f"It will read texts at about {empty.prompt:.0f} tokens/s, bound by {empty.binds}."
+        return f"It will read texts at about {figure(empty.prompt)} tokens/s, {off}, {binds}."
     return (
         f"It will write about {figure(empty.generation)} tokens/s ({figure(full.generation)} with {context} tokens "
-        f"before), bound by {empty.binds}, and read prompts at {empty.prompt:.0f}."
+        f"before) and read prompts at {figure(empty.prompt)}, {off}, {binds}."
     )
 
 
 def figure(tokens_a_second: float) -> str:
-    return f"{tokens_a_second:.0f}" if tokens_a_second >= 10 else f"{tokens_a_second:.1f}"
+    """Two digits: more are not known."""
+    return f"{float(f'{tokens_a_second:.2g}'):g}"

@@ -77,6 +77,13 @@ def busy_cores(interval_s: float = 0.1) -> float:
     return float(psutil.cpu_percent(interval=interval_s)) / 100 * (psutil.cpu_count() or 1)
 
 
+def busy_s() -> float:
+    """Seconds that all cores together have worked since the machine started."""
+    times = psutil.cpu_times()
+    counted_twice_or_waiting = ("idle", "iowait", "guest", "guest_nice")
+    return float(sum(times)) - sum(float(getattr(times, name, 0)) for name in counted_twice_or_waiting)
+
+
 @cache
 def processor() -> str:
     if sys.platform == "linux":

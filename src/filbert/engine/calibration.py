@@ -5,7 +5,9 @@ The kernels are timed in a child of their own, what a token costs beside them (c
 
 from __future__ import annotations
 
+import statistics
 import tempfile
+import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib import metadata
@@ -32,13 +34,15 @@ SILENT_S = 60.0
 BUSY_S = 0.3
 FEW, MANY = 1024, 65536  # entries of a vocabulary
 TOKENS, ANSWERS = 16, 8
-BUSY_SHARE = 0.25  # of the cores
+BUSY_SHARE = 0.15  # of the cores
 
 
 def calibrated(options: LoadOptions, *, again: bool = False) -> Job[Calibration]:
-    """What was measured before, else now. Raises EngineMissing, EngineError, DiskFull, StoreReadOnly."""
+    """What was measured before, else now, and again where the machine was busy then and no longer is.
+    Raises EngineMissing, EngineError, DiskFull, StoreReadOnly."""
     threads = options.threads or machine.cores()
-    if not again and (found := speed.kept(machine.processor(), engine_build(), threads)):
+    found = None if again else speed.kept(machine.processor(), engine_build(), threads)
+    if found and not (is_busy(found) and _is_idle()):
         return found
     if reason := machine.unsupported_by_engine():
         raise EngineMissing(reason, do="Memory can be reckoned all the same.")
@@ -59,8 +63,11 @@ def is_busy(calibration: Calibration) -> bool:
     return calibration.busy_cores > BUSY_SHARE * machine.cores()
 
 
+def _is_idle() -> bool:
+    return machine.busy_cores(BUSY_S) <= BUSY_SHARE * machine.cores()
+
+
 def _measure(threads: int, options: LoadOptions) -> Job[Calibration]:
-    busy_cores = machine.busy_cores(BUSY_S)
     with tempfile.TemporaryDirectory(prefix="filbert-") as name:
         folder = Path(name)
         need_room(folder, ROOM_BYTES)
@@ -68,7 +75,10 @@ def _measure(threads: int, options: LoadOptions) -> Job[Calibration]:
             few = _token_s(folder, FEW, threads, options)
             yield Progress(STEP)
             many = _token_s(folder, MANY, threads, options)
+        began, busy_s = time.monotonic(), machine.busy_s()
         kernels = yield from _kernels(folder, threads, options)
+        others_s = machine.busy_s() - busy_s - kernels.pop("processor_s")
+        busy_cores = max(0.0, others_s / (time.monotonic() - began))
     entry = max(0.0, many - few) / (MANY - FEW)
     tensors = kernels["tensor"] * Shape(64, 64, 1).tensors
     return Calibration(
@@ -83,7 +93,7 @@ def _measure(threads: int, options: LoadOptions) -> Job[Calibration]:
     )
 
 
-def _kernels(folder: Path, threads: int, options: LoadOptions) -> Job[Mapping[str, Any]]:
+def _kernels(folder: Path, threads: int, options: LoadOptions) -> Job[dict[str, Any]]:
     child = Child("calibration_main.py", {"folder": str(folder), "threads": threads, "openmp": options.openmp})
     try:
         while "done" in (said := child.hear(SILENT_S)):
@@ -92,18 +102,18 @@ def _kernels(folder: Path, threads: int, options: LoadOptions) -> Job[Mapping[st
         child.kill()
     if "error" in said:
         raise EngineError(said["error"]["what"], why=said["error"]["why"], do=said["error"]["do"])
-    answer: Mapping[str, Any] = said["answer"]
+    answer: dict[str, Any] = said["answer"]
     return answer
 
 
 def _token_s(folder: Path, vocabulary: int, threads: int, options: LoadOptions) -> float:
-    """Seconds a token takes a worker whose model is next to nothing, but for its vocabulary; the best of some."""
+    """Seconds a token takes a worker whose model is next to nothing, but for its vocabulary; the median of some."""
     path = write(folder / f"words-{vocabulary}.gguf", Shape(64, 64, 1, vocabulary=vocabulary, speaks=True))
     plain = {"context": 512, "threads": threads, "openmp": options.openmp, "parallel": 1, "prompt_cache_mib": 0}
     worker = Worker(LoadPlan(in_place(path), checked(LoadOptions, plain)).worker("text"))
     try:
         body = {"prompt": [1, 2, 3], "max_tokens": TOKENS, "ignore_eos": True, "stream": True}
-        return 1 / max(_tokens_a_second(worker, body) for _ in range(ANSWERS))
+        return 1 / statistics.median(_tokens_a_second(worker, body) for _ in range(ANSWERS))
     finally:
         worker.stop()
 

@@ -1,6 +1,6 @@
 """Model files to time the engine with: right in shape, nothing in the weights, written in milliseconds.
 
-What a kernel takes does not depend on what the weights are, so they are holes in the file where zeros will do.
+What a matrix product takes does not depend on what the weights are, so they are holes in the file where zeros will do.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ FILLED = {"MXFP4": b"\x77"}
 @dataclass(frozen=True, slots=True)
 class Shape:
     """A model of llama's architecture. kind: tensor type of its matrices; vocabulary: entries, with a tokenizer and
-    an output that tells them apart where `speaks`."""
+    an output that tells them apart where `speaks`; sharing: heads that share a key, four in most models of today;
+    filled: with numbers (F16) where others hold nothing."""
 
     width: int
     feed: int
@@ -35,11 +36,12 @@ class Shape:
     kind: str = "F16"
     vocabulary: int = 256
     speaks: bool = False
+    sharing: int = 4
+    filled: bool = False
 
     @property
     def kv_heads(self) -> int:
-        """Four heads share a key, as in most models of today."""
-        return max(1, self.width // HEAD // 4)
+        return max(1, self.width // HEAD // self.sharing)
 
     @property
     def matrices(self) -> dict[str, tuple[int, int]]:
@@ -61,6 +63,16 @@ class Shape:
         return self.weights - self.width * self.width - 3 * self.width * self.feed
 
     @property
+    def size_bytes(self) -> int:
+        """Of the blocks' matrices."""
+        return _size(self.weights, 1, self.kind)
+
+    @property
+    def kept(self) -> int:
+        """Keys and values that a block keeps of a token."""
+        return 2 * self.kv_heads * HEAD
+
+    @property
     def tensors(self) -> int:
         return 2 + self.blocks * (2 + len(self.matrices))
 
@@ -77,7 +89,9 @@ def write(path: Path, shape: Shape) -> Path:
 
 def _fill(file: BinaryIO, columns: int, rows: int, kind: str, shape: Shape) -> None:
     size_bytes = _size(columns, rows, kind)
-    if shape.speaks and rows == shape.vocabulary:
+    if shape.filled and rows == 1:
+        file.write(np.ones(columns, np.float32).tobytes())
+    elif shape.filled or (shape.speaks and rows == shape.vocabulary):
         file.write((np.random.default_rng(1).standard_normal((rows, columns)) * 0.1).astype(np.float16).tobytes())
     elif kind in FILLED:
         file.write(FILLED[kind] * size_bytes)

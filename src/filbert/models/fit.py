@@ -172,6 +172,12 @@ def attention_spans(model: Header, context: int) -> int:
     return spans
 
 
+def values_kept(model: Header, context: int) -> int:
+    """Keys and values that a token reads, over all blocks, with `context` tokens before it."""
+    window = _sliding_window(model) or context
+    return sum(kept * (min(window, context) if slides else context) for kept, slides in _kv_lengths(model))
+
+
 def _sliding_window(model: Header) -> int:
     return model.number("attention.sliding_window") or 0
 

@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from filbert.core import paths
 from filbert.core.files import write_whole
-from filbert.models.fit import attention_spans
+from filbert.models.fit import CONTEXT_STEP, attention_spans, values_kept
 from filbert.models.gguf_types import TENSOR_TYPES
 from filbert.models.header import ENCODERS, Header, Tensor
 
@@ -27,6 +27,7 @@ Resource: TypeAlias = Literal["memory bandwidth", "compute"]
 # A row of these is read for a token, not the whole; the first is the output as well where a file has no other.
 EMBEDDING = "token_embd.weight"
 LOOKED_UP = (EMBEDDING, "position_embd.weight", "token_types.weight", "per_layer_token_embd.weight")
+GIVE_OR_TAKE = 0.15  # how far a prediction may be off on an idle machine
 WAITS_FOR_MEMORY = 1.2  # how much longer than from the cache the weights take before memory is what binds
 BITS = {kind.name: 8 * kind.size_bytes / kind.block for kind in TENSOR_TYPES.values()}
 
@@ -41,10 +42,12 @@ class Rate(BaseModel):
 
 
 class Attention(BaseModel):
-    """Picoseconds for one value of one head and each token looked back at, by number type of the cache."""
+    """Picoseconds, by number type of the cache: for one value of a query's head and each token looked back at, when one
+    is made or in a prompt; and for one key or value that is kept of that token."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     token: float = Field(ge=0)
+    kept: float = Field(ge=0)
     prompt: float = Field(ge=0)
 
 
@@ -104,10 +107,10 @@ def predict(headers: Sequence[Header], machine: Calibration, context: int = 0, k
     prompt = 1 / _prompt_token(parts, machine, context, kv)
     if parts[0].kind != "language" or parts[0].architecture in ENCODERS:
         return Speed(None, prompt, "compute")
-    cached, weights = _weights(parts, machine)
+    cached, weights = _weights(parts, machine, values_kept(parts[0], context) * BITS[kv.upper()] / 8)
     fixed = machine.token + machine.entry * (parts[0].vocab_size or 0)
     waiting = machine.tensor * sum(len(header.tensors) for header in parts)
-    looking_back = attention_spans(parts[0], context) * _nearest_cache(machine, kv).token * 1e-12
+    looking_back = _looking_back(parts, machine, context, kv)
     token = weights + fixed + waiting + looking_back
     return Speed(1 / token, prompt, "memory bandwidth" if weights > WAITS_FOR_MEMORY * cached else "compute")
 
@@ -120,16 +123,28 @@ def roughly(weights: float, size_bytes: float, quantisation: str, machine: Calib
     return 1 / (machine.token + weights * (rate.cached + missed * max(0.0, rate.memory - rate.cached)) * 1e-12)
 
 
-def _weights(parts: Sequence[Header], machine: Calibration) -> tuple[float, float]:
-    """Seconds a token's weights take: all from the cache, and as it will be."""
+def _weights(parts: Sequence[Header], machine: Calibration, beside: float) -> tuple[float, float]:
+    """Seconds a token's weights take: all from the cache, and as it will be. beside: bytes that are read with them."""
     used = list(_used(parts, generating=True))
-    missed = share_missed(machine, sum(tensor.size_bytes for tensor, _ in used))
+    missed = share_missed(machine, beside + sum(tensor.size_bytes for tensor, _ in used))
     cached = memory = 0.0
     for tensor, share in used:
         rate, count = _nearest_rate(machine, tensor.type), tensor.count * share * 1e-12
         cached += rate.cached * count
         memory += max(rate.cached, rate.memory) * count
     return cached, cached + missed * (memory - cached)
+
+
+def _looking_back(parts: Sequence[Header], machine: Calibration, context: int, kv: str) -> float:
+    """Seconds a token takes for those before it."""
+    cost, seen = _nearest_cache(machine, kv), _seen(context)
+    return (attention_spans(parts[0], seen) * cost.token + values_kept(parts[0], seen) * cost.kept) * 1e-12
+
+
+def _seen(context: int) -> int:
+    """From two pages of the cache on the threads share out whole pages, and wait for who got the full ones."""
+    pages = -(-context // CONTEXT_STEP)
+    return pages * CONTEXT_STEP if pages > 1 else context
 
 
 def _prompt_token(parts: Sequence[Header], machine: Calibration, context: int, kv: str) -> float:
