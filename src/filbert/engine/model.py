@@ -23,6 +23,7 @@ from filbert.engine.load_options import LoadOptions
 from filbert.engine.load_plan import ChildKind, Kind, LoadPlan, Role
 from filbert.engine.sampling import Sampling
 from filbert.engine.schema import need_held_without_template
+from filbert.engine.schema_integers import with_both_bounds
 from filbert.engine.sight import n_images, need_sight
 from filbert.engine.thinking import Thinking, think_fields, thinking_of
 from filbert.engine.tool_calls import CallReader, reader
@@ -419,6 +420,7 @@ def _chat_fields(route: str, sampling: Sampling) -> dict[str, Any]:
     if sampling.json_schema is not None:
         if not chat:
             need_held_without_template(sampling.json_schema)
-        schema = {"type": "json_schema", "json_schema": {"name": "answer", "schema": sampling.json_schema}}
+        held = with_both_bounds(sampling.json_schema)
+        schema = {"type": "json_schema", "json_schema": {"name": "answer", "schema": held}}
         fields |= {"response_format": schema} if chat else {"json_schema": sampling.json_schema}
     return fields
