@@ -35,6 +35,7 @@ NAMED_SIZE = re.compile(r"[:-](\d+(?:\.\d+)?)([bm])(?=-)")
 UNITS = {"b": 10**9, "m": 10**6, "billion": 10**9, "million": 10**6}
 TOOL_TAGS = {"tools", "tool", "tool-use", "tool-calling", "function-calling"}
 THINKING_TAGS = {"thinking", "thinking-model"}
+LOOSE_TAGS = {"reasoning"}  # set on models that solve puzzles, too
 NO_LICENCE = (None, "", "other")
 
 Record = Mapping[str, Any]
@@ -170,7 +171,7 @@ def entry_of(name: str, chosen: Record, kind: str, lists: Lists, makers: Mapping
         "context": family.get("context"),
         "languages": tuple(family.get("languages") or ()),
         "parameters": parameters_of(name, model, family),
-        "capabilities": capabilities_of(kind, model, family, projector),
+        "capabilities": capabilities_of(kind, model, family, projector, is_thinker(name, chosen)),
         "files": tuple(files_of(model, projector, lists)),
     }
     kept = {key: value for key, value in facts.items() if key not in chosen.get("unsure", ())}
@@ -210,12 +211,17 @@ def parameters_of(name: str, model: Published, family: Record) -> int | None:
     return named if named in stated else None
 
 
-def capabilities_of(kind: str, model: Published, family: Record, projector: str | None) -> Sequence[str]:
+def is_thinker(name: str, chosen: Record) -> bool:
+    """Whether a loose tag may be believed: the name says it too, or the selection does."""
+    return "think" in name or bool(chosen.get("thinks"))
+
+
+def capabilities_of(kind: str, model: Published, family: Record, projector: str | None, thinker: bool) -> Sequence[str]:
     """In one order. Sight needs a projector that we have; of the rest what the family's list says, else the tags."""
     abilities = set(family.get("abilities") or ())
     if not family:
         abilities |= {"tools"} if model.tags & TOOL_TAGS else set()
-        abilities |= {"reasoning"} if model.tags & THINKING_TAGS else set()
+        abilities |= {"reasoning"} if model.tags & (THINKING_TAGS | (LOOSE_TAGS if thinker else set())) else set()
     can = {kind} - {"complete"}
     can |= {"tools"} & abilities if kind == "chat" else set()
     can |= {"thinking"} if "reasoning" in abilities and kind == "chat" else set()

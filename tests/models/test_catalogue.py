@@ -252,3 +252,9 @@ def test_what_the_makers_recommend_goes_by_the_files_hash() -> None:
     starter = catalogue.find(parse("smollm2:135m"))
     assert catalogue.recommended_sampling([starter.files[0].sha256]) == {"temperature": 0.2, "top_p": 0.9}
     assert catalogue.recommended_sampling(["0" * 64]) == {}
+
+
+def test_a_model_named_for_its_thinking_can_think() -> None:
+    named = [entry for entry in catalogue.entries() if "think" in entry.name and "chat" in entry.capabilities]
+    assert len(named) >= 3
+    assert [entry.name for entry in named if "thinking" not in entry.capabilities] == []

@@ -36,11 +36,14 @@ def peak_bytes(model: Path, context: int, demand: Demand, route: str, body: dict
 
 
 @pytest.mark.parametrize("kv", ["f16", "q8_0"])
-@pytest.mark.parametrize("context", [512, 1536])
-def test_the_estimate_is_within_10_percent_of_a_real_workers_peak(starter: Path, context: int, kv: str) -> None:
+@pytest.mark.parametrize(("which", "context"), [("starter", 512), ("starter", 1536), ("tools_model_file", 1024)])
+def test_the_estimate_is_within_10_percent_of_a_real_workers_peak(
+    request: pytest.FixtureRequest, which: str, context: int, kv: str
+) -> None:
+    model: Path = request.getfixturevalue(which)
     body = {"prompt": "The cat sleeps by the window while it rains. " * ((context - 16) // 11), "n_predict": 4}
-    peak = peak_bytes(starter, context, Demand(kv), "complete", body)
-    assert estimate([read_header(starter)], context, Demand(kv)).total == pytest.approx(peak, rel=0.1)
+    peak = peak_bytes(model, context, Demand(kv), "complete", body)
+    assert estimate([read_header(model)], context, Demand(kv)).total == pytest.approx(peak, rel=0.1)
 
 
 @pytest.mark.parametrize("kv", ["f16", "q8_0"])

@@ -104,6 +104,14 @@ def test_a_name_whose_model_is_gone_says_so(stocked: Path) -> None:
     assert [str(error).split(",")[0] for error in store.damaged()] == ["mine stands for smollm2:135m"]
 
 
+def test_a_name_whose_model_is_damaged_is_told_beside_it(stocked: Path) -> None:
+    keep("mine", of="smollm2:135m")
+    store.resolve(STARTER).path.unlink()
+    told = [str(error) for error in store.damaged()]
+    assert len(told) == len(set(told)) == 2
+    assert "mine stands for smollm2:135m, which is damaged." in told
+
+
 def test_removing_a_name_of_ones_own_leaves_its_model_and_removing_a_model_takes_its_defaults(stocked: Path) -> None:
     keep("mine")
     keep(STARTER, system="one")

@@ -131,16 +131,17 @@ def _bar() -> Iterator[Watch]:
 
 def _lines() -> Watch:
     last = monotonic()
-    step = ""
+    step = line = ""
 
     def watch(event: Progress) -> None:
-        nonlocal last, step
+        nonlocal last, step, line
         if event.step == step and monotonic() - last < LINE_EVERY_S and event.done != event.total:
             return
-        if event.step != step or event.total:
-            sys.stderr.write(": ".join(filter(None, (event.step, _share(event)))) + "\n")
+        told = ": ".join(filter(None, (event.step, _share(event))))
+        if told != line and (event.step != step or event.total):
+            sys.stderr.write(f"{told}\n")
             sys.stderr.flush()
-        last, step = monotonic(), event.step
+        last, step, line = monotonic(), event.step, told
 
     return watch
 

@@ -90,7 +90,10 @@ def whole_and_damaged() -> tuple[list[StoredModel], list[FilbertError]]:
             preset.need_unhidden(each)
             models += filter(None, [find(each.name)])
         except FilbertError as exc:
-            errors.append(exc)
+            is_told = str(exc) in map(str, errors)  # of the model that it stands for
+            errors.append(
+                BadModelFile(f"{each.name} stands for {each.stands_for}, which is damaged.") if is_told else exc
+            )
     return sorted(models, key=lambda model: model.name), errors
 
 
