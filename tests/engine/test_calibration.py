@@ -79,6 +79,13 @@ def test_what_was_measured_is_kept_and_not_measured_again(machine: Calibration, 
     assert (machine.engine, machine.threads) == (engine_build(), configured(LoadOptions).threads or machine.threads)
 
 
+def test_what_was_measured_before_is_measured_again_when_asked(machine: Calibration, home: Path) -> None:
+    speed.keep(machine)
+    job = calibrated(configured(LoadOptions), again=True)
+    assert isinstance(next(job), Progress)
+    job.close()
+
+
 def test_a_machine_that_was_busy_when_measured_is_told(machine: Calibration) -> None:
     assert is_busy(machine.model_copy(update={"busy_cores": 100.0}))
     assert not is_busy(machine.model_copy(update={"busy_cores": 0.0}))
@@ -95,6 +102,14 @@ def test_the_models_it_measures_with_pass_our_own_checks(tmp_path: Path, kind: s
     assert sum(t.count for t in header.tensors if len(t.shape) > 1 and t.name != "token_embd.weight") == shape.weights
     assert len(header.tensors) == shape.tensors
     assert header.vocab_size == shape.vocabulary
+
+
+def test_a_filled_model_holds_numbers_and_heads_share_keys_as_asked(tmp_path: Path) -> None:
+    alone, shared = (Shape(256, 256, 1, sharing=heads, filled=True) for heads in (1, 4))
+    assert (alone.kept, shared.kept) == (512, 128)
+    path = write(tmp_path / "x.gguf", shared)
+    assert read_header(path).kv_head_counts == (1,)
+    assert path.read_bytes()[-1000:].strip(b"\0")
 
 
 def test_a_model_that_speaks_has_a_vocabulary(tmp_path: Path) -> None:
