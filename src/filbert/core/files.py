@@ -14,8 +14,6 @@ from pathlib import Path
 from typing import BinaryIO
 from uuid import uuid4
 
-from filelock import FileLock, Timeout
-
 from filbert.core.errors import BadInput, DiskFull, StoreBusy, StoreReadOnly
 
 MOST_TEXT_BYTES = 16 << 20
@@ -127,6 +125,8 @@ def nearest_folder(path: Path) -> Path:
 @contextmanager
 def locked(path: Path, *, wait_s: float = -1) -> Iterator[None]:
     """Hold the lock `path` against other processes. `wait_s` < 0 waits as long as it takes. Raises StoreBusy."""
+    from filelock import FileLock, Timeout  # every command imports this module, and few lock
+
     with disk_errors(path):
         make_folder(path.parent)
         lock = FileLock(path, timeout=wait_s)

@@ -1,4 +1,7 @@
-"""What this machine is and how it is doing: cores, memory, load, instruction set."""
+"""What this machine is and how it is doing: cores, memory, load, instruction set.
+
+psutil is imported where it is needed: every command imports this module, and few ask.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +12,6 @@ import sys
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-
-import psutil
 
 CONTROL_GROUP = Path("/sys/fs/cgroup")
 
@@ -24,6 +25,8 @@ class Memory:
 
 
 def memory() -> Memory:
+    import psutil
+
     seen = psutil.virtual_memory()
     total, available = int(seen.total), int(seen.available)
     if container := container_memory(CONTROL_GROUP):
@@ -58,6 +61,8 @@ def container_memory(group: Path) -> Memory | None:
 @cache
 def cores() -> int:
     """Physical cores this process may use: hyperthreads share the units that matrix products need."""
+    import psutil
+
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     quota = _container_cores()
     physical = psutil.cpu_count(logical=False) or allowed
@@ -74,11 +79,15 @@ def _container_cores() -> int | None:
 
 def busy_cores(interval_s: float = 0.1) -> float:
     """How many cores other work keeps busy, measured over `interval_s` seconds."""
+    import psutil
+
     return float(psutil.cpu_percent(interval=interval_s)) / 100 * (psutil.cpu_count() or 1)
 
 
 def busy_s() -> float:
     """Seconds that all cores together have worked since the machine started."""
+    import psutil
+
     times = psutil.cpu_times()
     counted_twice_or_waiting = ("idle", "iowait", "guest", "guest_nice")
     return float(sum(times)) - sum(float(getattr(times, name, 0)) for name in counted_twice_or_waiting)

@@ -24,7 +24,7 @@ from filbert.engine.calibration_model import Shape, write
 from filbert.engine.capi import Context, Engine, Rows, Weights, open_engine
 from filbert.engine.lifeline import heard, open_lifeline
 from filbert.engine.scorer_main import told
-from filbert.models.fit import CONTEXT_STEP
+from filbert.models.context_lengths import CONTEXT_STEP
 
 KINDS = (
     *("F32", "F16", "BF16", "Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1"),

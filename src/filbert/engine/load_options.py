@@ -8,7 +8,7 @@ from pydantic import Field
 
 from filbert.core.settings import Options
 from filbert.engine.threads import Runtime
-from filbert.models.fit import MOST_CONTEXT
+from filbert.models.context_lengths import MOST_CONTEXT
 
 MOST_TEMPLATE = 1 << 18  # characters; the longest that is known has 20,000
 KvType = Literal["f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0"]

@@ -17,6 +17,7 @@ from filbert.engine.scoring import BRANCHES, N_BATCH, OUTPUT_BYTES
 from filbert.engine.worker import Pooling, WorkerPlan
 from filbert.models import fit
 from filbert.models.adapter import check_adapter
+from filbert.models.context_lengths import LEAST_CONTEXT
 from filbert.models.gguf import Header, check_split, read_header
 from filbert.models.store import StoredModel, find
 
@@ -74,7 +75,7 @@ class LoadPlan:
     def pooled_context(self) -> int:
         """Tokens of one text at most. It is computed in one go, so a conversation's long context is not for it: beside
         one, a model that writes text takes what fits, for the engine keeps all logits of every token."""
-        trained = self.header.context_length or fit.LEAST_CONTEXT
+        trained = self.header.context_length or LEAST_CONTEXT
         asked = min(trained, self.options.context or POOLED_CONTEXT)
         if self.kind != "text":
             return asked

@@ -7,6 +7,7 @@ catalogue.json         the entries themselves: source, hash, licence, abilities;
 catalogue.py           short names, and the nearest to one that nobody knows
 catalogue.schema.json  what the entries look like, for other programs
 choice.py              which quantisation to take on this machine, where a name leaves it open
+context_lengths.py     tokens of context where nobody says how many
 download.py            one file from the web: ranges, resume, stalls, hash
 download_options.py    how downloads behave
 fit.py                 memory a model takes, and the context that fits

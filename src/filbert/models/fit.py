@@ -14,12 +14,10 @@ from dataclasses import dataclass
 
 from filbert.core.errors import BadInput
 from filbert.core.machine import Memory
+from filbert.models.context_lengths import CONTEXT_STEP, LEAST_CONTEXT, MOST_CONTEXT
 from filbert.models.gguf_types import TENSOR_TYPES
 from filbert.models.header import ENCODERS, Header, Stored
 
-CONTEXT_STEP = 256  # the engine rounds up to it
-LEAST_CONTEXT = 512
-MOST_CONTEXT = 16384
 MOST_PROMPT_CACHE = 512 << 20
 PROMPT_CACHE_SHARE = 0.05
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 
 from filbert.core.errors import BadInput
 from filbert.core.machine import Memory
-from filbert.models.fit import LEAST_CONTEXT, Demand, Fit, default_context, estimate, prompt_cache_default
+from filbert.models.context_lengths import LEAST_CONTEXT
+from filbert.models.fit import Demand, Fit, default_context, estimate, prompt_cache_default
 from filbert.models.header import Header
 from filbert.models.speed import Calibration, Speed, predict
 

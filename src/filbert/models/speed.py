@@ -18,7 +18,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from filbert.core import paths
 from filbert.core.files import write_whole
-from filbert.models.fit import CONTEXT_STEP, attention_spans, values_kept
+from filbert.models.context_lengths import CONTEXT_STEP
+from filbert.models.fit import attention_spans, values_kept
 from filbert.models.gguf_types import TENSOR_TYPES
 from filbert.models.header import ENCODERS, Header, Tensor
 
