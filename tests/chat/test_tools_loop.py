@@ -79,6 +79,14 @@ def test_a_reply_is_the_last_answer(babbler: Babbler, one_round: None) -> None:
     assert results(session) == ["noon"]
 
 
+def test_a_turn_sums_what_its_rounds_took(babbler: Babbler, one_round: None) -> None:
+    session = babbler(context=1024).chat(tools=[clock], tool_choice="clock", **WISH)
+    turn = session.send("x")
+    finish = turn.reply().finish
+    assert turn.usage.prompt_tokens > finish.usage.prompt_tokens > 0
+    assert turn.usage.completion_tokens > finish.usage.completion_tokens
+
+
 def test_rounds_are_bounded(babbler: Babbler, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FILBERT_TOOLS_MAX_ROUNDS", "3")
     schema = {"type": "object", "properties": {"name": {"const": "clock"}, "arguments": {"const": {}}}}

@@ -13,7 +13,7 @@ from filbert.core.errors import BadInput, ContextOverflow
 from filbert.core.images import Picture, image_part
 from filbert.core.messages import Message, flatten, turns
 from filbert.core.settings import configured
-from filbert.engine.generation import Answer, AsyncGeneration, Chunk, Finish, Generation, Reply, said_by
+from filbert.engine.generation import Answer, AsyncGeneration, Chunk, Finish, Generation, Reply, Usage, said_by
 from filbert.engine.sampling import Sampling
 from filbert.engine.tools import NO_TOOLS, Tool, ToolUse, tool_use
 from filbert.models.header import Header
@@ -61,6 +61,10 @@ class Turn(Answer):
 
     def so_far(self) -> Reply:
         return self._generation.so_far()
+
+    @property
+    def usage(self) -> Usage:
+        return self._generation.usage
 
     @property
     def cut_short(self) -> str:

@@ -13,7 +13,7 @@ from filbert.chat.tool_options import ToolOptions
 from filbert.chat.tools import FunctionTool, as_text
 from filbert.core.errors import BadInput
 from filbert.core.messages import Message
-from filbert.engine.generation import NOTHING, Answer, Chunk, Finish, Generation, Reply, message_of
+from filbert.engine.generation import NOTHING, Answer, Chunk, Finish, Generation, Reply, Usage, message_of
 
 Call = Mapping[str, Any]
 
@@ -37,6 +37,7 @@ class ToolLoop(Answer):
         self._functions, self._options, self._ask, self._keep = functions, options, ask, keep
         self._round, self._pending, self._results = first, pending, results or {}
         self._last_finish = Finish("cancelled")
+        self._before = Usage()  # of the rounds that are over
         self._cancelled = False
         self._woken = threading.Event()
         self._chunks = self._run()
@@ -50,6 +51,10 @@ class ToolLoop(Answer):
     def so_far(self) -> Reply:
         """The round under way, or the last; what came before it was kept."""
         return self._round.so_far() if self._round else Reply("", replace(self._last_finish, reason="cancelled"))
+
+    @property
+    def usage(self) -> Usage:
+        return self._before + (self._round.so_far().usage if self._round else Usage())
 
     def cancel(self) -> None:
         self._cancelled = True
@@ -69,6 +74,7 @@ class ToolLoop(Answer):
             if not self._calls_functions(reply):
                 return
             self._round, self._last_finish = None, reply.finish
+            self._before += reply.usage
             self._keep(message_of(reply), reply)
             yield from self._answered(reply.tool_calls)
 

@@ -27,6 +27,9 @@ class Usage:
     cached_tokens: int = 0
     reasoning_tokens: int = 0
 
+    def __add__(self, other: Usage) -> Usage:
+        return Usage(*(getattr(self, name) + getattr(other, name) for name in self.__slots__))
+
 
 @dataclass(frozen=True, slots=True)
 class Timings:
@@ -108,6 +111,11 @@ class Answer(ABC):
         for _ in self:
             pass
         return self.so_far()
+
+    @property
+    def usage(self) -> Usage:
+        """What it took until now; of an answer in several rounds their sum, where its `finish` tells of the last."""
+        return self.so_far().usage
 
     @property
     def text(self) -> str:

@@ -207,9 +207,11 @@ class Model:
         held = use.held(self.settled(sampling))
         body = use.body(self.conversation(messages), self.chat_template, held)
         body |= think_fields(self.name, self.thinking, held)
-        return self.prepare("/v1/chat/completions", body, held, self._bound(body))
+        return self.prepare("/v1/chat/completions", body, held, self._bound(body), use)
 
-    def prepare(self, route: str, body: Mapping[str, Any], sampling: Sampling, size: int) -> Prepared:
+    def prepare(
+        self, route: str, body: Mapping[str, Any], sampling: Sampling, size: int, use: ToolUse = NO_TOOLS
+    ) -> Prepared:
         """What to send for a request whose prompt has at most `size` tokens. Raises ContextOverflow."""
         sampling = self.settled(sampling)
         role: Role = "text" if self.options.speculation == "off" or speculation.keeps(sampling) else "plain"
@@ -220,7 +222,13 @@ class Model:
                 raise overflow(size, self.context, self.header.context_length)
             answer = min(answer, self.context - size)
         recommended = {} if sampling.chooses else self._recommended_sampling
-        whole = {**body, **recommended, **sampling.to_engine(), **_chat_fields(route, sampling), "max_tokens": answer}
+        whole = {
+            **body,
+            **recommended,
+            **sampling.to_engine(),
+            **_chat_fields(route, use.within(sampling, answer)),
+            "max_tokens": answer,
+        }
         more_s = n_images(body) * self.options.image_tokens / SLOWEST_PROMPT
         return Prepared(role, route, whole, size + answer, more_s)
 

@@ -33,11 +33,11 @@ def bounded_schema(schema: dict[str, Any]) -> dict[str, Any]:
     if len(json.dumps(schema)) > MAX_BYTES:
         raise ValueError(f"a schema may have {MAX_BYTES} bytes")
     _check_depth(schema, 0)
-    for part in _parts(schema):
+    for part in parts(schema):
         _check_form(part)
         _check_counts(part)
         if "$ref" in part:
-            _check_reference(part["$ref"], schema)
+            pointed(part["$ref"], schema)
         if isinstance(part.get("pattern"), str):
             _check_pattern(part["pattern"])
     return schema
@@ -45,7 +45,7 @@ def bounded_schema(schema: dict[str, Any]) -> dict[str, Any]:
 
 def need_held_without_template(schema: Schema) -> None:
     """Raises BadInput for what only a chat's answer can be held to."""
-    for part in _parts(schema):
+    for part in parts(schema):
         wish = next((key for key in UNHELD if key in part), "")
         if part.get("format", "date") not in HELD_FORMATS:
             wish = f"format {part['format']!r:.40}"
@@ -99,7 +99,7 @@ def check_repeats(text: str) -> None:
         raise ValueError(f"a repetition may count to {MAX_REPEAT}")
 
 
-def _parts(schema: Schema) -> Iterator[Schema]:
+def parts(schema: Schema) -> Iterator[Schema]:
     """The schema and those within it; a property's name or a constant may look like one and is none."""
     yield schema
     for key, value in schema.items():
@@ -110,7 +110,7 @@ def _parts(schema: Schema) -> Iterator[Schema]:
             inner = value if isinstance(value, list) else [value]
         for part in inner:
             if isinstance(part, Mapping):
-                yield from _parts(part)
+                yield from parts(part)
 
 
 def _check_depth(node: object, depth: int) -> None:
@@ -141,7 +141,8 @@ def _check_counts(part: Schema) -> None:
             raise ValueError(f"{least} is above {most}: nothing holds to it")
 
 
-def _check_reference(reference: object, root: Schema) -> None:
+def pointed(reference: object, root: Schema) -> Any:
+    """What a $ref leads to. Raises ValueError."""
     found: Any = root
     if not isinstance(reference, str) or not reference.startswith("#/"):
         raise ValueError(f"the $ref {str(reference)[:40]!r} is none within the schema (#/…)")
@@ -153,6 +154,7 @@ def _check_reference(reference: object, root: Schema) -> None:
             found = found[name]
         else:
             raise ValueError(f"the $ref {reference[:40]!r} leads nowhere")
+    return found
 
 
 def _check_pattern(pattern: str) -> None:

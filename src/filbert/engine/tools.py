@@ -17,6 +17,7 @@ from filbert.core.messages import Message, shown
 from filbert.engine.bounds import text_bound
 from filbert.engine.sampling import Sampling
 from filbert.engine.schema import bounded_schema, moved
+from filbert.engine.schema_bounds import ending_within
 
 MAX_NAME = 256
 MAX_TOOLS = 128
@@ -85,6 +86,13 @@ class ToolUse:
             schema = call_schema(self.tools, parallel=False, or_else=sampling.json_schema)
             return sampling.model_copy(update={"json_schema": schema})
         return sampling
+
+    def within(self, sampling: Sampling, tokens: int) -> Sampling:
+        """A call that is required ends within its tokens. sampling: as `held` made it."""
+        if not self.required or sampling.json_schema is None:
+            return sampling
+        schema = ending_within(sampling.json_schema, tokens * 3 // 4)  # the rest is for marks and white space
+        return sampling.model_copy(update={"json_schema": schema})
 
     def body(self, messages: Sequence[Message], template: str, sampling: Sampling | None = None) -> dict[str, Any]:
         """The messages as the template can show them, with the tools. sampling: as `held` made it."""
