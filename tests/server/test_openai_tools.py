@@ -137,3 +137,20 @@ def test_tools_beyond_the_context_are_a_400(server: RunningServer) -> None:
     with pytest.raises(openai.BadRequestError) as refused:
         server.chat(tools=tools)
     assert refused.value.code == "context_length_exceeded"
+
+
+@pytest.mark.parametrize("wrapped", [True, False])
+def test_tools_that_are_allowed_are_the_only_ones(server: RunningServer, wrapped: bool) -> None:
+    allowed: Any = {"mode": "required", "tools": [{"type": "function", "function": {"name": "time"}}]}
+    flat: Any = {"mode": "required", "tools": [{"type": "function", "name": "time"}]}
+    choice = {"type": "allowed_tools", **({"allowed_tools": allowed} if wrapped else flat)}
+    (call,) = server.chat(ASK, tools=[WEATHER, TIME], tool_choice=choice, **WISH).choices[0].message.tool_calls
+    assert call.function.name == "time"
+
+
+def test_an_allowed_tool_that_is_none_and_functions_of_old_are_refused(server: RunningServer) -> None:
+    choice: Any = {"type": "allowed_tools", "mode": "auto", "tools": [{"type": "function", "name": "rain"}]}
+    with pytest.raises(openai.BadRequestError, match="allows 'rain', which is none of the tools"):
+        server.chat(ASK, tools=[TIME], tool_choice=choice, **WISH)
+    with pytest.raises(openai.BadRequestError, match="it has become tools and tool_choice"):
+        server.chat(ASK, extra_body={"functions": [{"name": "time"}]}, **WISH)

@@ -15,6 +15,7 @@ from pydantic import (
     model_validator,
 )
 
+from filbert.core.errors import BadInput
 from filbert.core.images import image_part_of_address
 from filbert.core.messages import Message
 from filbert.core.settings import configured
@@ -200,6 +201,43 @@ class ChosenTool(Body):
     function: Call
 
 
+class AllowedName(Body):
+    type: Literal["function"] = "function"
+    name: str = ""
+    function: Call | None = None
+
+    @property
+    def called(self) -> str:
+        return self.function.name if self.function else self.name
+
+
+class AllowedTools(Body):
+    mode: Literal["auto", "required"] = "auto"
+    tools: list[AllowedName] = Field(min_length=1, max_length=MAX_TOOLS)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _unwrapped(cls, given: Any) -> Any:
+        """OpenAI's two routes spell it in two ways."""
+        if not isinstance(given, dict) or given.get("type") != "allowed_tools":
+            raise ValueError("its type is function or allowed_tools")
+        return given.get("allowed_tools", given)
+
+    def of(self, tools: list[Tool]) -> list[Tool]:
+        names = {allowed.called for allowed in self.tools}
+        if unknown := names - {tool.name for tool in tools}:
+            raise BadInput(f"tool_choice allows {min(unknown)[:80]!r}, which is none of the tools.", do="Name those.")
+        return [tool for tool in tools if tool.name in names]
+
+
+def named_of_old(given: Any) -> None:
+    if given not in (None, [], "auto", "none"):
+        raise ValueError("it has become tools and tool_choice: send those")
+
+
+OldName = Annotated[None, BeforeValidator(named_of_old)]
+
+
 def switched(given: Any) -> int | None:
     if not isinstance(given, bool):
         raise ValueError("it is true or false")
@@ -213,7 +251,9 @@ class TemplateWishes(Body):
 class ChatBody(GenerationBody):
     messages: list[ChatMessage] = Field(min_length=1)
     tools: list[GivenTool] = Field(default_factory=list, max_length=MAX_TOOLS)
-    tool_choice: Literal["none", "auto", "required"] | ChosenTool = "auto"
+    tool_choice: Literal["none", "auto", "required"] | ChosenTool | AllowedTools = "auto"
+    functions: OldName = None
+    function_call: OldName = None
     parallel_tool_calls: bool | None = None
     logprobs: Annotated[int | None, BeforeValidator(switched), WithJsonSchema({"type": "boolean"})] = None
     top_logprobs: int = Field(0, ge=0, le=20)
@@ -242,6 +282,8 @@ class ChatBody(GenerationBody):
         tools = [tool.function.tool() for tool in self.tools]
         if isinstance(self.tool_choice, ChosenTool):
             return use_of_one(tools, self.tool_choice.function.name, self.parallel_tool_calls)
+        if isinstance(self.tool_choice, AllowedTools):
+            return tool_use(self.tool_choice.of(tools), self.tool_choice.mode, self.parallel_tool_calls)
         return tool_use(tools, self.tool_choice, self.parallel_tool_calls)
 
 
