@@ -2,8 +2,8 @@
 
 1. Fetches the engine's own source archive (the sdist of that version; pip checks its hash, the layout records it).
 2. Writes src/filbert/engine/capi_layout.py: the C declarations `capi.py` names, out of the archive's headers, and the
-   defaults of the parameter structs and the names of architectures, out of the archive's sources. Needs no compiler
-   and runs nothing of the archive.
+   defaults of the parameter structs, out of its sources; and src/filbert/models/architectures.py, the names of
+   architectures. Needs no compiler and runs nothing of the archive.
 3. Pins the version in pyproject.toml and constraints.txt, installs it, and runs the probes: the layout check,
    perplexity against the golden figures, likelihoods.
 """
@@ -29,6 +29,7 @@ from filbert.engine import capi_layout
 
 CHECKOUT = Path(__file__).parent.parent
 LAYOUT = CHECKOUT / "src/filbert/engine/capi_layout.py"
+ARCHITECTURES = CHECKOUT / "src/filbert/models/architectures.py"
 PROBES = ["tests/engine/test_capi.py", "tests/engine/test_score_and_perplexity.py", "tests/engine/test_scorer.py"]
 GGML = ("ggml", "ggml-alloc", "ggml-backend", "ggml-cpu", "ggml-opt", "gguf")  # what llama.h includes, in its order
 HEADERS = (*(f"ggml/include/{name}.h" for name in GGML), "include/llama.h")
@@ -55,12 +56,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("version", help="version of the engine wheel, such as 2026.10.11549")
     parser.add_argument("--archive", type=Path, help="the source archive, when it is already here")
-    parser.add_argument("--layout-only", action="store_true", help="write the layout; pin, install and probe nothing")
+    parser.add_argument(
+        "--layout-only", action="store_true", help="write the two files; pin, install and probe nothing"
+    )
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         archive = asked.archive or fetch(asked.version, Path(folder))
         LAYOUT.write_text(layout(asked.version, archive), "utf-8")
-    python("ruff", "format", "--quiet", str(LAYOUT))
+        ARCHITECTURES.write_text(architectures(asked.version, archive), "utf-8")
+    python("ruff", "format", "--quiet", str(LAYOUT), str(ARCHITECTURES))
     if not asked.layout_only:
         pin(asked.version)
         python("pip", "install", "--quiet", f"xllamacpp=={asked.version}")
@@ -88,8 +92,7 @@ def layout(version: str, archive: Path) -> str:
     sha256 = sha256_of(archive)
     if version == capi_layout.VERSION and sha256 != capi_layout.ARCHIVE_SHA256:
         sys.exit(f"{archive.name} has sha256 {sha256}, and {capi_layout.ARCHIVE_SHA256} is recorded for {version}.")
-    names = (*HEADERS, ARCHITECTURES_IN, *DEFAULTS_IN.values())
-    sources = read(archive, f"xllamacpp-{version}/thirdparty/llama.cpp/", names)
+    sources = read(archive, version, (*HEADERS, *DEFAULTS_IN.values()))
     macros: dict[str, str] = {}
     tree = parse("".join(preprocessed(sources[name], macros) for name in HEADERS))
     declarations = Selection(tree).declarations(FUNCTIONS.split())
@@ -97,26 +100,34 @@ def layout(version: str, archive: Path) -> str:
         struct: read_defaults(sources[file], struct, declarations, macros) for struct, file in DEFAULTS_IN.items()
     }
     return (
-        f'"""Made by tools/engine_upgrade.py out of {archive.name}; run it again instead of editing this file."""\n\n'
-        f"# ruff: noqa: E501, SIM905\nVERSION = {version!r}\nARCHIVE_SHA256 = {sha256!r}\n"
+        f'"""{made_from(archive)}"""\n\n'
+        f"# ruff: noqa: E501\nVERSION = {version!r}\nARCHIVE_SHA256 = {sha256!r}\n"
         f'DECLARATIONS = """\n{declarations}"""\n'
         "# None stands for a null pointer.\n"
         f"DEFAULTS: dict[str, dict[str, float | None]] = {pprint.pformat(defaults, sort_dicts=False)}\n"
-        f'ARCHITECTURES = tuple("""\n{architectures(sources[ARCHITECTURES_IN])}\n""".split())\n'
     )
 
 
-def architectures(source: str) -> str:
-    """The names a model's file may give in `general.architecture`, by alphabet."""
+def architectures(version: str, archive: Path) -> str:
+    """The text of architectures.py: the names a model's file may give in `general.architecture`, by alphabet."""
+    source = read(archive, version, (ARCHITECTURES_IN,))[ARCHITECTURES_IN]
     table = re.search(r"\bLLM_ARCH_NAMES = \{(.*?)\n\};", without_comments(source), re.DOTALL)
     assert table, "the table of architectures has another name now"
     names = set(re.findall(r'\{ *LLM_ARCH_\w+, *"([^"(]+)" *\}', table[1])) - {"clip"}  # a projector's, not a model's
-    return textwrap.fill(" ".join(sorted(names)), 110, break_on_hyphens=False)
+    listed = textwrap.fill(" ".join(sorted(names)), 110, break_on_hyphens=False)
+    return (
+        f'"""The architectures that the pinned engine can load.\n\n{made_from(archive)}\n"""\n\n'
+        f'# ruff: noqa: SIM905\nLOADABLE = frozenset("""\n{listed}\n""".split())\n'
+    )
 
 
-def read(archive: Path, root: str, names: tuple[str, ...]) -> dict[str, str]:
-    """The text of some files of the archive; nothing is unpacked to disk."""
-    texts = {}
+def made_from(archive: Path) -> str:
+    return f"Made by tools/engine_upgrade.py out of {archive.name}; run it again instead of editing this file."
+
+
+def read(archive: Path, version: str, names: tuple[str, ...]) -> dict[str, str]:
+    """The text of some files of the engine in the archive; nothing is unpacked to disk."""
+    texts, root = {}, f"xllamacpp-{version}/thirdparty/llama.cpp/"
     with tarfile.open(archive) as tar:
         for name in names:
             member = tar.extractfile(root + name)

@@ -117,6 +117,16 @@ def has_avx2() -> bool:
     return True  # every Mac that runs a supported macOS has it
 
 
+def engine_build() -> str:
+    """The version of the engine that is installed, "" for none."""
+    from importlib import metadata
+
+    try:
+        return metadata.version("xllamacpp")
+    except metadata.PackageNotFoundError:
+        return ""
+
+
 def unsupported_by_engine() -> str:
     """Why the engine cannot run here, as one sentence, or "" where it can."""
     machine = platform.machine()

@@ -6,7 +6,7 @@ calibration.py           what this machine does with weights, measured once and 
 calibration_main.py      the child that times the kernels
 calibration_model.py     files to time them with
 capi.py                  the engine's C interface, for the scorer's process only
-capi_layout.py           its declarations and defaults, and the architectures it knows; by tools/engine_upgrade.py
+capi_layout.py           its declarations and defaults; tools/engine_upgrade.py writes it
 child.py                 a process that holds native code: start, ask, stop
 generation.py            an answer as it comes: chunks, finish, reply
 lifeline.py              the child's end of the pipes: it ends with its caller

@@ -11,7 +11,6 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from filbert.core.errors import BadInput, BadModelFile, EngineError, EngineMismatch, EngineMissing
+from filbert.core.machine import engine_build
 from filbert.engine import capi_layout
 from filbert.engine.scoring import BRANCHES, N_BATCH, OUTPUT_BYTES
 from filbert.models.gguf_types import TENSOR_TYPES
@@ -64,10 +64,9 @@ def open_engine() -> Engine:
 
 
 def _check_version() -> None:
-    try:
-        installed = metadata.version("xllamacpp")
-    except metadata.PackageNotFoundError as exc:
-        raise EngineMissing("The engine is not installed.", do=INSTALL) from exc
+    installed = engine_build()
+    if not installed:
+        raise EngineMissing("The engine is not installed.", do=INSTALL)
     if installed != capi_layout.VERSION:
         raise EngineMismatch(
             f"The installed engine is {installed}.",

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from importlib import metadata
 
 from filbert.core.errors import EngineError
-from filbert.core.machine import cores, unsupported_by_engine
-from filbert.engine.capi_layout import ARCHITECTURES, VERSION
+from filbert.core.machine import cores, engine_build, unsupported_by_engine
+from filbert.engine.capi_layout import VERSION
 from filbert.engine.child import Child
 from filbert.engine.threads import Runtime, bundled_runtime
+from filbert.models.architectures import LOADABLE
 
 START_S = 30.0
 
@@ -36,14 +36,14 @@ def probe(openmp: Runtime) -> EngineFound:
     unsupported = unsupported_by_engine()
     problem, libraries, gpus = (unsupported, (), ()) if unsupported else _try(openmp)
     return EngineFound(
-        build=_installed(),
+        build=engine_build(),
         made_for=VERSION,
         unsupported=unsupported,
         problem=problem,
         openmp=libraries,
         bundled_openmp=bundled_runtime() is not None,
         gpus=gpus,
-        architectures=ARCHITECTURES,
+        architectures=tuple(sorted(LOADABLE)),
     )
 
 
@@ -59,10 +59,3 @@ def _try(openmp: Runtime) -> tuple[str, tuple[str, ...], tuple[str, ...]]:
     finally:
         if child:
             child.stop()
-
-
-def _installed() -> str:
-    try:
-        return metadata.version("xllamacpp")
-    except metadata.PackageNotFoundError:
-        return ""

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from importlib import metadata
 
 from filbert.core import machine
 from filbert.core.errors import BadInput, BadModelFile, DownloadFailed, UnknownModel
@@ -68,10 +67,7 @@ def choose(
 
 def kept_here() -> Calibration | None:
     """What this machine was measured to do, if it was."""
-    try:
-        return speed.kept(machine.processor(), metadata.version("xllamacpp"), machine.cores())
-    except metadata.PackageNotFoundError:
-        return None
+    return speed.kept(machine.processor(), machine.engine_build(), machine.cores())
 
 
 def candidates(name: Name, options: DownloadOptions) -> Sequence[Candidate]:
