@@ -18,6 +18,7 @@ import filbert
 from filbert import Chunk, Message, Model, Tool
 from filbert.chat.conversation import Conversation
 from filbert.chat.history import History
+from filbert.chat.tool_loop import LEAST_RESULT_CHARS, with_short_results
 from filbert.core.errors import BadInput
 
 Babbler = Callable[..., Model]
@@ -158,13 +159,27 @@ def test_a_flood_is_cut_and_says_so(babbler: Babbler, one_round: None, monkeypat
     assert first_result(babbler(context=1024), flood) == "x" * 100 + "\n(The first 100 of 50000000 characters.)"
 
 
-def test_a_result_is_cut_to_what_the_context_holds(starter_model: Model, one_round: None) -> None:
+@pytest.mark.parametrize("flood", ["one two three ", "0123456789 ", "漢字仮名", "🜁🜂"])
+def test_a_flood_never_overflows_the_context(starter_model: Model, one_round: None, flood: str) -> None:
+    """A character may have several tokens."""
+
     def much() -> str:
         """Much."""
-        return "one two three " * 10_000
+        return flood * 100_000
 
-    text = first_result(starter_model, much)
-    assert len(text) < 1100 and text.endswith("(The first 1024 of 140000 characters.)")
+    session = starter_model.chat(tools=[much], tool_choice="required", **WISH)
+    session.send("x").reply()
+    assert roles(session) == "uata"
+    assert len(results(session)[0]) > 8000  # kept whole as far as a result is, shown as far as it fits
+
+
+def test_the_longest_results_are_cut_until_the_turn_fits_and_none_below_its_least() -> None:
+    said = [Message("user", "x" * 500), *(Message("tool", "y" * size) for size in (100, 6000, 900))]
+    short = with_short_results(said, lambda messages: sum(len(message.text) for message in messages) < 2000)
+    assert [len(message.text.partition("\n")[0]) for message in short] == [500, 100, 750, 450]
+    least = with_short_results(said, lambda messages: False)
+    assert all(len(message.text.partition("\n")[0]) <= LEAST_RESULT_CHARS for message in least[1:])
+    assert said[2].text == "y" * 6000
 
 
 def test_a_tool_that_hangs_is_left_to_itself(

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal, Protocol
 
-from filbert.chat.tool_loop import ToolLoop, need_results
+from filbert.chat.tool_loop import ToolLoop, need_results, with_short_results
 from filbert.chat.tool_options import ToolOptions
 from filbert.chat.tools import Function, tools_of
 from filbert.core.errors import BadInput, ContextOverflow
@@ -192,21 +192,19 @@ class ChatSession:
         use = tool_use(self.tools, choice)
         head, rest = turns(messages)
         forgotten = self._to_forget(head, rest, sampling, use) if self.overflow == "drop_oldest" else 0
-        generation = self.model.respond(flatten(head, rest[forgotten:]), sampling, self.tools, choice)
+        shown = flatten(head, rest[forgotten:])
+        if self.overflow == "drop_oldest" and any(message.role == "tool" for message in shown):
+            room = self.model.context - self._answer_room(sampling)
+            shown = with_short_results(shown, lambda messages: self._fits(messages, room, use))
+        generation = self.model.respond(shown, sampling, self.tools, choice)
         self._forgotten = forgotten
         return generation
 
     def _loop(self, sampling: Sampling, first: Generation | None = None, **answering: Any) -> ToolLoop:
-        options = configured(ToolOptions)
-        # A token has a character at least: a result leaves room for the rest of the context.
-        bounded = {"max_result_chars": min(options.max_result_chars, self.model.context)}
-
         def ask(choice: str) -> Generation:
             return self._round(self.messages, sampling, choice)
 
-        return ToolLoop(
-            self._functions, options.model_copy(update=bounded), ask, self._keep_round, first=first, **answering
-        )
+        return ToolLoop(self._functions, configured(ToolOptions), ask, self._keep_round, first=first, **answering)
 
     def _keep_round(self, message: Message, reply: Reply | None) -> None:
         """What was said before the last answer of a turn: a reply that calls functions, or a result."""
@@ -226,12 +224,16 @@ class ChatSession:
 
     def _to_forget(self, head: list[Message], rest: list[list[Message]], sampling: Sampling, use: ToolUse) -> int:
         """How many of the oldest turns are left out; the system message and the last turn always stay."""
-        answer = min(sampling.max_tokens or 1024, self.model.context // 4)
+        answer = self._answer_room(sampling)
         forgotten = min(self._forgotten, len(rest) - 1)
         kept = flatten(head, rest[forgotten:])
         if self._fits(kept, self.model.context - answer, use):
             return forgotten
         return self._first_that_fits(head, rest, forgotten, int(self.model.context * KEEP_SHARE) - answer, use)
+
+    def _answer_room(self, sampling: Sampling) -> int:
+        """Tokens kept free for what the model says."""
+        return min(sampling.max_tokens or 1024, self.model.context // 4)
 
     def _first_that_fits(
         self, head: list[Message], rest: list[list[Message]], forgotten: int, room: int, use: ToolUse

@@ -16,6 +16,7 @@ from filbert.core.messages import Message
 from filbert.engine.generation import NOTHING, Answer, Chunk, Finish, Generation, Reply, Usage, message_of
 
 Call = Mapping[str, Any]
+LEAST_RESULT_CHARS = 64
 
 
 class ToolLoop(Answer):
@@ -134,8 +135,25 @@ class ToolLoop(Answer):
         return _error("It was stopped before it had a result." if self._cancelled else late)
 
     def _short(self, text: str) -> str:
-        limit = self._options.max_result_chars
-        return text if len(text) <= limit else f"{text[:limit]}\n(The first {limit} of {len(text)} characters.)"
+        return _cut(text, self._options.max_result_chars)
+
+
+def with_short_results(messages: Sequence[Message], fits: Callable[[list[Message]], bool]) -> list[Message]:
+    """What a model is shown of a turn whose results are more than its context holds: the longest are cut, by half each
+    time, until it fits or nothing is left to cut. How many tokens a text has is only known by counting."""
+    limits = {at: len(message.text) for at, message in enumerate(messages) if message.role == "tool"}
+    shown = list(messages)
+    while not fits(shown):
+        longest = max(limits, key=limits.__getitem__)
+        if limits[longest] <= LEAST_RESULT_CHARS:
+            break
+        limits[longest] //= 2
+        shown[longest] = replace(messages[longest], content=_cut(messages[longest].text, limits[longest]))
+    return shown
+
+
+def _cut(text: str, limit: int) -> str:
+    return text if len(text) <= limit else f"{text[:limit]}\n(The first {limit} of {len(text)} characters.)"
 
 
 def need_results(calls: Sequence[Call], functions: Mapping[str, FunctionTool], results: Mapping[str, Any]) -> None:
