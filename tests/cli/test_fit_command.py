@@ -86,7 +86,7 @@ def test_a_first_chat_on_a_terminal_offers_models_and_enter_takes_the_starter(te
     screen = opened.wait_for("Enter for the starter (smollm2:135m): ")
     assert all(word in screen for word in ("licence", "tokens/s", "apache-2.0", "smollm2:135m-q4_1"))
     opened.type("77\n")
-    opened.wait_for("There is no 77.")
+    opened.wait_for("There is no choice '77'.")
     opened.wait_for("Enter for the starter")
     opened.type("\n")
     opened.wait()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from filbert.cli.console import note, say
@@ -36,21 +37,36 @@ def offered(settings: Settings) -> str:
     from filbert.models import catalogue
     from filbert.models.offers import offer_of, offers
 
-    measured, memory = calibration_of(configured(LoadOptions), settings), machine.memory()
+    say("There is no model here yet. Measuring this machine, to offer some that run well (Ctrl-C goes on without).")
+    try:
+        measured = calibration_of(configured(LoadOptions), settings)
+    except (KeyboardInterrupt, Cancelled):
+        measured = None
+    memory = machine.memory()
     found, starter = (
         offers(catalogue.entries(), memory, measured),
         offer_of(catalogue.quantisations(STARTER)[0], measured),
     )
-    say(f"There is no model here yet. {size(memory.available)} of memory are free, so these would run well:")
+    say(f"{size(memory.available)} of memory are free, so these would run well:")
     say(as_screen(found, starter))
+    forget_typed()
     for _ in range(OFFER_TRIES):
         typed = _typed(f"A number, or Enter for the starter ({STARTER}): ")
         if not typed or typed.lower() in ("s", STARTER):
             break
         if typed.isdecimal() and 1 <= int(typed) <= len(found):
             return found[int(typed) - 1].entry.name
-        note(f"There is no {typed}.", settings)
+        note(f"There is no choice {typed!r}.", settings)
+    note(f"The starter, {STARTER}.", settings)
     return str(STARTER)
+
+
+def forget_typed() -> None:
+    """What was typed before the question was asked is no answer to it, and a number would begin a long download."""
+    with suppress(ImportError):  # Windows keeps no such queue
+        import termios
+
+        termios.tcflush(sys.stdin, termios.TCIFLUSH)
 
 
 def _typed(question: str) -> str:
