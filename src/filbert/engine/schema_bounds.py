@@ -16,6 +16,7 @@ Held = dict[str, Any]
 
 LEVELS = 4  # of what holds itself: the last holds no more
 LEAST = 16  # tokens, below which nothing that holds itself is begun
+LEAST_TEXT = 32  # characters that a text may have in any case: a few words are a few tokens
 CLOSED = ("const", "enum")
 FIXED = ("integer", "number", "boolean", "null")  # the engine bounds their digits
 CHOICES = ("oneOf", "anyOf")
@@ -174,7 +175,8 @@ class _Narrowing:
         if "pattern" in part:
             return {"type": "string", "pattern": bounded_pattern(part["pattern"], tokens)}
         least = part.get("minLength", 0)
-        most = max(least, min(part.get("maxLength", tokens), _rounded(tokens)))
+        room = max(LEAST_TEXT, _rounded(tokens))
+        most = max(least, min(part.get("maxLength", room), room))
         kept = {key: part[key] for key in ("format", "minLength") if key in part}
         if most > MAX_REPEAT and not kept:
             most_fours = min(MAX_REPEAT, most // 4)
