@@ -205,7 +205,7 @@ def test_a_chat_is_exported_as_it_stands(screen: Open, tmp_path: Path) -> None:
 
 
 def test_ctrl_c_stops_the_answer_and_what_is_typed_meanwhile_waits(screen: Open) -> None:
-    talk = screen("chat", "--seed", "1", "--temperature", "0")
+    talk = screen("chat", "--seed", "1", "--temperature", "0", "--max-tokens", "200")
     talk.wait_until(talk.waits)
     talk.type("Write a very long story about the sea.\r")
     talk.wait_until(lambda: len(talk.emulator.lines()) > 6)

@@ -36,7 +36,8 @@ def test_the_tree_in_the_docstring_is_the_tree_in_the_code() -> None:
 
 def test_each_error_has_a_code_of_its_own_and_a_status_for_each_door() -> None:
     kinds = list(family(FilbertError))
-    assert len({kind.code for kind in kinds}) == len(kinds)
+    own = [vars(kind)["code"] for kind in kinds if "code" in vars(kind)]  # a finer kind in a room may keep its parent's
+    assert len(set(own)) == len(own) >= 20
     assert all(0 < kind.exit_status < 256 and 400 <= kind.http_status < 600 for kind in kinds)
 
 

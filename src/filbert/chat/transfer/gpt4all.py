@@ -69,6 +69,8 @@ def read_chat(file: BinaryIO) -> tuple[Chat, bool]:
         if not items:
             raise BadInput("Nothing can be read of it.", why=str(exc)) from exc
         whole = False
+    if not items:
+        raise BadInput("It has no message.", do="Choose another chat.")
     _tell(chat, _sources_with_questions(items) if version < 11 else items)
     return chat, whole
 
