@@ -173,7 +173,7 @@ def test_the_commands_of_a_conversation(talk: Terminal) -> None:
         (" /quit", "\n"),
         ("hello", "\n"),
         ("/stats", "ended by"),
-        ("/reset", "Forgotten."),
+        ("/reset", "A new chat."),
         ("/system", "You are a nut."),
     ):
         talk.type(f"{typed}\n")

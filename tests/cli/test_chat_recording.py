@@ -45,7 +45,7 @@ def test_chat_branch_tool_model_and_thought_are_seen_and_recorded(
     talk.ask("/edit What is the capital of Italy? Answer in one sentence.", "Rome")
     talk.ask("/branch", "What is the capital of France?", "* /branch", "What is the capital of Italy?")
     talk.ask("/model thinker", "thinker (smollm2:135m-q4_1): context 2048 tokens")
-    talk.ask("/reset", "Forgotten.")
+    talk.ask("/reset", "A new chat.")
     talk.ask("Name a red flower.", "(thought for", "A rose")
     talk.ask("/stats", "of them thought", "% full")
     talk.type("\x04")

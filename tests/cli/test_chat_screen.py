@@ -60,7 +60,7 @@ def test_a_chat_is_resumed_where_it_stood(screen: Open, history: History) -> Non
     again.ask("What is my dog called?", "dog")
     again.ask("/history Rex", chat.id, "[Rex]")
     again.ask("/load", "Dogs")
-    again.ask("/reset", "Forgotten.")
+    again.ask("/reset", "A new chat.")
     again.ask(f"/load {chat.id}", "Dogs", "> What is my dog called?")
     again.ask("/load 1zzz", "There is no chat 1zzz.")
     leave(again)

@@ -69,8 +69,8 @@ def test_an_embedder_is_predicted_to_read_and_takes_no_prompt_cache(filbert, mea
     assert "It will read texts" in filbert("fit", str(tmp_path / "e.gguf")).stdout
 
 
-def test_fit_without_a_name_or_with_an_unknown_one_is_a_sentence(filbert, measured) -> None:
-    assert "no model to look at" in filbert("fit").stderr
+def test_fit_without_a_name_means_the_setting_and_an_unknown_one_is_a_sentence(filbert, measured) -> None:
+    assert filbert("fit").stdout.startswith("smollm2:135m-q4_1 (Q4_1), ")
     assert "There is no model nonsense" in filbert("fit", "nonsense").stderr
 
 

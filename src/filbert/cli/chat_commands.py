@@ -102,8 +102,9 @@ def _help(talk: Talk, argument: str) -> None:
 
 
 def _reset(talk: Talk, argument: str) -> None:
+    kept = talk.conversation.chat_id
     talk.conversation.reset()
-    say("Forgotten.")
+    say(f"A new chat. `/load {kept}` goes back to the last one." if kept else "Forgotten.")
 
 
 def _save(talk: Talk, title: str) -> None:

@@ -12,7 +12,7 @@ import typer
 from filbert.cli.completion import catalogue_names
 from filbert.cli.console import note, patience, progress, say
 from filbert.cli.flags_from_options import with_options
-from filbert.core.errors import BadInput, EngineError, EngineMissing
+from filbert.core.errors import EngineError, EngineMissing
 from filbert.core.files import size
 from filbert.core.settings import Settings
 from filbert.engine.load_options import LoadOptions
@@ -31,7 +31,9 @@ def fit(
     name: Annotated[
         str,
         typer.Argument(
-            help="A model's name or path; it need not be here.", autocompletion=catalogue_names, show_default=False
+            help="A model's name or path; it need not be here. Left out: the setting `model`.",
+            autocompletion=catalogue_names,
+            show_default=False,
         ),
     ] = "",
     calibrate: Annotated[bool, typer.Option("--calibrate", help="Measure this machine again first.")] = False,
@@ -43,11 +45,10 @@ def fit(
     from filbert.models.forecast import forecast
     from filbert.models.remote_header import look
 
-    if not name:
-        if not calibrate:
-            raise BadInput("There is no model to look at.", do="Name one; it need not be here.")
+    if calibrate and not name:
         calibration_of(load, settings, again=True)
         return
+    name = name or settings.model
     with patience(f"reading the header of {name}", settings):
         looked = look(name)
     calibration = calibration_of(load, settings, again=calibrate)

@@ -155,6 +155,8 @@ def find(name: Name, installed: Iterable[str] = ()) -> Entry:
 
 def unknown(text: str, installed: Iterable[str]) -> UnknownModel:
     """The error for a name that nobody knows: what comes near it, here and in the catalogue."""
+    if text in names():
+        return UnknownModel(f"{text} is not here yet.", do=f"`filbert pull {text}` gets it.")
     there, here = nearest(text), nearest(text, installed := list(installed))
     if there and not (here and closeness(text, here[0]) >= closeness(text, there[0])):
         do = f"`filbert pull {there[0]}` gets the nearest in the catalogue ({', '.join(there)})."
