@@ -382,7 +382,7 @@ def test_a_blob_that_may_not_be_read_and_a_home_that_nobody_knows_stop_nothing(p
     ollama(person / ".ollama/models", f"{REGISTRY}/secret/1b", model=tiny)
     put(person / "split/x-00001-of-00002.gguf", tiny)
     (person / ".ollama/models/blobs").chmod(0)
-    (person / "split").chmod(0o744)
+    (person / "split").chmod(0o644)
     program = (
         "import encodings.utf_8_sig, os; from pathlib import Path\n"
         "from filbert.models.adopt import found, importing, ollama\n"
