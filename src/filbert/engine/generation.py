@@ -7,14 +7,12 @@ import threading
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
 from filbert.core.messages import Message
 from filbert.engine.admission import Place
 from filbert.engine.tool_calls import CallReader
-from filbert.engine.transport import Event, Exchange
-
-Reason = Literal["stop", "length", "tool_calls", "cancelled"]
+from filbert.engine.transport import Event, Exchange, Reason, choice_of, finish_reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,17 +267,12 @@ def said_by(reply: Reply) -> list[Message]:
 NOTHING = Chunk()
 
 
-def finish_reason(event: Event) -> Reason | None:
-    choices = event.get("choices")
-    return choices[0].get("finish_reason") if choices else None
-
-
 def heard(event: Event, before: Usage) -> Usage:
     """What is known of the counts after an event: each that says something is a token, unless it tells how many there
     were. A thought is counted with the mark that begins it."""
     if progress := event.get("prompt_progress"):
         return replace(before, prompt_tokens=progress["total"], cached_tokens=progress["cache"])
-    choice = event["choices"][0] if event.get("choices") else {}
+    choice = choice_of(event)
     delta = choice.get("delta", {})
     said = any(delta.get(name) for name in ("content", "reasoning_content", "tool_calls")) or choice.get("text")
     told = event["timings"].get("predicted_n", 0) if "timings" in event else 0
@@ -298,7 +291,7 @@ def with_thought(chunk: Chunk, heard: Usage) -> Chunk:
 
 def read_event(event: Event, reason: Reason) -> Chunk:
     """A chunk from an event of /v1/chat/completions or /v1/completions; progress events are NOTHING."""
-    choice = event["choices"][0] if event.get("choices") else {}
+    choice = choice_of(event)
     delta = choice.get("delta", {})
     return Chunk(
         text=delta.get("content") or choice.get("text") or "",
@@ -311,8 +304,7 @@ def read_event(event: Event, reason: Reason) -> Chunk:
 
 def _is_last(event: Event) -> bool:
     """The last tells the times; where thought is counted, every event does."""
-    choices = event.get("choices")
-    return "timings" in event and (not choices or choices[0].get("finish_reason") is not None)
+    return "timings" in event and (not event.get("choices") or finish_reason(event) is not None)
 
 
 def _finish(event: Event, reason: Reason) -> Finish:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import re
 import secrets
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Protocol
 
 from filbert.engine.tools import Tool, ToolUse
-from filbert.engine.transport import Event
+from filbert.engine.transport import Event, choice_of, finish_reason
 
 STRING = r'"(?:[^"\\]|\\.)*"'
 CALL_HEAD = re.compile(rf'[\s\[,}}]*\{{\s*"name"\s*:\s*({STRING})\s*,\s*"arguments"\s*:\s*(?=\S)')
@@ -49,7 +49,7 @@ class HeldCalls:
         pieces = list(self._pieces())
         if pieces:
             yield with_choice(event, delta=_without_content(event) | {"tool_calls": pieces})
-        elif finish(event) == "stop" and self._n_calls and not self._arguments:
+        elif finish_reason(event) == "stop" and self._n_calls and not self._arguments:
             yield with_choice(event, finish_reason="tool_calls")
         elif content(event):
             if left := _without_content(event):
@@ -116,12 +116,12 @@ class SpottedCalls:
     def read(self, event: Event) -> Iterator[Event]:
         if self._flows:
             yield event
-        elif content(event) and not finish(event):
+        elif content(event) and not finish_reason(event):
             self._text += content(event)
             self._held.append(event)
             if not may_be_calls(self._text, self._names):
                 yield from self.rest()
-        elif finish(event) or delta(event).get("tool_calls"):  # those are calls that the engine read
+        elif finish_reason(event) or delta(event).get("tool_calls"):  # those are calls that the engine read
             yield from self._decided(event)
         else:
             yield event
@@ -131,7 +131,7 @@ class SpottedCalls:
         yield from held
 
     def _decided(self, event: Event) -> Iterator[Event]:
-        calls = calls_in(self._text + content(event), self._use) if finish(event) == "stop" else []
+        calls = calls_in(self._text + content(event), self._use) if finish_reason(event) == "stop" else []
         if not calls:
             yield from self.rest()
             yield event
@@ -226,16 +226,8 @@ def _begun(index: int, name: str) -> dict[str, Any]:
     return {"index": index, "id": call_id, "type": "function", "function": {"name": name, "arguments": ""}}
 
 
-# What an event says; events of progress and of counts have no choice or an empty delta.
-
-
-def _choice(event: Event) -> Mapping[str, Any]:
-    choices: Sequence[Mapping[str, Any]] = event.get("choices") or ({},)
-    return choices[0]
-
-
 def delta(event: Event) -> Mapping[str, Any]:
-    found: Mapping[str, Any] = _choice(event).get("delta") or {}
+    found: Mapping[str, Any] = choice_of(event).get("delta") or {}
     return found
 
 
@@ -243,14 +235,9 @@ def content(event: Event) -> str:
     return delta(event).get("content") or ""
 
 
-def finish(event: Event) -> str | None:
-    reason: str | None = _choice(event).get("finish_reason")
-    return reason
-
-
 def with_choice(event: Event, **fields: Any) -> Event:
     """The event with another delta or reason, without the log-probabilities of a text that is a call now."""
-    choice = {name: value for name, value in _choice(event).items() if name != "logprobs"}
+    choice = {name: value for name, value in choice_of(event).items() if name != "logprobs"}
     return {**event, "choices": [{**choice, **fields}]}
 
 

@@ -12,13 +12,28 @@ import json
 import re
 import socket
 import threading
-from collections.abc import Iterator, Mapping
-from typing import Any, Protocol
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Literal, Protocol
 
 from filbert.core.errors import BadRequest, ContextOverflow, EngineCrashed, EngineError, EngineStalled, FilbertError
 from filbert.engine.bounds import more_room
 
 Event = dict[str, Any]
+Reason = Literal["stop", "length", "tool_calls", "cancelled"]
+
+
+def choice_of(event: Event) -> Mapping[str, Any]:
+    """What an event says of the answer; events of progress and of counts have no choice, or an empty delta."""
+    choices: Sequence[Mapping[str, Any]] = event.get("choices") or ({},)
+    return choices[0]
+
+
+def finish_reason(event: Event) -> Reason | None:
+    """Why the answer ended, in the event that tells it; else None."""
+    reason: Reason | None = choice_of(event).get("finish_reason")
+    return reason
+
+
 CONNECT_S = 5.0
 LET_GO_S = 5.0  # for a worker to end an answer that is not wanted any more; 5 ms when it is well
 TOO_LONG = re.compile(r"input \((\d+) tokens\) is too large.*current batch size: (\d+)")

@@ -18,11 +18,11 @@ from fastapi.responses import JSONResponse
 from starlette.types import Receive, Scope, Send
 
 from filbert.core.errors import EngineCrashed, EngineStalled, FilbertError
-from filbert.engine.generation import Reply, Usage, finish_reason, gather, heard, read_event
+from filbert.engine.generation import Reply, Usage, gather, heard, read_event
 from filbert.engine.model import Model, Prepared
 from filbert.engine.relay import RelayedAnswer, relay
 from filbert.engine.tool_calls import CallReader
-from filbert.engine.transport import Event, refusal
+from filbert.engine.transport import Event, choice_of, finish_reason, refusal
 from filbert.server.error_bodies import error_body
 
 PROGRESS = b'"prompt_progress":{'  # inside a string its quotes would be escaped
@@ -240,5 +240,4 @@ def _message(reply: Reply) -> dict[str, Any]:
 
 
 def _logprobs(event: dict[str, Any]) -> list[dict[str, Any]]:
-    choices = event.get("choices")
-    return (choices[0].get("logprobs") or {}).get("content") or [] if choices else []
+    return (choice_of(event).get("logprobs") or {}).get("content") or []
