@@ -7,7 +7,7 @@ import pytest
 
 import make_tiny
 from filbert.core import machine
-from filbert.engine.calibration import engine_build
+from filbert.core.machine import engine_build
 from filbert.models import speed
 from filbert.models.speed import Attention, Calibration, Rate
 

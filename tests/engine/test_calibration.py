@@ -8,8 +8,9 @@ import pytest
 
 import make_tiny
 from filbert.core.jobs import Progress
+from filbert.core.machine import engine_build
 from filbert.core.settings import configured
-from filbert.engine.calibration import calibrated, engine_build, is_busy
+from filbert.engine.calibration import calibrated, is_busy
 from filbert.engine.calibration_model import Shape, write
 from filbert.engine.load_options import LoadOptions
 from filbert.models import speed

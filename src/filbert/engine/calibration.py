@@ -10,7 +10,6 @@ import tempfile
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +40,7 @@ def calibrated(options: LoadOptions, *, again: bool = False) -> Job[Calibration]
     """What was measured before, else now, and again where the machine was busy then and no longer is.
     Raises EngineMissing, EngineError, DiskFull, StoreReadOnly."""
     threads = options.threads or machine.cores()
-    found = None if again else speed.kept(machine.processor(), engine_build(), threads)
+    found = None if again else speed.kept(machine.processor(), machine.engine_build(), threads)
     if found and not (is_busy(found) and _is_idle()):
         return found
     if reason := machine.unsupported_by_engine():
@@ -49,13 +48,6 @@ def calibrated(options: LoadOptions, *, again: bool = False) -> Job[Calibration]
     measured = yield from _measure(threads, options)
     speed.keep(measured)
     return measured
-
-
-def engine_build() -> str:
-    try:
-        return metadata.version("xllamacpp")
-    except metadata.PackageNotFoundError:
-        return ""
 
 
 def is_busy(calibration: Calibration) -> bool:
@@ -83,7 +75,7 @@ def _measure(threads: int, options: LoadOptions) -> Job[Calibration]:
     tensors = kernels["tensor"] * Shape(64, 64, 1).tensors
     return Calibration(
         processor=machine.processor(),
-        engine=engine_build(),
+        engine=machine.engine_build(),
         threads=threads,
         measured=datetime.now(UTC).isoformat(timespec="seconds"),
         busy_cores=round(busy_cores, 2),

@@ -14,15 +14,12 @@ from filbert.core import jobs
 from filbert.core.errors import UnknownModel
 from filbert.core.files import disk_errors
 from filbert.models import catalogue, store
+from filbert.models.adopt.gpt4all import package_folder
 from filbert.models.catalogue import Entry
 
 MEMORY_SIZES_GB = (1, 2, 3, 4, 8, 16, 32, 64, 128, 256, 512)
 
 Config = dict[str, Any]
-
-
-def default_folder() -> Path:
-    return Path.home() / ".cache" / "gpt4all"
 
 
 def file_name(model_name: str) -> str:
@@ -32,7 +29,7 @@ def file_name(model_name: str) -> str:
 def in_folder(model_name: str, model_path: str | os.PathLike[str] | None) -> Path:
     """Where the file is, or would be. Raises FileNotFoundError for a folder that was named and is not there."""
     if model_path is None:
-        return default_folder() / file_name(model_name)
+        return package_folder() / file_name(model_name)
     folder = Path(model_path)
     if not folder.exists():
         raise FileNotFoundError(f"Model directory does not exist: {folder!r}")

@@ -24,6 +24,11 @@ def part_names(name: str) -> list[str]:
     return [f"{match['stem']}-{number:05}-of-{count:05}.gguf" for number in range(1, count + 1)]
 
 
+def is_projector(name: str) -> bool:
+    """Whether a file's name says that it is a vision projector."""
+    return "mmproj" in name.lower()
+
+
 def parts_beside(path: Path) -> list[Path]:
     """The files of the model that `path` is, or is a part of. Raises BadModelFile when one is not there."""
     parts = [path.with_name(name) for name in part_names(path.name)] if SPLIT.fullmatch(path.name) else [path]

@@ -3,6 +3,7 @@ texts are bounded, and only regular files are opened."""
 
 from __future__ import annotations
 
+import json
 import os
 import stat
 from collections import defaultdict
@@ -13,7 +14,7 @@ from typing import Any, TypeAlias
 from unicodedata import category
 
 from filbert.core.errors import BadModelFile
-from filbert.models.parts import SPLIT, parts_beside
+from filbert.models.parts import SPLIT, is_projector, parts_beside
 
 DEEPEST = 8  # folders below the one that is searched
 MOST_TEXT_BYTES = 1 << 20
@@ -109,8 +110,8 @@ def models_in(folder: Path, program: str, *, of_one_model: bool) -> Iterator[Fin
 
 
 def _models_of(files: list[Path], program: str, of_one_model: bool) -> Iterator[Find]:
-    models = list(_whole(path for path in files if not is_projector(path)))
-    projectors = [path for path in files if is_projector(path)]
+    models = list(_whole(path for path in files if not is_projector(path.name)))
+    projectors = [path for path in files if is_projector(path.name)]
     several = len(models) > 1 or len(projectors) > 1
     belongs = projectors and models and (of_one_model or not several)
     projector = min(projectors, key=_size) if belongs else None
@@ -133,10 +134,6 @@ def _whole(paths: Iterable[Path]) -> Iterator[Path]:
         if key not in seen:
             seen.add(key)
             yield path
-
-
-def is_projector(path: Path) -> bool:
-    return "mmproj" in path.name.lower()
 
 
 def _size(path: Path) -> tuple[int, str]:
@@ -180,6 +177,16 @@ def folder_of_variable(name: str, *below: str) -> list[Path]:
     """The folder that an environment variable names, with `below` under it; none where it is not set."""
     value = os.environ.get(name, "")
     return [Path(value, *below).absolute()] if value and "\0" not in value else []
+
+
+def folder_in(settings: Path, key: str) -> Iterator[Path]:
+    """The absolute folder that a program's settings, a JSON object, hold under a key; none where they do not."""
+    try:
+        folder = json.loads(small_text(settings) or "{}")[key]
+    except (ValueError, RecursionError, LookupError, TypeError):
+        return
+    if isinstance(folder, str) and Path(folder).is_absolute():
+        yield Path(folder)
 
 
 def once(folders: Iterable[Path]) -> list[Path]:

@@ -18,8 +18,8 @@ def finds() -> Iterator[Find]:
 
 
 def folders() -> Iterator[Path]:
+    yield package_folder()
     home = home_folder()
-    yield home / ".cache" / "gpt4all"
     for data in (
         *folder_of_variable("XDG_DATA_HOME"),
         home / ".local" / "share",
@@ -29,6 +29,11 @@ def folders() -> Iterator[Path]:
         yield data / "nomic.ai" / "GPT4All"
     for settings in (*folder_of_variable("XDG_CONFIG_HOME"), home / ".config", *folder_of_variable("APPDATA")):
         yield from _configured(settings / "nomic.ai" / "GPT4All.ini")
+
+
+def package_folder() -> Path:
+    """Where the Python package keeps its files."""
+    return home_folder() / ".cache" / "gpt4all"
 
 
 def _configured(settings: Path) -> Iterator[Path]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator
 from dataclasses import replace
@@ -13,6 +12,7 @@ from filbert.models.adopt.found import (
     Find,
     Found,
     Refused,
+    folder_in,
     folder_of_variable,
     home_folder,
     models_in,
@@ -52,16 +52,7 @@ def _data_folders() -> Iterator[Path]:
         home / "Library" / "Application Support" / "Jan",
     ):
         yield own / "data"
-        yield from _configured(own / "settings.json")
-
-
-def _configured(settings: Path) -> Iterator[Path]:
-    try:
-        folder = json.loads(small_text(settings) or "{}")["data_folder"]
-    except (ValueError, RecursionError, LookupError, TypeError):
-        return
-    if isinstance(folder, str) and Path(folder).is_absolute():
-        yield Path(folder)
+        yield from folder_in(own / "settings.json", "data_folder")
 
 
 def _recorded(data: Path, folder: Path) -> Iterator[Find]:

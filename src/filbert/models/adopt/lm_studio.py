@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from filbert.models.adopt.found import Find, home_folder, models_in, once, small_text
+from filbert.models.adopt.found import Find, folder_in, home_folder, models_in, once, small_text
 
 PROGRAM = "LM Studio"
 
@@ -24,13 +23,4 @@ def folders() -> Iterator[Path]:
         if own.is_absolute():
             yield own / "models"
             yield own / ".internal" / "bundled-models"
-            yield from _configured(own / "settings.json")
-
-
-def _configured(settings: Path) -> Iterator[Path]:
-    try:
-        folder = json.loads(small_text(settings) or "{}")["downloadsFolder"]
-    except (ValueError, RecursionError, LookupError, TypeError):
-        return
-    if isinstance(folder, str) and Path(folder).is_absolute():
-        yield Path(folder)
+            yield from folder_in(own / "settings.json", "downloadsFolder")

@@ -22,7 +22,7 @@ from filbert.core.jobs import Job
 from filbert.models.download import download
 from filbert.models.download_options import DownloadOptions
 from filbert.models.name import Name, parse
-from filbert.models.parts import SPLIT, part_names
+from filbert.models.parts import SPLIT, is_projector, part_names
 from filbert.models.quantisation import named_in
 from filbert.models.remote import RemoteFile
 from filbert.models.sources import Listing
@@ -35,7 +35,6 @@ from filbert.models.sources.hub_api import (
     unhurried,
 )
 
-PROJECTOR = re.compile(r"mmproj", re.IGNORECASE)
 PROJECTORS_BY_CHOICE = ("f16", "bf16", "q8_0", "f32")
 SHOWN = 8
 
@@ -102,9 +101,7 @@ def choose(name: Name, found: Sequence[str]) -> list[str]:
     """The paths in the repository of the one model that `name` means: several when it is split."""
     if name.which.lower().endswith(".gguf"):
         return _parts(name, name.which, found)
-    models = [
-        path for path in found if path.lower().endswith(".gguf") and not PROJECTOR.search(path) and _is_first(path)
-    ]
+    models = [path for path in found if path.lower().endswith(".gguf") and not is_projector(path) and _is_first(path)]
     fitting = [path for path in models if _has_quantisation(path, name.which)] if name.which else models
     plain = [
         path for path in fitting if "UD-" in name.which or "UD-" not in path
@@ -117,7 +114,7 @@ def choose(name: Name, found: Sequence[str]) -> list[str]:
 def _offered(name: Name, sizes: Mapping[str, int | None]) -> Iterator[tuple[str, str, int | None]]:
     for path in sizes:
         quantisation = named_in(path)
-        if not quantisation or not path.lower().endswith(".gguf") or PROJECTOR.search(path) or not _is_first(path):
+        if not quantisation or not path.lower().endswith(".gguf") or is_projector(path) or not _is_first(path):
             continue
         if "UD-" in path or f"hf:{name.where}/{path}" != parse(f"hf:{name.where}/{path}").text:
             continue
@@ -163,14 +160,14 @@ def _listed(paths: Sequence[str]) -> str:
 def choose_projector(model: str, found: Sequence[str]) -> str | None:
     """The vision projector that belongs to a model file, the best one where there are several."""
     folder, _, last = model.rpartition("/")
-    if PROJECTOR.search(last):
+    if is_projector(last):
         return None
-    near = [path for path in found if path.rpartition("/")[0] in (folder, "") and _is_projector(path)]
+    near = [path for path in found if path.rpartition("/")[0] in (folder, "") and _is_projector_file(path)]
     return min(near, key=lambda path: (path.rpartition("/")[0] != folder, _choice(path), path), default=None)
 
 
-def _is_projector(path: str) -> bool:
-    return path.lower().endswith(".gguf") and PROJECTOR.search(path.rpartition("/")[2]) is not None
+def _is_projector_file(path: str) -> bool:
+    return path.lower().endswith(".gguf") and is_projector(path.rpartition("/")[2])
 
 
 def _choice(path: str) -> int:

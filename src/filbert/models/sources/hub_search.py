@@ -13,6 +13,7 @@ from filbert.core.errors import BadInput, OfflineRefused
 from filbert.core.settings import Settings, configured
 from filbert.models.download_options import DownloadOptions
 from filbert.models.name import parse
+from filbert.models.parts import is_projector
 from filbert.models.quantisation import BITS_A_WEIGHT, named_in
 from filbert.models.sources.hub_api import Asked, answer_of, lookup_errors, senseless
 
@@ -89,4 +90,4 @@ def _repositories(listed: Iterable[Listed]) -> Iterator[Repository]:
 
 
 def _is_model(file: str) -> bool:
-    return file.lower().endswith(".gguf") and "mmproj" not in file.lower()
+    return file.lower().endswith(".gguf") and not is_projector(file)
