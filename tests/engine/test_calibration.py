@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import make_tiny
-from filbert.core.jobs import Progress
+from filbert.core.jobs import Progress, finish
 from filbert.core.machine import engine_build
 from filbert.core.settings import configured
 from filbert.engine.calibration import calibrated, is_busy
@@ -16,17 +16,6 @@ from filbert.engine.load_options import LoadOptions
 from filbert.models import speed
 from filbert.models.gguf import read_header
 from filbert.models.speed import Calibration, predict
-
-
-def run(job, seen: list[Progress] | None = None) -> Calibration:
-    try:
-        while True:
-            event = next(job)
-            if seen is not None:
-                seen.append(event)
-    except StopIteration as end:
-        return end.value
-
 
 MEASURE = """
 import psutil
@@ -45,7 +34,7 @@ def measuring(tmp_path_factory) -> tuple[Calibration, str]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FILBERT_HOME", str(tmp_path_factory.mktemp("home")))
         done = subprocess.run([sys.executable, "-c", MEASURE], capture_output=True, text=True, check=True)
-        return run(calibrated(configured(LoadOptions))), done.stdout.strip()
+        return finish(calibrated(configured(LoadOptions))), done.stdout.strip()
 
 
 @pytest.fixture
@@ -75,7 +64,7 @@ def test_a_larger_model_is_predicted_to_be_slower(machine: Calibration, starter:
 def test_what_was_measured_is_kept_and_not_measured_again(machine: Calibration, home: Path) -> None:
     speed.keep(machine)
     seen: list[Progress] = []
-    assert run(calibrated(configured(LoadOptions)), seen) == machine
+    assert finish(calibrated(configured(LoadOptions)), seen.append) == machine
     assert seen == []
     assert (machine.engine, machine.threads) == (engine_build(), configured(LoadOptions).threads or machine.threads)
 

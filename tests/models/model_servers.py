@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from filbert.core.jobs import Job, Progress
+from filbert.core.jobs import finish as finish
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 BLOCK = 1 << 16
@@ -30,17 +30,6 @@ BLOCK = 1 << 16
 
 def sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
-
-
-def finish(job: Job[Any], seen: list[Progress] | None = None) -> Any:
-    """Run a job to its end, as `core.jobs.run` does, without its folder."""
-    try:
-        while True:
-            event = next(job)
-            if seen is not None:
-                seen.append(event)
-    except StopIteration as end:
-        return end.value
 
 
 @dataclass

@@ -32,7 +32,7 @@ def remote_of(origin: Origin, body: bytes, *, known: bool = True) -> RemoteFile:
 
 def test_four_ranges_of_one_file_are_fetched_and_nothing_twice(origin, blob, target, options) -> None:
     seen: list[Progress] = []
-    got = finish(download(remote_of(origin, blob), target, options), seen)
+    got = finish(download(remote_of(origin, blob), target, options), seen.append)
     assert target.read_bytes() == blob
     assert (got.sha256, got.size_bytes) == (sha256(blob), len(blob))
     assert len(origin.ranges_asked) == 5
@@ -81,7 +81,7 @@ def test_a_host_that_cannot_be_reached_is_named_and_each_retry_is_told(target, o
         port = taken.getsockname()[1]
     seen: list[Progress] = []
     with pytest.raises(DownloadFailed, match="127\\.0\\.0\\.1 cannot be reached"):
-        finish(download(RemoteFile("model", "x.gguf", f"http://127.0.0.1:{port}/x.gguf"), target, options), seen)
+        finish(download(RemoteFile("model", "x.gguf", f"http://127.0.0.1:{port}/x.gguf"), target, options), seen.append)
     asking, *retries = [event.step for event in seen]
     assert asking == "asking for x.gguf"
     assert len(retries) == options.retries
@@ -92,7 +92,7 @@ def test_a_retry_half_way_is_told(origin, blob, target, options) -> None:
     origin.ranges = False
     origin.cuts = [3_000_000]
     seen: list[Progress] = []
-    finish(download(remote_of(origin, blob), target, options), seen)
+    finish(download(remote_of(origin, blob), target, options), seen.append)
     assert any(event.step.startswith("trying again: 127.0.0.1 broke off") for event in seen)
 
 

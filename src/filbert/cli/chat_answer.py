@@ -12,7 +12,7 @@ from threading import Lock, Timer
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Protocol
 
-from filbert.cli.console import PATIENCE_S, has_colours, note, patience, put, say, say_dim
+from filbert.cli.console import PATIENCE_S, cut, has_colours, note, patience, put, say, say_dim
 from filbert.core.messages import Message
 from filbert.core.settings import Settings
 
@@ -246,16 +246,12 @@ def called(call: Mapping[str, Any]) -> str:
     except ValueError:
         given = None
     shown = ", ".join(f"{name}={value!r}" for name, value in given.items()) if isinstance(given, dict) else "…"
-    return _cut(f"→ {function['name']}({shown})")
+    return cut(f"→ {function['name']}({shown})", ASIDE_CHARACTERS)
 
 
 def came_back(result: Message) -> str:
     """← the first line of what a tool said"""
-    return _cut(f"← {' '.join(result.text.split())}")
-
-
-def _cut(line: str) -> str:
-    return line if len(line) <= ASIDE_CHARACTERS else f"{line[: ASIDE_CHARACTERS - 1]}…"
+    return cut(f"← {' '.join(result.text.split())}", ASIDE_CHARACTERS)
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, get_args
 
 from filbert.cli.chat_answer import called, page
 from filbert.cli.completion import catalogue_names, installed_names
-from filbert.cli.console import say, say_dim
+from filbert.cli.console import cut, say, say_dim
 from filbert.cli.talk import Talk, last_turns
 from filbert.core.errors import BadInput
 from filbert.core.files import write_whole
@@ -181,8 +181,7 @@ def _branches(talk: Talk) -> Iterator[str]:
 
 def _short(said: Said) -> str:
     calls = "".join(map(called, said.message.tool_calls))
-    text = " ".join((said.message.text or calls).split())
-    return text if len(text) <= LINE_CHARACTERS else f"{text[: LINE_CHARACTERS - 1]}…"
+    return cut(" ".join((said.message.text or calls).split()), LINE_CHARACTERS)
 
 
 def _stats(talk: Talk, argument: str) -> None:

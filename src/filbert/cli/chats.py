@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from filbert.cli.console import note, progress, say
+from filbert.cli.console import cut, note, progress, say
 from filbert.cli.flags_from_options import with_options
 from filbert.core import jobs
 from filbert.core.errors import BadInput
@@ -48,7 +48,7 @@ def chats(
     from filbert.report.table import table
 
     with history() as kept:
-        rows = [(c.id, when(c.updated), str(c.messages), short(c.title), c.model) for c in kept.chats(limit)]
+        rows = [(c.id, when(c.updated), str(c.messages), cut(c.title, TITLE_WIDTH), c.model) for c in kept.chats(limit)]
     if rows:
         say(table(("id", "last", "messages", "title", "model"), rows))
     else:
@@ -66,7 +66,7 @@ def search(
     with history() as kept:
         hits = kept.search(" ".join(words), limit)
     for hit in hits:
-        say(f"{hit.chat}  {when(hit.updated)}  {short(hit.title)}\n    {hit.role}: {hit.snippet}")
+        say(f"{hit.chat}  {when(hit.updated)}  {cut(hit.title, TITLE_WIDTH)}\n    {hit.role}: {hit.snippet}")
     if not hits:
         note("No chat has them.", settings)
 
@@ -181,7 +181,3 @@ def set_aside(settings: Settings) -> None:
 def when(moment: datetime) -> str:
     """In the time of the person who reads it."""
     return moment.astimezone().strftime("%Y-%m-%d %H:%M")
-
-
-def short(title: str) -> str:
-    return title if len(title) <= TITLE_WIDTH else title[: TITLE_WIDTH - 1] + "…"

@@ -29,6 +29,11 @@ def say_dim(text: str) -> None:
     _write(sys.stdout, f"\x1b[2m{without_controls(text, sys.stdout)}\x1b[0m")
 
 
+def cut(text: str, most: int) -> str:
+    """A text of at most so many characters, which says when it has no more."""
+    return text if len(text) <= most else f"{text[: most - 1]}…"
+
+
 def put(text: str) -> None:
     """Text that may drive the terminal: what others said was made harmless before."""
     _write(sys.stdout, text)

