@@ -112,17 +112,6 @@ class History:
         newest = self.chats(1)
         return self.chat(newest[0].id) if newest else None
 
-    def path(self, leaf: int) -> list[Said]:
-        """What was said from the first message to this one, in one query; images stand as sha256:…."""
-        up = sql.select(messages.c.number, messages.c.parent, sql.literal(0).label("height"))
-        way = up.where(messages.c.number == leaf).cte("way", recursive=True)
-        before = sql.select(messages.c.number, messages.c.parent, way.c.height + 1)
-        upwards = (messages.c.number == way.c.parent, messages.c.number < way.c.number)  # never in a ring
-        way = way.union_all(before.where(*upwards))
-        rows = sql.select(messages).join(way, messages.c.number == way.c.number).order_by(way.c.height.desc())
-        with self._reading() as connection:
-            return [said_of(row) for row in connection.execute(rows)]
-
     def _full_id(self, connection: sql.Connection, id: str) -> str:
         beginning = id.lower().strip()
         like = chats.c.id.startswith(beginning, autoescape=True)
@@ -190,14 +179,9 @@ class History:
             raise DiskFull("The chat cannot be forgotten.", why=exc.why, do=do) from exc
         return whole
 
-    def merge(self, chat: Chat) -> int:
-        """Keep an imported chat: in whole when its source (without one, its id) is new, else only what it
-        has more than before.
-        The numbers of its messages are its own. Returns how many messages were new."""
-        return self.merge_all([chat])
-
     def merge_all(self, imported: Iterable[Chat]) -> int:
-        """As `merge`, many in one transaction."""
+        """Keep imported chats, in one transaction: each in whole when its source (without one, its id) is new, else
+        only what it has more than before. The numbers of its messages are its own. Returns how many were new."""
         new = 0
         with self._writing() as connection:
             for chat in imported:
@@ -300,9 +284,7 @@ def history_errors(url: str) -> Iterator[None]:
     """Say what a database refuses in our own words."""
     try:
         yield
-    except sql.exc.DBAPIError as exc:
-        raise _in_words(exc, sql.make_url(url).render_as_string()) from exc
-    except sqlite3.Error as exc:  # of a pragma, which SQLAlchemy does not see
+    except (sql.exc.DBAPIError, sqlite3.Error) as exc:  # the second of a pragma, which SQLAlchemy does not see
         raise _in_words(exc, sql.make_url(url).render_as_string()) from exc
 
 

@@ -193,7 +193,7 @@ class ChatSession:
         head, rest = turns(messages)
         forgotten = self._to_forget(head, rest, sampling, use) if self.overflow == "drop_oldest" else 0
         shown = flatten(head, rest[forgotten:])
-        if self.overflow == "drop_oldest" and any(message.role == "tool" for message in shown):
+        if self.overflow == "drop_oldest" and forgotten == len(rest) - 1:  # only then it may be too long still
             room = self.model.context - self._answer_room(sampling)
             shown = with_short_results(shown, lambda messages: self._fits(messages, room, use))
         generation = self.model.respond(shown, sampling, self.tools, choice)

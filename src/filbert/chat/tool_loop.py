@@ -143,7 +143,7 @@ def with_short_results(messages: Sequence[Message], fits: Callable[[list[Message
     time, until it fits or nothing is left to cut. How many tokens a text has is only known by counting."""
     limits = {at: len(message.text) for at, message in enumerate(messages) if message.role == "tool"}
     shown = list(messages)
-    while not fits(shown):
+    while limits and not fits(shown):
         longest = max(limits, key=limits.__getitem__)
         if limits[longest] <= LEAST_RESULT_CHARS:
             break

@@ -23,6 +23,7 @@ from filbert.models.manifest import (
     manifest_files,
     manifest_of,
     one_hash,
+    read_each,
     read_manifest,
     write_manifest,
 )
@@ -79,12 +80,8 @@ def damaged() -> list[FilbertError]:
 def whole_and_damaged() -> tuple[list[StoredModel], list[FilbertError]]:
     """What `list_models` and `damaged` tell, read once. People's own names for models are among them."""
     own, errors = preset.stand_ins()
-    models = list[StoredModel]()
-    for manifest in manifest_files():
-        try:
-            models.append(_stored(read_manifest(manifest)))
-        except BadModelFile as exc:
-            errors += [exc] if manifest.exists() else []  # or it was removed just now
+    models, damaged = read_each(manifest_files(), lambda path: _stored(read_manifest(path)))
+    errors += damaged
     for each in own:
         try:
             preset.need_unhidden(each)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 import re
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
@@ -21,6 +21,7 @@ from filbert.models.header import Kind
 from filbert.models.name import Name, parse
 
 HEX = "^[0-9a-f]{64}$"
+Record = TypeVar("Record")
 
 
 class Kept(BaseModel):
@@ -169,13 +170,18 @@ def installed_names() -> list[str]:
 
 def read_manifests() -> tuple[list[Manifest], list[BadModelFile]]:
     """Those that can be read, and a sentence for each that cannot."""
-    manifests, errors = [], []
-    for path in manifest_files():
+    return read_each(manifest_files(), read_manifest)
+
+
+def read_each(files: Iterable[Path], read: Callable[[Path], Record]) -> tuple[list[Record], list[BadModelFile]]:
+    """The records that can be read, and a sentence for each that cannot."""
+    records, errors = list[Record](), list[BadModelFile]()
+    for path in files:
         try:
-            manifests.append(read_manifest(path))
+            records.append(read(path))
         except BadModelFile as exc:
             errors += [exc] if path.exists() else []  # or it was removed just now
-    return manifests, errors
+    return records, errors
 
 
 def write_manifest(manifest: Manifest) -> None:

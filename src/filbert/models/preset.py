@@ -22,7 +22,7 @@ from filbert.core.errors import BadInput, BadModelFile, FilbertError, UnknownMod
 from filbert.core.files import disk_errors, locked, write_whole
 from filbert.core.settings import Options
 from filbert.models import catalogue
-from filbert.models.manifest import manifest_file, manifest_of
+from filbert.models.manifest import manifest_file, manifest_of, read_each
 from filbert.models.name import divided, parse
 
 if TYPE_CHECKING:
@@ -133,13 +133,8 @@ def read_preset(path: Path) -> Preset:
 
 def stand_ins() -> tuple[list[Preset], list[FilbertError]]:
     """The names of people's own, and a sentence for each preset that cannot be read."""
-    presets, errors = list[Preset](), list[FilbertError]()
-    for path in sorted(presets_folder().glob("*.json")):
-        try:
-            presets.append(read_preset(path))
-        except BadModelFile as exc:
-            errors += [exc] if path.exists() else []  # or it was removed just now
-    return [preset for preset in presets if preset.is_stand_in], errors
+    presets, errors = read_each(sorted(presets_folder().glob("*.json")), read_preset)
+    return [preset for preset in presets if preset.is_stand_in], [*errors]
 
 
 def stand_in_names() -> list[str]:

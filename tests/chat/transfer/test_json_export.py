@@ -117,7 +117,7 @@ def test_every_time_can_be_told_in_every_zone(tmp_path: Path, moment: str) -> No
     given = body(chat) | {"created": moment}
     given["messages"][0]["created"] = moment
     with History(f"sqlite:///{tmp_path / 'chats.db'}") as history:
-        history.merge(chat_of(given))
+        history.merge_all([chat_of(given)])
         assert history.chat(chat.id).created.astimezone(timezone(timedelta(hours=14))).year in (1970, 2024, 9000)
 
 
