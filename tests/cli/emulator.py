@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-import codecs
-import fcntl
 import json
-import os
-import pty
-import select
-import struct
-import subprocess
-import termios
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pyte
+from terminal import PseudoTerminal
 
 SECONDS = 60
 
@@ -58,29 +51,19 @@ class Emulator:
         return "\n".join(self.lines())
 
 
-class Screen:
+class Screen(PseudoTerminal):
     """A program on a pseudo-terminal with an emulated screen; `recording` is what it wrote, and when."""
 
     def __init__(self, *command: str, columns: int = 80, rows: int = 24, **environment: str) -> None:
-        self._ours, theirs = pty.openpty()
-        fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
         self.emulator = Emulator(columns, rows, self.type)
         self.recording: list[tuple[float, str]] = []
-        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._began = time.monotonic()
-        self.process = subprocess.Popen(
-            command,
-            stdin=theirs,
-            stdout=theirs,
-            stderr=theirs,
-            start_new_session=True,
-            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
-            env={**os.environ, "TERM": "xterm-256color", "NO_COLOR": "", **environment},
-        )
-        os.close(theirs)
+        told = {"TERM": "xterm-256color", "NO_COLOR": "", **environment}
+        super().__init__(*command, columns=columns, rows=rows, **told)
 
-    def type(self, text: str) -> None:
-        os.write(self._ours, text.encode())
+    def take(self, text: str) -> None:
+        self.recording.append((time.monotonic() - self._began, text))
+        self.emulator.write(text)
 
     def ask(self, line: str, *shown: str) -> None:
         """Type a line when the prompt waits, and wait until all this is shown below it, and the next prompt."""
@@ -107,13 +90,7 @@ class Screen:
         until = time.monotonic() + SECONDS
         while not true():
             assert time.monotonic() < until, self.emulator.text()
-            assert self._read() or true(), f"ended at:\n{self.emulator.text()}"
-
-    def wait(self) -> int:
-        """The exit status."""
-        while self._read():
-            pass
-        return self.process.wait(SECONDS)
+            assert self.read() or true(), f"ended at:\n{self.emulator.text()}"
 
     def write_cast(self, file: Path, title: str) -> None:
         """The recording as an asciicast (version 2), which asciinema plays."""
@@ -121,20 +98,3 @@ class Screen:
         head = {"version": 2, "width": columns, "height": rows, "idle_time_limit": 1.5, "title": title}
         events = [[round(at, 3), "o", text] for at, text in self.recording]
         file.write_text("".join(f"{json.dumps(line, ensure_ascii=False)}\n" for line in (head, *events)), "utf-8")
-
-    def close(self) -> None:
-        if self.process.poll() is None:
-            self.process.kill()
-        self.process.wait()
-        os.close(self._ours)
-
-    def _read(self) -> bool:
-        if not select.select([self._ours], [], [], 0.1)[0]:
-            return self.process.poll() is None
-        try:
-            text = self._decoder.decode(os.read(self._ours, 65536))
-        except OSError:  # the other end is closed
-            return False
-        self.recording.append((time.monotonic() - self._began, text))
-        self.emulator.write(text)
-        return True

@@ -7,6 +7,7 @@ import fcntl
 import os
 import pty
 import select
+import struct
 import subprocess
 import sys
 import termios
@@ -25,11 +26,14 @@ def run_filbert(*arguments: str | bytes, input: bytes = b"", **environment: str)
     return subprocess.CompletedProcess(done.args, done.returncode, done.stdout.decode(), done.stderr.decode())
 
 
-class Terminal:
+class PseudoTerminal:
     """A program on a real pseudo-terminal: what is typed reaches it as from a keyboard, Ctrl-C included."""
 
-    def __init__(self, *command: str) -> None:
+    def __init__(self, *command: str, columns: int = 0, rows: int = 0, **environment: str) -> None:
+        """columns, rows: 0 where the terminal does not tell its size."""
         self._ours, theirs = pty.openpty()
+        fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")  # a character may come in pieces
         self.process = subprocess.Popen(
             command,
             stdin=theirs,
@@ -37,28 +41,20 @@ class Terminal:
             stderr=theirs,
             start_new_session=True,
             preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
-            env={**os.environ, "TERM": "dumb"},
+            env={**os.environ, **environment},
         )
         os.close(theirs)
-        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")  # a character may come in pieces
-        self.seen = ""
+
+    def take(self, text: str) -> None:
+        """What the program wrote."""
+        raise NotImplementedError
 
     def type(self, text: str) -> None:
         os.write(self._ours, text.encode())
 
-    def wait_for(self, text: str, within_s: float = 60) -> str:
-        """All that was printed up to `text`; the next call looks behind it."""
-        until = time.monotonic() + within_s
-        while text not in self.seen:
-            assert time.monotonic() < until, f"no {text!r} in {self.seen!r}"
-            if not self._read():
-                raise AssertionError(f"ended without {text!r}: {self.seen!r}")
-        before, _, self.seen = self.seen.partition(text)
-        return before + text
-
     def wait(self, within_s: float = 60) -> int:
-        """The exit status; what is printed until then is in `seen`."""
-        while self._read():
+        """The exit status; what is printed until then is taken."""
+        while self.read():
             pass
         return self.process.wait(within_s)
 
@@ -68,11 +64,33 @@ class Terminal:
         self.process.wait()
         os.close(self._ours)
 
-    def _read(self) -> bool:
-        if not select.select([self._ours], [], [], 0.2)[0]:
+    def read(self) -> bool:
+        """Take what is there; whether there may be more."""
+        if not select.select([self._ours], [], [], 0.1)[0]:
             return self.process.poll() is None
         try:
-            self.seen += self._decoder.decode(os.read(self._ours, 65536)).replace("\r\n", "\n")
+            self.take(self._decoder.decode(os.read(self._ours, 65536)))
         except OSError:  # the other end is closed
             return False
         return True
+
+
+class Terminal(PseudoTerminal):
+    """A terminal that knows no more than lines; `seen` is what was printed and not waited for yet."""
+
+    def __init__(self, *command: str) -> None:
+        self.seen = ""
+        super().__init__(*command, TERM="dumb")
+
+    def take(self, text: str) -> None:
+        self.seen += text.replace("\r\n", "\n")
+
+    def wait_for(self, text: str, within_s: float = 60) -> str:
+        """All that was printed up to `text`; the next call looks behind it."""
+        until = time.monotonic() + within_s
+        while text not in self.seen:
+            assert time.monotonic() < until, f"no {text!r} in {self.seen!r}"
+            if not self.read():
+                raise AssertionError(f"ended without {text!r}: {self.seen!r}")
+        before, _, self.seen = self.seen.partition(text)
+        return before + text
