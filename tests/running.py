@@ -5,14 +5,29 @@ from __future__ import annotations
 import http.client
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
 
 import psutil
+import pytest
 
+import filbert
 from filbert.engine.model import Model
 from filbert.engine.transport import _Connection
 
 PATIENCE_S = 60  # for what takes a moment, on a machine that may be busy
+
+
+@contextmanager
+def lasting(model: Path, home: Path, **options: Any) -> Iterator[filbert.Model]:
+    """A model for a whole session: with a home of its own, since each test's goes with it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FILBERT_HOME", str(home))
+        loaded = filbert.load(str(model), **options)
+    with loaded:
+        yield loaded
 
 
 def busy_slots(model: Model) -> int:

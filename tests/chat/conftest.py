@@ -10,15 +10,13 @@ import pytest
 
 import filbert
 import make_tiny
+from running import lasting
 
 
 @pytest.fixture(scope="session")
 def starter_model(starter: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[filbert.Model]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("FILBERT_HOME", str(tmp_path_factory.mktemp("home")))
-        loaded = filbert.load(str(starter), context=1024)
-    with loaded:
-        yield loaded
+    with lasting(starter, tmp_path_factory.mktemp("home"), context=1024) as model:
+        yield model
 
 
 @pytest.fixture

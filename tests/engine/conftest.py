@@ -10,6 +10,7 @@ import pytest
 
 import filbert
 import make_tiny
+from running import lasting
 
 
 @pytest.fixture(scope="session")
@@ -23,21 +24,15 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def model(starter: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[filbert.Model]:
     """The starter, loaded once for all tests that leave its worker as they found it."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("FILBERT_HOME", str(tmp_path_factory.mktemp("home")))
-        loaded = filbert.load(str(starter), context=2048)
-    with loaded:
-        yield loaded
+    with lasting(starter, tmp_path_factory.mktemp("home"), context=2048) as model:
+        yield model
 
 
 @pytest.fixture(scope="session")
 def tiny_model(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[filbert.Model]:
     """A model that talks nonsense, thousands of tokens a second."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("FILBERT_HOME", str(tmp_path_factory.mktemp("home")))
-        loaded = filbert.load(str(tiny / "dense.gguf"), context=2048)
-    with loaded:
-        yield loaded
+    with lasting(tiny / "dense.gguf", tmp_path_factory.mktemp("home"), context=2048) as model:
+        yield model
 
 
 @pytest.fixture

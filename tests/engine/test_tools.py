@@ -15,6 +15,7 @@ import make_tiny
 from filbert import Message, Sampling, Tool
 from filbert.core.errors import BadInput, ContextOverflow
 from filbert.engine.tools import knows_tools, tool_use
+from running import lasting
 
 WEATHER = Tool(
     "weather",
@@ -73,11 +74,8 @@ def only_call(reply: filbert.Reply, *tools: Tool) -> tuple[str, Any]:
 
 @pytest.fixture(scope="session")
 def tools_model(tools_model_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[filbert.Model]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("FILBERT_HOME", str(tmp_path_factory.mktemp("home")))
-        loaded = filbert.load(str(tools_model_file), context=2048)
-    with loaded:
-        yield loaded
+    with lasting(tools_model_file, tmp_path_factory.mktemp("home"), context=2048) as model:
+        yield model
 
 
 @pytest.mark.parametrize("tool", [WEATHER, TIME, NESTED, REFERRING], ids=lambda tool: tool.name[:5])

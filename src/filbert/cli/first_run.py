@@ -49,7 +49,7 @@ def offered(settings: Settings) -> str:
     )
     say(f"{size(memory.available)} of memory are free, so these would run well:")
     say(as_screen(found, starter))
-    forget_typed()
+    _forget_typed()
     for _ in range(OFFER_TRIES):
         typed = _typed(f"A number, or Enter for the starter ({STARTER}): ")
         if not typed or typed.lower() in ("s", STARTER):
@@ -61,7 +61,7 @@ def offered(settings: Settings) -> str:
     return str(STARTER)
 
 
-def forget_typed() -> None:
+def _forget_typed() -> None:
     """What was typed before the question was asked is no answer to it, and a number would begin a long download."""
     with suppress(ImportError):  # Windows keeps no such queue
         import termios
