@@ -68,7 +68,7 @@ def test_of_a_repository_the_finest_is_pulled_under_the_name_that_was_asked(hub,
     fine = make_tiny.quantised(tmp_path / "q8.gguf").read_bytes()
     hub.repos["acme/Tiny"] = {"Tiny-Q4_0.gguf": tiny, "Tiny-Q8_0.gguf": fine, "Tiny-F16.gguf": tiny}
     steps = []
-    model = finish(store.pull("hf:acme/Tiny"), steps)
+    model = finish(store.pull("hf:acme/Tiny"), steps.append)
     assert (model.name, model.path.name, model.source) == (
         "hf:acme/Tiny",
         "Tiny-Q8_0.gguf",
