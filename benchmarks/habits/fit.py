@@ -151,8 +151,11 @@ def remote() -> None:
 def main() -> None:
     sections = {"remote": remote, "memory": memory, "speed": speed}
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("sections", nargs="*", choices=[[], *sections], default=list(sections))
-    for name in parser.parse_args().sections:
+    parser.add_argument("sections", nargs="*", metavar="|".join(sections), help="all of them where none is named")
+    named = parser.parse_args().sections
+    if unknown := set(named) - set(sections):
+        parser.error(f"unknown section: {', '.join(sorted(unknown))}")
+    for name in named or sections:
         sections[name]()
 
 
