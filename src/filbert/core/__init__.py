@@ -11,4 +11,5 @@ messages.py        a message, and a conversation split into whole turns
 paths.py           where models, settings, jobs and the log are
 runtime_folder.py  a folder for a child's socket, and what killed callers left of theirs
 settings.py        options classes: defaults, file, variables, flags
+sha256.py          how a sha256 is written
 """

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import json
-import re
 from collections.abc import Collection, Iterable, Mapping
 from functools import cache
 from importlib import resources
@@ -13,6 +12,7 @@ from typing import Literal, Self, get_args
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from filbert.core.errors import UnknownModel
+from filbert.core.sha256 import WHOLE, is_sha256
 from filbert.models.name import Name
 from filbert.models.quantisation import bits_a_weight
 from filbert.report.measurement import Measurement
@@ -31,7 +31,7 @@ class Listed(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
     role: Role
     name: str
-    sha256: str | None = Field(None, pattern="^[0-9a-f]{64}$")
+    sha256: str | None = Field(None, pattern=WHOLE)
     md5: str | None = Field(None, pattern="^[0-9a-f]{32}$")
     size_bytes: int | None = Field(None, gt=0)
 
@@ -55,7 +55,7 @@ class Measured(BaseModel):
 
     @model_validator(mode="after")
     def _names_its_model(self) -> Self:
-        if not re.fullmatch("[0-9a-f]{64}", self.measurement.made_by.model_sha256):
+        if not is_sha256(self.measurement.made_by.model_sha256):
             raise ValueError("the model's sha256 is no 64 hex digits")
         return self
 

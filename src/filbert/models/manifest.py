@@ -15,12 +15,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from filbert.core import paths
 from filbert.core.errors import BadInput, BadModelFile
 from filbert.core.files import safe_name, write_whole
+from filbert.core.sha256 import WHOLE, WHOLE_OR_NONE
 from filbert.models import catalogue
 from filbert.models.catalogue import Role
 from filbert.models.header import Kind
 from filbert.models.name import Name, parse
 
-HEX = "^[0-9a-f]{64}$"
 Record = TypeVar("Record")
 
 
@@ -31,8 +31,8 @@ class Kept(BaseModel):
     role: Role
     name: str
     size_bytes: int = Field(ge=0)
-    sha256: str = Field(pattern=HEX)
-    folder: str = Field(pattern=HEX)
+    sha256: str = Field(pattern=WHOLE)
+    folder: str = Field(pattern=WHOLE)
 
     @field_validator("name")
     @classmethod
@@ -69,8 +69,8 @@ class Linked(BaseModel):
     path: Path
     size_bytes: int = Field(ge=0)
     changed_ns: int
-    sha256: str = Field("", pattern=f"{HEX}|^$")
-    claimed_sha256: str = Field("", pattern=f"{HEX}|^$")
+    sha256: str = Field("", pattern=WHOLE_OR_NONE)
+    claimed_sha256: str = Field("", pattern=WHOLE_OR_NONE)
     folder: ClassVar[str] = ""
 
     @field_validator("path")

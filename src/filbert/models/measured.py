@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -13,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from filbert.core import paths
 from filbert.core.errors import BadInput, BadModelFile
 from filbert.core.files import locked, write_whole
+from filbert.core.sha256 import is_sha256
 from filbert.models import catalogue
 from filbert.models.catalogue import Measured
 
@@ -45,7 +45,7 @@ def hash_of(result: Measured) -> str:
 
 
 def _file(sha256: str) -> Path:
-    if not re.fullmatch("[0-9a-f]{64}", sha256):  # it becomes a path
+    if not is_sha256(sha256):  # it becomes a path
         raise BadInput(f"{sha256!r} is no sha256.", do="Give its 64 hex digits.")
     return paths.data_folder() / "measured" / f"{sha256}.json"
 

@@ -19,12 +19,13 @@ from typing import Literal
 from urllib.parse import urlsplit
 
 from filbert.core.errors import BadInput
+from filbert.models.quantisation import LABEL
 
 Scheme = Literal["catalogue", "hf", "https", "pypi", "file"]
 
 FORMS = "A name looks like smollm2:135m, hf:owner/repo:Q4_K_M, https://…/x.gguf, pypi:project==1.0 or ./x.gguf."
 CATALOGUE = re.compile(r"[a-z0-9][a-z0-9._-]*(:[a-z0-9][a-z0-9._-]*)?")
-QUANTISED = re.compile(r"(?P<where>.+:.+)-(?P<which>(i?q[1-8]|tq[12]|b?f16|f32|mxfp4)\w*)")
+QUANTISED = re.compile(rf"(?P<where>.+:.+)-(?P<which>{LABEL})")
 HUB = re.compile(
     r"(?P<where>[\w-][\w.-]*/[\w-][\w.-]*)(/(?P<file>[^:?#\x00-\x1f]+\.gguf)|:(?P<quant>[\w-]+))?",
     re.IGNORECASE | re.ASCII,

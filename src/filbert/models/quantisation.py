@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from types import MappingProxyType
 
+LABEL = r"(i?q[1-8]|tq[12]|b?f16|f32|mxfp4)\w*"  # also those that come after the table
 BITS_A_WEIGHT = MappingProxyType(
     {
         "iq1_s": 2.00,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shutil
 import time
 from contextlib import ExitStack, suppress
@@ -10,10 +9,10 @@ from pathlib import Path
 
 from filbert.core.errors import BadInput, BadModelFile, StoreBusy, UnknownModel
 from filbert.core.files import disk_errors, locked
+from filbert.core.sha256 import is_sha256
 from filbert.models import catalogue, preset
 from filbert.models.installed import meant
 from filbert.models.manifest import (
-    HEX,
     files_folder,
     installed_names,
     manifest_files,
@@ -77,7 +76,7 @@ def clean(kept_s: float = PART_KEPT_S) -> int:
     locks of both. The bytes it frees. A damaged manifest may need any file, so as long as there is one, all stay."""
     if read_manifests()[1]:
         return 0
-    folders = {path.stem for path in files_folder().glob("*") if re.fullmatch(HEX, path.stem)}
+    folders = {path.stem for path in files_folder().glob("*") if is_sha256(path.stem)}
     return sum(_tidy(folder, kept_s) for folder in sorted(folders))
 
 

@@ -14,6 +14,7 @@ import httpx
 
 from filbert.core.errors import DownloadFailed
 from filbert.core.jobs import Job, Progress
+from filbert.core.sha256 import is_sha256
 from filbert.models.download_options import DownloadOptions
 from filbert.models.remote import RemoteFile
 from filbert.version import __version__
@@ -187,7 +188,7 @@ def _promised_hash(answer: httpx.Response) -> str:
     """The hub names the sha256 of a large file on the answer that redirects to it."""
     for hop in (*answer.history, answer):
         tag = hop.headers.get("X-Linked-ETag", "").strip('W/"')
-        if re.fullmatch("[0-9a-f]{64}", tag):
+        if is_sha256(tag):
             return str(tag)
     return ""
 

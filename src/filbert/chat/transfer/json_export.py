@@ -16,6 +16,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from filbert.chat.record import Chat, Said, kept_moment
 from filbert.core.errors import BadInput
 from filbert.core.messages import Message
+from filbert.core.sha256 import WHOLE_OR_NONE
 
 FORMAT, VERSION = "filbert-chats", 1
 HEAD = {"format": FORMAT, "version": VERSION}
@@ -68,7 +69,7 @@ class MessageBody(BaseModel):
     tool_call_id: str = ""
     name: str = ""
     model: str = ""
-    model_sha256: str = Field("", pattern=r"^([0-9a-f]{64})?$")
+    model_sha256: str = Field("", pattern=WHOLE_OR_NONE)
     sampling: dict[str, Any] = {}
     usage: dict[str, Any] = {}
     timings: dict[str, Any] = {}

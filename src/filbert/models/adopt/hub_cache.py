@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+from filbert.core.sha256 import is_sha256
 from filbert.models.adopt.found import (
     Find,
     Found,
@@ -17,7 +18,6 @@ from filbert.models.adopt.found import (
     once,
     small_text,
 )
-from filbert.models.manifest import HEX
 
 PROGRAM = "Hugging Face"
 COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -76,4 +76,4 @@ def _hashes(parts: tuple[Path, ...]) -> tuple[str, ...]:
         blobs = tuple(part.resolve().name for part in parts)
     except (OSError, RuntimeError):
         return ()
-    return blobs if all(re.fullmatch(HEX, blob) for blob in blobs) else ()
+    return blobs if all(map(is_sha256, blobs)) else ()

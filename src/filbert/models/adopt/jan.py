@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from filbert.core.errors import BadModelFile
+from filbert.core.sha256 import is_sha256
 from filbert.models.adopt.found import (
     Find,
     Found,
@@ -21,7 +22,6 @@ from filbert.models.adopt.found import (
     walk,
 )
 from filbert.models.adopt.naming import readable
-from filbert.models.manifest import HEX
 from filbert.models.parts import parts_beside
 
 PROGRAM = "Jan"
@@ -75,7 +75,7 @@ def _described(data: Path, record: Path, fields: dict[str, str]) -> Find:
     except BadModelFile as exc:
         return Refused(PROGRAM, str(record), exc.why)
     sha256 = fields.get("model_sha256", "")
-    hashes = (sha256,) if len(parts) == 1 and re.fullmatch(HEX, sha256) else ()
+    hashes = (sha256,) if len(parts) == 1 and is_sha256(sha256) else ()
     named = fields.get("name") or record.parent.name
     found = Found(PROGRAM, parts, paths[1] if len(paths) > 1 else None, hashes=hashes)
     return replace(found, name=readable(named)) if parts[0].stem.lower() == "model" else found

@@ -13,10 +13,10 @@ from filbert.models.adopt.found import Found
 from filbert.models.catalogue import Entry
 from filbert.models.name import parse
 from filbert.models.parts import SPLIT
+from filbert.models.quantisation import LABEL
 
 LONGEST = 80
 LONGEST_TITLE = 300  # more than a file's name has: it may be any text of a model's record
-QUANTISATION = r"(i?q[1-8]|tq[12]|b?f16|f32|mxfp4)\w*"
 SIZE = re.compile(r"[-_.](?P<size>\d+(\.\d+)?[bm])(?=[-_.]|$)")
 NAMELESS = re.compile(r"(ggml-)?model\b", re.IGNORECASE)
 
@@ -60,7 +60,7 @@ def readable(title: str) -> str:
     """A name made of a file's: Qwen3-4B.Q4_K_M → qwen3:4b-q4_k_m."""
     text = re.sub(r"(\.gguf|\.bin)+$", "", title[:LONGEST_TITLE].lower())
     text = re.sub(r"[^a-z0-9._-]+", "-", text)
-    text = re.sub(rf"[._](?={QUANTISATION}$)", "-", text)
+    text = re.sub(rf"[._](?={LABEL}$)", "-", text)
     text = text.strip("-._")[:LONGEST].strip("-._") or "model"
     size = SIZE.search(text)
     split = f"{text[: size.start()]}:{size['size']}{text[size.end() :]}" if size else text

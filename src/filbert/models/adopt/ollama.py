@@ -10,6 +10,7 @@ from typing import Any
 
 from pydantic import BaseModel, Field, ValidationError
 
+from filbert.core.sha256 import DIGITS
 from filbert.models.adopt.found import (
     Find,
     Found,
@@ -25,7 +26,7 @@ from filbert.models.modelfile import PARAMETERS
 
 PROGRAM = "Ollama"
 # A digest becomes a path. Ollama once took any text for one (CVE-2024-37032); here it is 64 hex digits or refused.
-DIGEST = re.compile(r"sha256[:-]([0-9a-f]{64})")
+DIGEST = re.compile(f"sha256[:-]({DIGITS})")
 KIND = "application/vnd.ollama.image."
 HUBS = ("hf.co", "huggingface.co")
 RANGES = {"temperature": (0, 2), "top_p": (0, 1), "min_p": (0, 1), "repeat_penalty": (0.1, 2)}

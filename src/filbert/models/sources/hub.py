@@ -19,6 +19,7 @@ from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 from filbert.core.errors import BadInput, DownloadFailed, UnknownModel
 from filbert.core.files import safe_name
 from filbert.core.jobs import Job
+from filbert.core.sha256 import is_sha256
 from filbert.models.download import download
 from filbert.models.download_options import DownloadOptions
 from filbert.models.name import Name, parse
@@ -86,7 +87,7 @@ class Hub:
     def _remote(self, name: Name, file: Any, commit: str | None, role: Any) -> RemoteFile:
         url = self._url(name, file.rfilename, commit)
         sha256 = str(file.lfs.sha256).lower() if file.lfs else ""
-        known = sha256 if re.fullmatch("[0-9a-f]{64}", sha256) else ""
+        known = sha256 if is_sha256(sha256) else ""
         return RemoteFile(role, safe_name(PurePosixPath(file.rfilename).name), url, file.size, known, authorization())
 
 

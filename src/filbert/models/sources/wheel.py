@@ -24,6 +24,7 @@ from filbert.core.archives import DAMAGED
 from filbert.core.errors import BadModelFile, DownloadFailed, HashMismatch, UnknownModel
 from filbert.core.files import disk_errors, move_whole, need_room, safe_name, sha256_of
 from filbert.core.jobs import Job, Progress
+from filbert.core.sha256 import DIGITS
 from filbert.models.download import already_there, check_hash, download, part_of
 from filbert.models.download_options import DownloadOptions
 from filbert.models.name import Name
@@ -102,7 +103,7 @@ def hash_on_page(link: re.Match[str], options: DownloadOptions) -> str:
             return str(hashes[unquote(file)])
     except (DownloadFailed, Interrupted, ValueError, KeyError, TypeError):
         return ""
-    match = re.search(rf"{re.escape(file)}#sha256=([0-9a-f]{{64}})", answer.text)
+    match = re.search(rf"{re.escape(file)}#sha256=({DIGITS})", answer.text)
     return match[1] if match else ""
 
 
