@@ -7,6 +7,7 @@ calibration_main.py      the child that times the kernels
 calibration_model.py     files to time them with
 capi.py                  the engine's C interface, for the scorer's process only
 capi_layout.py           its declarations and defaults; tools/engine_upgrade.py writes it
+cards.py                 what is a graphics card
 child.py                 a process that holds native code: start, ask, stop
 generation.py            an answer as it comes: chunks, finish, reply
 lifeline.py              the child's end of the pipes: it ends with its caller

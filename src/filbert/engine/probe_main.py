@@ -6,14 +6,13 @@ Answers {"problem": …, "openmp": [paths], "gpus": [names]}; problem is "" wher
 import psutil
 
 from filbert.core.errors import EngineError
+from filbert.engine.cards import cards
 from filbert.engine.lifeline import open_lifeline
 
 
 def main() -> None:
     say = open_lifeline()
     try:
-        import xllamacpp
-
         from filbert.engine.capi import open_engine
 
         open_engine()
@@ -22,9 +21,7 @@ def main() -> None:
     except EngineError as exc:
         say({"problem": str(exc), "openmp": [], "gpus": []})
     else:
-        cpu = xllamacpp.ggml_backend_dev_type.GGML_BACKEND_DEVICE_TYPE_CPU
-        gpus = [device["description"] for device in xllamacpp.get_device_info() if device["type"] != cpu]
-        say({"problem": "", "openmp": openmp_libraries(), "gpus": gpus})
+        say({"problem": "", "openmp": openmp_libraries(), "gpus": [card["description"] for card in cards()]})
 
 
 def openmp_libraries() -> list[str]:

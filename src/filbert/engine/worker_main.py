@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from filbert.engine.cards import cards
 from filbert.engine.lifeline import bound_memory, heard, open_lifeline
 from filbert.engine.speculation import N_MATCH, N_MAX, N_MIN
 
@@ -64,12 +65,10 @@ def use_device(params: Any, name: str) -> None:
         params.n_gpu_layers, params.mmproj_use_gpu = 0, False
         params.no_kv_offload = params.no_op_offload = True
         return
-    kinds, found = xllamacpp.ggml_backend_dev_type, xllamacpp.get_device_info()
-    cards = [each["name"] for each in found if each["type"] == kinds.GGML_BACKEND_DEVICE_TYPE_GPU]
-    cards = cards or [each["name"] for each in found if each["type"] == kinds.GGML_BACKEND_DEVICE_TYPE_IGPU]
-    if name not in cards:
-        raise LookupError(", ".join(["auto", "cpu", *cards]))
-    params.split_mode, params.main_gpu = xllamacpp.llama_split_mode.LLAMA_SPLIT_MODE_NONE, cards.index(name)
+    names = [card["name"] for card in cards()]
+    if name not in names:
+        raise LookupError(", ".join(["auto", "cpu", *names]))
+    params.split_mode, params.main_gpu = xllamacpp.llama_split_mode.LLAMA_SPLIT_MODE_NONE, names.index(name)
 
 
 @contextmanager
