@@ -10,8 +10,8 @@ import typer
 from filbert.cli import main
 from filbert.cli.app import app
 from filbert.cli.chat_commands import COMMANDS, KEYS
-from filbert.cli.config import shown, tables, takes
-from filbert.core.settings import key, variable
+from filbert.cli.config import shown, tables
+from filbert.core.settings import key, takes, variable
 from filbert.report.table import markdown
 
 TARGET = Path(__file__).parent.parent / "docs/cli.md"

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from terminal import Run, Terminal
 
-from filbert.cli.config import tables, takes
+from filbert.cli.config import tables
+from filbert.core.settings import takes
 
 
 def row(filbert: Run, setting: str, **environment: str) -> list[str]:
@@ -54,15 +55,16 @@ def test_setting_and_unsetting_keep_the_comments_of_the_file(filbert: Run, home:
 @pytest.mark.parametrize(
     ("setting", "value", "said"),
     [
-        ("load.contxt", "1", "There is no setting load.contxt."),
+        ("load.contxt", "1", "There is no setting load.contxt. Did you mean load.context?"),
+        ("contxt", "4096", "Did you mean load.context?"),
         ("load.context", "many", "context cannot be 'many'."),
-        ("load.context", "1", "greater than or equal to 64"),
+        ("load.context", "1", "context cannot be '1'. It takes 64 or more."),
         ("sampling.stop", "[x", "[x is not JSON."),
-        ("load.kv", "f12", "'q8_0'"),
+        ("load.kv", "f12", "| q8_0 |"),
         ("sampling.stop", "[" * 100_000, "[[[ is not JSON."),
         ("model", os.fsdecode(b"\xff"), "The value is not UTF-8 text."),
     ],
-    ids=["no such setting", "no number", "too small", "no JSON", "none of those", "too deep", "no UTF-8"],
+    ids=["no such setting", "no table", "no number", "too small", "no JSON", "none of those", "too deep", "no UTF-8"],
 )
 def test_a_wrong_setting_is_refused_and_nothing_is_written(
     filbert: Run, home: Path, setting: str, value: str, said: str
@@ -87,7 +89,10 @@ def test_a_file_with_wrong_keys_is_mended_one_key_at_a_time(filbert: Run, home: 
     file = home / "config.toml"
     file.write_text('ofline = true\n[load]\ncontxt = 3\ncontext = "x"\n')
     refused = filbert("list").stderr
-    assert f"There is no setting ofline. It comes from {file}. `filbert config unset ofline`" in refused
+    assert (
+        f"There is no setting ofline. It comes from {file}. Did you mean offline? `filbert config unset ofline`"
+        in refused
+    )
     assert "load.context cannot be 'x'." in filbert("config").stderr
     for setting in ("load.context", "load.contxt", "ofline"):
         done = filbert("config", "unset", setting)
@@ -98,6 +103,20 @@ def test_a_file_with_wrong_keys_is_mended_one_key_at_a_time(filbert: Run, home: 
 def test_unsetting_what_is_nowhere_is_refused(filbert: Run) -> None:
     assert "There is no setting contxt, and none in the file." in filbert("config", "unset", "contxt").stderr
     assert "load.context is not in " in filbert("config", "unset", "load.context").stderr
+
+
+def test_variables_and_tables_that_nobody_reads_are_told_the_nearest(filbert: Run, home: Path) -> None:
+    home.mkdir()
+    (home / "config.toml").write_text("[laod]\ncontext = 4096\n")
+    told = filbert("config", FILBERT_OFLINE="1", FILBERT_ELSEWHERE="x").stderr
+    assert "Nothing reads the variable FILBERT_OFLINE. Did you mean FILBERT_OFFLINE?" in told
+    assert "Did you mean load? `filbert config unset laod` takes it out." in told
+    assert "ELSEWHERE" not in told and "FILBERT_HOME" not in told
+    refused = filbert("chat", "hi", FILBERT_LOAD_CONTXT="4096")
+    assert (refused.returncode, "It comes from FILBERT_LOAD_CONTXT. Did you mean context?" in refused.stderr) == (
+        2,
+        True,
+    )
 
 
 def test_unsetting_claims_what_it_did_and_nothing_else(filbert: Run, home: Path) -> None:

@@ -159,3 +159,22 @@ def test_what_a_preset_keeps_beats_the_file_and_nothing_that_was_told(write: Any
 def test_what_a_preset_keeps_wrong_is_told_with_its_name() -> None:
     with pytest.raises(BadSetting, match=r"It comes from the preset cake\. `filbert set cake degrees=` takes it away"):
         configured(Oven).over_preset("cake", {"degrees": "hot"})
+
+
+def test_the_nearest_setting_is_told(write: Any, monkeypatch: Any) -> None:
+    with pytest.raises(BadSetting, match=r"There is no setting oven\.degres\. Did you mean degrees\?"):
+        configured(Oven, {"degres": 1})
+    monkeypatch.setenv("FILBERT_OVEN_DEGRES", "190")
+    with pytest.raises(BadSetting, match=r"It comes from FILBERT_OVEN_DEGRES\. Did you mean degrees\?"):
+        configured(Oven)
+
+
+def test_a_value_out_of_range_is_told_the_range_and_the_default(write: Any) -> None:
+    said = "log_level cannot be 'LOUD'. It takes DEBUG | INFO | WARNING | ERROR; left out, it is INFO."
+    with pytest.raises(BadSetting) as given:
+        configured(Settings, {"log_level": "LOUD"})
+    assert str(given.value).startswith(said)
+    write('log_level = "LOUD"')
+    with pytest.raises(BadSetting) as kept:
+        configured(Settings)
+    assert str(kept.value).startswith(said)

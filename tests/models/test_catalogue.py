@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from filbert.core.errors import UnknownModel
 from filbert.core.files import safe_name
+from filbert.core.nearest import nearest
 from filbert.models import catalogue
 from filbert.models.name import parse
 from filbert.models.quantisation import bits_a_weight
@@ -220,13 +221,13 @@ def test_a_misspelt_name_is_answered_with_the_nearest_and_the_command() -> None:
 
 
 def test_a_name_that_is_begun_is_answered_with_its_longer_ones() -> None:
-    assert catalogue.nearest("SmolLM2")[0] == "smollm2:135m"
-    assert catalogue.nearest("smollm", ["smollm2:135m-q4_1", "smolvlm:256m", "mollm"])[0] == "smollm2:135m-q4_1"
-    assert catalogue.nearest("smol", ["b-smol", "smollm2:135m"])[0] == "smollm2:135m"
+    assert nearest("SmolLM2", catalogue.names())[0] == "smollm2:135m"
+    assert nearest("smollm", ["smollm2:135m-q4_1", "smolvlm:256m", "mollm"])[0] == "smollm2:135m-q4_1"
+    assert nearest("smol", ["b-smol", "smollm2:135m"])[0] == "smollm2:135m"
 
 
 def test_a_family_is_the_nearest_by_its_spelling_whatever_its_sizes() -> None:
-    assert catalogue.nearest("smolm2")[0] == "smollm2:135m"
+    assert nearest("smolm2", catalogue.names())[0] == "smollm2:135m"
     assert "filbert list --available" in str(catalogue.unknown("gpt4all", []))
     here = str(catalogue.unknown("smolm2", ["smollm2:135m-q4_1"]))
     assert "The nearest installed: smollm2:135m-q4_1." in here and "filbert pull" not in here

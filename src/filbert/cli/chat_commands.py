@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
@@ -14,6 +13,7 @@ from filbert.cli.console import cut, say, say_dim
 from filbert.cli.talk import Talk, last_turns
 from filbert.core.errors import BadInput
 from filbert.core.files import write_whole
+from filbert.core.nearest import did_you_mean
 
 if TYPE_CHECKING:
     from filbert.chat.history import History
@@ -59,8 +59,7 @@ def run(talk: Talk, text: str) -> None:
     argument = rest.strip()
     command = _by_word().get(word)
     if command is None:
-        near = get_close_matches(word, _by_word(), 1)
-        do = f"Did you mean {near[0]}?" if near else "/help lists what there is."
+        do = did_you_mean(word, _by_word(), "/help lists what there is.")
         raise BadInput(f"There is no {word}.", do=f"{do} {AS_QUESTION}")
     command.check(argument)
     command.run(talk, argument)

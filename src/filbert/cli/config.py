@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sys
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from pydantic.fields import FieldInfo
 
 from filbert.cli.console import note, say
 from filbert.cli.flags_from_options import with_options
 from filbert.core import paths
 from filbert.core.errors import BadInput, BadSetting
+from filbert.core.nearest import did_you_mean, nearest
 from filbert.core.settings import (
     Options,
     Settings,
@@ -27,12 +28,14 @@ from filbert.core.settings import (
     from_file,
     key,
     read_file,
+    takes,
     variable,
 )
 
 if TYPE_CHECKING:
     import tomlkit
 
+PREFIX = "FILBERT_"
 app = typer.Typer(
     help="Read and change settings. Defaults, then the file, then what `filbert set` keeps with a model, then "
     "FILBERT_… variables, then flags: the later wins."
@@ -102,21 +105,31 @@ def wrong_settings() -> list[str]:
             configured(options)
         except BadSetting as exc:
             sentences.append(str(exc))
-    return [*dict.fromkeys(sentences), *map(str, _unread_tables())]
+    return [*dict.fromkeys(sentences), *map(str, _unread_tables()), *map(str, _unread_variables())]
 
 
 def _unread_tables() -> list[BadSetting]:
-    known = {options.table for options in tables()}
+    known = {options.table for options in tables() if options.table}
     with suppress(BadSetting):  # which is told already
         return [
             BadSetting(
                 f"Nothing reads the table [{name}] of {paths.config_file()}.",
-                do=f"`filbert config unset {name}` takes it out; `filbert config` lists every setting.",
+                do=" ".join((did_you_mean(name, known), f"`filbert config unset {name}` takes it out.")).strip(),
             )
             for name, kept in read_file().items()
             if isinstance(kept, dict) and name not in known
         ]
     return []
+
+
+def _unread_variables() -> Iterator[BadSetting]:
+    """Those that resemble one of ours: other programs may have their own. What begins as a table is refused where that
+    is read."""
+    ours = {variable(options, name).removeprefix(PREFIX) for options in tables() for name in options.model_fields}
+    read = tuple(f"{options.table.upper()}_" for options in tables() if options.table)
+    for name in (name.removeprefix(PREFIX) for name in os.environ if name.startswith(PREFIX)):
+        if name not in {*ours, "HOME"} and not name.startswith(read) and (near := nearest(name, ours)):
+            yield BadSetting(f"Nothing reads the variable {PREFIX}{name}.", do=f"Did you mean {PREFIX}{near[0]}?")
 
 
 def _rows(options: type[Options]) -> list[tuple[str, ...]]:
@@ -205,8 +218,16 @@ def _find(setting: str, nor: str = "") -> tuple[type[Options], str]:
     if found := _fields().get(setting):
         return found
     raise BadSetting(
-        f"There is no setting {', '.join(filter(None, (setting, nor)))}.", do="`filbert config` lists them all."
+        f"There is no setting {', '.join(filter(None, (setting, nor)))}.",
+        do=_nearest_setting(setting) or "`filbert config` lists them all.",
     )
+
+
+def _nearest_setting(text: str) -> str:
+    """A question, whether or not the table was typed; "" where nothing comes near."""
+    whole = {word: known for known in _fields() for word in (known.rpartition(".")[2], known)}
+    near = nearest(text, whole)
+    return f"Did you mean {whole[near[0]]}?" if near else ""
 
 
 def _document() -> tomlkit.TOMLDocument:
@@ -236,29 +257,3 @@ def shown(value: Any) -> str:
     if isinstance(value, tuple | dict):
         return json.dumps(value, ensure_ascii=False) if value else ""
     return "" if value is None else str(value)
-
-
-def takes(field: FieldInfo) -> str:
-    """What a field can be: "1 to 16", "off | auto", "0 or more", "text"."""
-    kinds = [kind for kind in get_args(field.annotation) or (field.annotation,) if kind is not type(None)]
-    if get_origin(field.annotation) is tuple:
-        return "a list of texts"
-    if get_origin(kinds[0]) is Literal or get_origin(field.annotation) is Literal:
-        return " | ".join(get_args(kinds[0]) or map(str, kinds))
-    word = {bool: "yes or no", int: "a whole number", float: "a number", str: "text"}.get(kinds[0], "JSON")
-    return _bounds(field) or word
-
-
-def _bounds(field: FieldInfo) -> str:
-    limits = {
-        kind: getattr(limit, kind)
-        for limit in field.metadata
-        for kind in ("ge", "gt", "le", "pattern")
-        if hasattr(limit, kind)
-    }
-    low = str(limits["ge"]) if "ge" in limits else f"above {limits['gt']}" if "gt" in limits else ""
-    if limits.get("pattern"):
-        return str(limits["pattern"]).strip("^$()").replace("|", " | ")
-    if "le" in limits:
-        return f"{low}{' to' if 'ge' in limits else ', at most'} {limits['le']}"
-    return f"{low} or more" if "ge" in limits else low

@@ -8,6 +8,7 @@ jobs.py            long work: progress, a folder that tells its story, cancel
 log.py             the rotating log file
 machine.py         cores, memory, load, processor, and whether the engine can run here
 messages.py        a message, and a conversation split into whole turns
+nearest.py         the names nearest to one that nobody knows
 paths.py           where models, settings, jobs and the log are
 runtime_folder.py  a folder for a child's socket, and what killed callers left of theirs
 settings.py        options classes: defaults, file, variables, flags

@@ -12,12 +12,14 @@ import os
 import tomllib
 from collections.abc import Mapping
 from contextlib import suppress
-from typing import Any, ClassVar, Self, TypeVar
+from typing import Any, ClassVar, Literal, Self, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
+from pydantic.fields import FieldInfo
 
 from filbert.core import paths
 from filbert.core.errors import BadSetting
+from filbert.core.nearest import did_you_mean
 
 
 class Options(BaseModel):
@@ -113,9 +115,13 @@ def from_file(options: type[Options]) -> dict[str, Any]:
 
 
 def from_environment(options: type[Options]) -> dict[str, Any]:
+    """What variables say, mistyped ones of a table among it, which `checked` refuses; who else uses FILBERT_ without a
+    table is not ours to know."""
+    table = variable(options, "") + "_" if options.table else ""
+    mistyped = [name.removeprefix(table).lower() for name in os.environ if table and name.startswith(table)]
     return {
         name: _value(os.environ[variable(options, name)])
-        for name in options.model_fields
+        for name in dict.fromkeys((*options.model_fields, *mistyped))
         if os.environ.get(variable(options, name))
     }
 
@@ -170,12 +176,49 @@ def _refused(options: type[Options], problem: Mapping[str, Any], origins: Mappin
     if origin.startswith(PRESET):
         mend = f"`filbert set {origin.removeprefix(PRESET)} {name}=` takes it away; "
     if problem["type"] == "extra_forbidden":
-        return BadSetting(f"There is no setting {known}.", why=source, do=f"{mend}`filbert config` lists them all.")
+        meant = did_you_mean(name, options.model_fields)
+        do = " ".join(filter(None, (meant, f"{mend}`filbert config` lists them all.")))
+        return BadSetting(f"There is no setting {known}.", why=source, do=do)
     return BadSetting(
         f"{known if origin else name} cannot be {_short(problem['input'])}.",
-        why=" ".join(filter(None, (f"{problem['msg']}.", source))),
+        why=" ".join(filter(None, (_why(options, problem), source))),
         do=f"{mend}`filbert config` says what each setting takes.",
     )
+
+
+def _why(options: type[Options], problem: Mapping[str, Any]) -> str:
+    """What the field takes and is by default, in our words; of an own check or a length, what that says."""
+    field = options.model_fields.get(str(problem["loc"][0])) if len(problem["loc"]) == 1 else None
+    if field is None or problem["type"].endswith(("value_error", "assertion_error", "too_long", "too_short")):
+        return f"{problem['msg'].removeprefix('Value error, ')}."
+    default = "" if field.default in (None, "", ()) else f"; left out, it is {field.default}"
+    return f"It takes {takes(field)}{default}."
+
+
+def takes(field: FieldInfo) -> str:
+    """What a field can be: "1 to 16", "off | auto", "0 or more", "text"."""
+    kinds = [kind for kind in get_args(field.annotation) or (field.annotation,) if kind is not type(None)]
+    if get_origin(field.annotation) is tuple:
+        return "a list of texts"
+    if get_origin(kinds[0]) is Literal or get_origin(field.annotation) is Literal:
+        return " | ".join(get_args(kinds[0]) or map(str, kinds))
+    word = {bool: "yes or no", int: "a whole number", float: "a number", str: "text"}.get(kinds[0], "JSON")
+    return _bounds(field) or word
+
+
+def _bounds(field: FieldInfo) -> str:
+    limits = {
+        kind: getattr(limit, kind)
+        for limit in field.metadata
+        for kind in ("ge", "gt", "le", "pattern")
+        if hasattr(limit, kind)
+    }
+    low = str(limits["ge"]) if "ge" in limits else f"above {limits['gt']}" if "gt" in limits else ""
+    if limits.get("pattern"):
+        return str(limits["pattern"]).strip("^$()").replace("|", " | ")
+    if "le" in limits:
+        return f"{low}{' to' if 'ge' in limits else ', at most'} {limits['le']}"
+    return f"{low} or more" if "ge" in limits else low
 
 
 def _short(value: object) -> str:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any, get_args, get_origin
 
 from filbert.core.errors import BadInput, BadModelFile, BadSetting
+from filbert.core.nearest import did_you_mean
 from filbert.core.settings import Options, checked
 from filbert.engine.load_options import LoadOptions
 from filbert.engine.load_plan import LoadPlan
@@ -68,9 +68,8 @@ def _said(modelfile: Modelfile | None) -> dict[str, Given]:
 
 def _need_key(key: str) -> None:
     if key not in preset_keys():
-        near = difflib.get_close_matches(key, preset_keys(), 1)
-        do = f"Did you mean {near[0]}?" if near else f"It takes {', '.join(preset_keys())}."
-        raise BadSetting(f"A preset has no key {key[:60]}.", do=do)
+        takes = f"It takes {', '.join(preset_keys())}."
+        raise BadSetting(f"A preset has no key {key[:60]}.", do=did_you_mean(key[:60], preset_keys(), takes))
 
 
 def _meant(name: str, of: str) -> tuple[str, str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 from collections.abc import Collection, Iterable, Mapping
 from functools import cache
@@ -12,12 +11,12 @@ from typing import Literal, Self, get_args
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from filbert.core.errors import UnknownModel
+from filbert.core.nearest import closeness, nearest
 from filbert.core.sha256 import WHOLE, is_sha256
 from filbert.models.name import Name
 from filbert.models.quantisation import bits_a_weight
 from filbert.report.measurement import Measurement
 
-LEAST_CLOSENESS = 0.6
 Role = Literal["model", "part", "projector"]
 Capability = Literal["chat", "tools", "thinking", "vision", "embed", "rerank"]
 CAPABILITIES: tuple[Capability, ...] = get_args(Capability)
@@ -157,7 +156,7 @@ def unknown(text: str, installed: Iterable[str]) -> UnknownModel:
     """The error for a name that nobody knows: what comes near it, here and in the catalogue."""
     if text in names():
         return UnknownModel(f"{text} is not here yet.", do=f"`filbert pull {text}` gets it.")
-    there, here = nearest(text), nearest(text, installed := list(installed))
+    there, here = nearest(text, names()), nearest(text, installed := list(installed))
     if there and not (here and closeness(text, here[0]) >= closeness(text, there[0])):
         do = f"`filbert pull {there[0]}` gets the nearest in the catalogue ({', '.join(there)})."
     else:
@@ -169,21 +168,3 @@ def nearest_installed(text: str, installed: Iterable[str]) -> str:
     """A sentence, "" where nothing comes near."""
     near = nearest(text, installed)
     return f"The nearest installed: {', '.join(near)}." if near else ""
-
-
-def nearest(text: str, among: Iterable[str] | None = None) -> list[str]:
-    """At most three names: those that begin with `text`, the shortest first, then those that resemble it, best first;
-    of the catalogue when `among` is left out."""
-    known = {name.lower(): name for name in (among if among is not None else names())}
-    longer = sorted((name for name in known if name.startswith(text.lower())), key=len)
-    alike = [name for name in known if closeness(text, name) >= LEAST_CLOSENESS]
-    alike.sort(key=lambda name: (-closeness(text, name), len(name)))
-    return [known[name] for name in dict.fromkeys((*longer, *alike))][:3]
-
-
-def closeness(text: str, name: str) -> float:
-    """How much a name resembles what was typed, from 0 to 1; a text without a size is held against the family alone,
-    too."""
-    text, name = text.lower(), name.lower()
-    forms = (name,) if ":" in text else (name, name.partition(":")[0])
-    return max(difflib.SequenceMatcher(None, text, form).ratio() for form in forms)
