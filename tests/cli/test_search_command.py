@@ -28,6 +28,16 @@ def test_a_search_shows_what_there_is_and_what_is_here(filbert, stocked) -> None
     assert (told[0]["maker"], told[0]["installed"], told[1]["installed"]) == ("Hugging Face", True, False)
 
 
+def test_a_size_that_no_list_states_is_told_as_about_so_much(filbert) -> None:
+    unstated = next(entry for entry in entries() if not entry.size_bytes and entry.parameters)
+    row = next(line for line in filbert("list", "--available").stdout.splitlines() if line.startswith(unstated.name))
+    assert row.split()[1] == "about" and row.split()[3] in ("GB", "MB")
+    (told,) = (
+        one for one in json.loads(filbert("list", "--available", "--json").stdout) if one["name"] == unstated.name
+    )
+    assert told["bytes"] is None
+
+
 def test_nothing_found_is_said(filbert) -> None:
     done = filbert("search", "xyzzy-plugh")
     assert (done.returncode, done.stdout) == (0, "") and "--hub" in done.stderr

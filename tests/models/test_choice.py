@@ -5,13 +5,14 @@ from model_servers import finish
 from test_speed import MACHINE
 
 import make_tiny
+from filbert.core import machine
 from filbert.core.errors import BadInput, UnknownModel
 from filbert.core.machine import Memory
-from filbert.models import catalogue, store
-from filbert.models.choice import Candidate, Choice, best, choose
+from filbert.models import catalogue, speed, store
+from filbert.models.choice import Candidate, Choice, best, choose, kept_here
 from filbert.models.forecast import Forecast, forecast
 from filbert.models.gguf import read_header
-from filbert.models.offers import offers
+from filbert.models.offers import ACTIVE, offers
 
 GB = 10**9
 PLENTY = Memory(64 * GB, 64 * GB)
@@ -74,7 +75,8 @@ def test_of_a_repository_the_finest_is_pulled_under_the_name_that_was_asked(hub,
         "Tiny-Q8_0.gguf",
         "hf:acme/Tiny/Tiny-Q8_0.gguf",
     )
-    assert any("Taking hf:acme/Tiny/Tiny-Q8_0.gguf: the finest" in step.step for step in steps)
+    told = next(step.step for step in steps if "Taking hf:acme/Tiny/Tiny-Q8_0.gguf: the finest" in step.step)
+    assert told.endswith("Speed is a cautious guess: `filbert fit` measures this machine.")
     assert store.find("hf:acme/Tiny") == model
     assert choose("hf:acme/Tiny") is None
 
@@ -112,3 +114,36 @@ def test_offers_shrink_with_the_memory_and_the_speed() -> None:
     most = [max(o.size_bytes for o in offers(catalogue.entries(), Memory(64 * GB, n * GB), None)) for n in (4, 32)]
     assert most[0] < most[1]
     assert offers(catalogue.entries(), PLENTY, SLOW) == []
+
+
+def test_on_a_machine_that_nobody_measured_what_may_be_too_slow_is_not_offered() -> None:
+    found = offers(catalogue.entries(), PLENTY, None)
+    assert found and all(offer.tps is None for offer in found)
+    dense = [offer for offer in found if not ACTIVE.search(offer.entry.name)]
+    most_bytes = speed.ASSUMED_GB_S * GB / speed.USABLE_TPS
+    assert all(offer.size_bytes < 1.1 * most_bytes for offer in dense)
+    assert any(entry.parameters and entry.parameters > 10 * GB for entry in catalogue.entries())
+
+
+def test_unmeasured_a_weight_takes_the_time_of_its_bytes(tmp_path) -> None:
+    header = read_header(make_tiny.dense(tmp_path / "x.gguf"))
+    read = sum(tensor.size_bytes for tensor in header.tensors if len(tensor.shape) > 1)
+    told = forecast("x", [header], PLENTY, speed.assumed(), 512).empty
+    assert told and told.generation == pytest.approx(speed.ASSUMED_GB_S * GB / read, rel=0.2)
+
+
+def test_a_calibration_counts_for_its_own_threads_alone(home) -> None:
+    here = {"processor": machine.processor(), "engine": machine.engine_build()}
+    other = machine.cores() + 1
+    speed.keep(MACHINE.model_copy(update={**here, "threads": other}))
+    assert kept_here() is None
+    assert kept_here(other) is not None and kept_here(other + 1) is None
+
+
+def test_the_threads_that_a_model_will_run_with_decide_whose_figures_count(hub, tiny, tmp_path) -> None:
+    fine = make_tiny.quantised(tmp_path / "q8.gguf").read_bytes()
+    hub.repos["acme/Tiny"] = {"Tiny-Q4_0.gguf": tiny, "Tiny-Q8_0.gguf": fine}
+    here = {"processor": machine.processor(), "engine": machine.engine_build()}
+    speed.keep(SLOW.model_copy(update={**here, "threads": 7}))
+    made = choose("hf:acme/Tiny", threads=7)
+    assert made and "none is fast here" in made.why and "guess" not in made.why

@@ -19,7 +19,7 @@ def as_table(entries: Iterable[Entry], here: Iterable[str]) -> str:
     rows = [
         (
             entry.name,
-            size(entry.size_bytes) if entry.size_bytes else "?",
+            size_of(entry),
             entry.licence or "?",
             " ".join(entry.capabilities),
             "yes" if entry.name in installed else "no",
@@ -27,6 +27,14 @@ def as_table(entries: Iterable[Entry], here: Iterable[str]) -> str:
         for entry in entries
     ]
     return table(("name", "size", "licence", "can", "installed"), rows)
+
+
+def size_of(entry: Entry) -> str:
+    """Of its files; where no list states it, about what its parameters take."""
+    from filbert.models.offers import likely_size
+
+    likely, about = likely_size(entry), "" if entry.size_bytes else "about "
+    return about + size(likely) if likely else "?"
 
 
 def as_records(entries: Iterable[Entry], here: Iterable[str]) -> list[dict[str, Any]]:

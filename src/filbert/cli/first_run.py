@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from filbert.cli.console import note, say
+from filbert.cli.catalogue_table import size_of
+from filbert.cli.console import hint, note, say
 from filbert.core.errors import Cancelled
 from filbert.core.files import size
 from filbert.core.settings import Settings, configured
@@ -32,23 +33,19 @@ def first_model(settings: Settings) -> str:
 
 
 def offered(settings: Settings) -> str:
-    from filbert.cli.fit import calibration_of
+    """The model that a person chooses. Nothing is measured for it: where no calibration is kept, no speed is told."""
     from filbert.core import machine
     from filbert.models import catalogue
+    from filbert.models.choice import kept_here
     from filbert.models.offers import offer_of, offers
 
-    say("There is no model here yet. Measuring this machine, to offer some that run well (Ctrl-C goes on without).")
-    try:
-        measured = calibration_of(configured(LoadOptions), settings)
-    except (KeyboardInterrupt, Cancelled):
-        measured = None
-    memory = machine.memory()
-    found, starter = (
-        offers(catalogue.entries(), memory, measured),
-        offer_of(catalogue.quantisations(STARTER)[0], measured),
-    )
-    say(f"{size(memory.available)} of memory are free, so these would run well:")
+    measured, memory = kept_here(configured(LoadOptions).threads), machine.memory()
+    found = offers(catalogue.entries(), memory, measured)
+    starter = offer_of(catalogue.quantisations(STARTER)[0], measured)
+    say(f"There is no model here yet. {size(memory.available)} of memory are free, which hold any of these:")
     say(as_screen(found, starter))
+    if not measured:
+        hint("`filbert fit NAME` tells how fast one will be here.", settings)
     _forget_typed()
     for _ in range(OFFER_TRIES):
         typed = _typed(f"A number, or Enter for the starter ({STARTER}): ")
@@ -81,13 +78,13 @@ def as_screen(found: Sequence[Offer], starter: Offer) -> str:
 
     rows = [(str(number), *_row(offer, _why(offer))) for number, offer in enumerate(found, 1)]
     rows.append(("Enter", *_row(starter, "the starter: here in a moment")))
-    return table(("", "model", "size", "licence", "tokens/s", "why"), rows)
+    speed = () if starter.tps is None else ("tokens/s",)
+    return table(("", "model", "size", "licence", *speed, "why"), rows)
 
 
 def _row(offer: Offer, why: str) -> tuple[str, ...]:
-    entry, speed = offer.entry, "?" if offer.tps is None else f"{offer.tps:.0f}"
-    about = "" if entry.size_bytes else "about "
-    return entry.name, about + size(offer.size_bytes), entry.licence or "?", speed, why
+    speed = () if offer.tps is None else (f"{offer.tps:.0f}",)
+    return offer.entry.name, size_of(offer.entry), offer.entry.licence or "?", *speed, why
 
 
 def _why(offer: Offer) -> str:

@@ -12,7 +12,7 @@ import typer
 
 from filbert.cli.completion import installed_names
 from filbert.cli.console import note, patience, progress
-from filbert.core.settings import Settings, configured
+from filbert.core.settings import Settings
 from filbert.engine.load_options import LoadOptions
 
 if TYPE_CHECKING:
@@ -54,31 +54,32 @@ def opened(name: str, load: LoadOptions, settings: Settings) -> Iterator[Model]:
     """A model whose children start when they are needed."""
     from filbert.face.model import Model
 
-    with Model(present(name or settings.model, settings), load) as model:
+    with Model(present(name or settings.model, settings, load.threads), load) as model:
         yield model
 
 
-def present(name: str, settings: Settings) -> StoredModel:
-    """The stored model; one that is not here yet is pulled first, where there is an engine to load it."""
+def present(name: str, settings: Settings, threads: int | None = None) -> StoredModel:
+    """The stored model; one that is not here yet is pulled first, where there is an engine to load it. threads: those
+    it will be run with."""
     from filbert.models import store
 
     if found := store.find(name):
         return found  # no bar: drawing one takes a while to import
-    choice = chosen(name, settings)
+    choice = chosen(name, settings, threads=threads)
     with progress(settings) as watch:
         return store.resolve_or_pull(name, watch, choice)
 
 
-def chosen(name: str, settings: Settings, options: DownloadOptions | None = None) -> Choice | None:
-    """Which of several quantisations to take, told; this machine is measured first where it was not."""
-    from filbert.cli.fit import calibration_of
+def chosen(
+    name: str, settings: Settings, options: DownloadOptions | None = None, threads: int | None = None
+) -> Choice | None:
+    """Which of several quantisations to take, told."""
     from filbert.core.machine import unsupported_by_engine
     from filbert.models.choice import choose
     from filbert.models.name import divided
 
     if unsupported_by_engine():
         return None
-    choice = choose(divided(name)[0], options, lambda: calibration_of(configured(LoadOptions), settings))
-    if choice:
+    if choice := choose(divided(name)[0], options, threads):
         note(choice.why, settings)
     return choice

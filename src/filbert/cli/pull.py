@@ -12,7 +12,8 @@ from filbert.cli.flags_from_options import with_options
 from filbert.cli.loading import chosen
 from filbert.core.errors import BadInput
 from filbert.core.files import size
-from filbert.core.settings import Settings
+from filbert.core.settings import Settings, configured
+from filbert.engine.load_options import LoadOptions
 from filbert.models.download_options import DownloadOptions
 
 
@@ -37,7 +38,7 @@ def pull(
         raise BadInput(
             "There is no model to pull.", do="Name one; `filbert list --available` shows those to choose from."
         )
-    choice = chosen(name, settings, download)
+    choice = chosen(name, settings, download, configured(LoadOptions).threads)
     with progress(settings) as watch:
         stored = run("pull", {"name": name}, store.pull(name, download, choice), watch)
     with patience(f"hashing {stored.path.name}", settings):  # of a file used where it lies

@@ -41,7 +41,7 @@ def serve(
     logging.getLogger("uvicorn").handlers = log.handlers  # its story belongs into our log file
     with _listening(serve.port) as listener, closing(Loaded(load)) as loaded:
         for name in model or ():
-            note(loaded.add(present(name, settings)).summary, settings)
+            note(loaded.add(present(name, settings, load.threads)).summary, settings)
         config = uvicorn.Config(
             make_app(loaded),
             ws="none",

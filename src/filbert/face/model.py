@@ -84,7 +84,7 @@ def load(name: str | os.PathLike[str], **options: Any) -> Model:
     wanted = configured(LoadOptions, options)  # what is wrong here should not cost a download
     if isinstance(name, os.PathLike):
         name = str(Path(name).absolute())
-    model = Model(store.resolve_or_pull(name), wanted)
+    model = Model(store.resolve_or_pull(name, threads=wanted.threads), wanted)
     model.wait_until_loaded()
     return model
 

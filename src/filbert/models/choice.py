@@ -1,14 +1,15 @@
 """Which quantisation of a model to take on this machine, where its name leaves that open.
 
 The finest up to q8_0, which no test tells from the original, that fits in memory with a useful context and writes as
-fast as one reads. Headers are read from the finest on, until one will do.
+fast as one reads, by what the machine was measured to do or else by a cautious reckoning (`speed.assumed`). Headers are
+read from the finest on, until one will do.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from filbert.core import machine
 from filbert.core.errors import BadInput, BadModelFile, DownloadFailed, UnknownModel
@@ -22,10 +23,10 @@ from filbert.models.installed import find, meant
 from filbert.models.name import Name
 from filbert.models.quantisation import BITS_A_WEIGHT, bits_a_weight
 from filbert.models.remote import need_network
-from filbert.models.speed import Calibration
+from filbert.models.speed import USABLE_TPS, Calibration
 
 USEFUL_CONTEXT = 4096
-USABLE_TPS = 6.0  # tokens a second: about as fast as people read
+UNMEASURED = "Speed is a cautious guess: `filbert fit` measures this machine."
 FINEST = BITS_A_WEIGHT["q8_0"]
 
 
@@ -46,11 +47,9 @@ class Choice:
     why: str
 
 
-def choose(
-    text: str, options: DownloadOptions | None = None, calibration: Callable[[], Calibration | None] | None = None
-) -> Choice | None:
-    """The best of those that a name leaves open; None where there is nothing to choose. calibration: asked for when
-    there is; left out, what is kept. Raises BadInput where none fits, and what `look` raises."""
+def choose(text: str, options: DownloadOptions | None = None, threads: int | None = None) -> Choice | None:
+    """The best of those that a name leaves open; None where there is nothing to choose. threads: those it will be run
+    with, left out as many as there are cores. Raises BadInput where none fits, and what `look` raises."""
     options, name = options or configured(DownloadOptions), meant(text)
     if name.which or name.scheme not in ("catalogue", "hf"):
         return None
@@ -61,13 +60,14 @@ def choose(
     if len(offered) < 2:
         return None
     need_network(name.text)
-    measured, memory = (calibration or kept_here)(), machine.memory()
-    return best(name.text, offered, memory, lambda one: _forecast(one, memory, measured, options))
+    measured, memory = kept_here(threads), machine.memory()
+    choice = best(name.text, offered, memory, lambda one: _forecast(one, memory, measured or speed.assumed(), options))
+    return choice if measured else replace(choice, why=f"{choice.why} {UNMEASURED}")
 
 
-def kept_here() -> Calibration | None:
-    """What this machine was measured to do, if it was."""
-    return speed.kept(machine.processor(), machine.engine_build(), machine.cores())
+def kept_here(threads: int | None = None) -> Calibration | None:
+    """What this machine was measured to do with so many threads, if it was; left out, with as many as it has cores."""
+    return speed.kept(machine.processor(), machine.engine_build(), threads or machine.cores())
 
 
 def candidates(name: Name, options: DownloadOptions) -> Sequence[Candidate]:
@@ -122,13 +122,11 @@ def _figures(found: Forecast) -> str:
     return f"{memory}, about {tps:.0f} tokens/s" if tps else memory
 
 
-def _forecast(
-    one: Candidate, memory: Memory, measured: Calibration | None, options: DownloadOptions
-) -> Forecast | None:
+def _forecast(one: Candidate, memory: Memory, calibration: Calibration, options: DownloadOptions) -> Forecast | None:
     try:
         from filbert.models.remote_header import look  # brings httpx along, and most commands ask nobody
 
         headers = look(one.name, options).headers
     except DownloadFailed:
         return None
-    return forecast(one.name, headers, memory, measured, USEFUL_CONTEXT)
+    return forecast(one.name, headers, memory, calibration, USEFUL_CONTEXT)

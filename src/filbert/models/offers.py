@@ -1,6 +1,7 @@
 """What to offer somebody who has no model yet: the best of the catalogue that this machine can run.
 
-Of each family the largest that fits and is fast enough; first those that can most. Sizes that no list states follow
+Of each family the largest that fits and is fast enough, by what the machine was measured to do or else by a cautious
+reckoning (`speed.assumed`); first those that can most. Sizes that no list states follow
 from the parameters and the quantisation, and are said to be about so much.
 """
 
@@ -13,10 +14,9 @@ from dataclasses import dataclass
 from filbert.core.machine import Memory
 from filbert.models.catalogue import Entry
 from filbert.models.quantisation import bits_a_weight
-from filbert.models.speed import Calibration, roughly
+from filbert.models.speed import USABLE_TPS, Calibration, assumed, roughly
 
 SHARE_OF_MEMORY = 0.8  # the rest is for the context
-USABLE_TPS = 6.0
 MOST = 4
 ACTIVE = re.compile(r"-a(\d+(?:\.\d+)?)b\b")  # qwen3:30b-a3b computes three billion of its weights a token
 
@@ -42,11 +42,12 @@ def offers(entries: Iterable[Entry], memory: Memory, machine: Calibration | None
 
 
 def _fitting(entries: Iterable[Entry], memory: Memory, machine: Calibration | None) -> Iterator[Offer]:
+    reckoned = machine or assumed()
     for entry in entries:
         if "chat" not in entry.capabilities or not entry.licence or not likely_size(entry):
             continue
         offer = offer_of(entry, machine)
-        is_usable = offer.tps is None or offer.tps >= USABLE_TPS
+        is_usable = _tps(entry, offer.size_bytes, reckoned) >= USABLE_TPS
         if is_usable and offer.size_bytes <= SHARE_OF_MEMORY * memory.available:
             yield offer
 

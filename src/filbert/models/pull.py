@@ -45,17 +45,22 @@ from filbert.models.remove import empty, needed
 from filbert.models.sources import Listing, Source, source_of
 
 
-def pull(text: str, options: DownloadOptions | None = None, choice: Choice | None = None) -> Job[StoredModel]:
-    """Get a model; of several quantisations that it may mean, the best for this machine, or the one of `choice`. Its
-    name appears last, when every byte is checked and its header is read; a second run goes on where the first stopped.
-    Raises UnknownModel, DownloadFailed, DiskFull, StoreReadOnly, OfflineRefused, BadModelFile, and BadInput where no
-    quantisation fits."""
+def pull(
+    text: str,
+    options: DownloadOptions | None = None,
+    choice: Choice | None = None,
+    threads: int | None = None,
+) -> Job[StoredModel]:
+    """Get a model; of several quantisations that it may mean, the best for this machine with so many threads, or the
+    one of `choice`. Its name appears last, when every byte is checked and its header is read; a second run goes on
+    where the first stopped. Raises UnknownModel, DownloadFailed, DiskFull, StoreReadOnly, OfflineRefused, BadModelFile,
+    and BadInput where no quantisation fits."""
     name, options = meant(text), options or configured(DownloadOptions)
     if name.scheme == "file":
         there = in_place(Path(name.where))
         check_split(there.parts)
         return there
-    if choice := choice or choose(text, options):
+    if choice := choice or choose(text, options, threads):
         yield Progress(choice.why)
     picked = parse(choice.name) if choice else name
     try:
@@ -79,7 +84,12 @@ def pull(text: str, options: DownloadOptions | None = None, choice: Choice | Non
     return (yield from _bring(full, origin, source, listing, options))
 
 
-def resolve_or_pull(text: str, watch: Watch = lambda event: None, choice: Choice | None = None) -> StoredModel:
+def resolve_or_pull(
+    text: str,
+    watch: Watch = lambda event: None,
+    choice: Choice | None = None,
+    threads: int | None = None,
+) -> StoredModel:
     """The model that a name means, to be loaded: pulled first when it is not here. Raises what `resolve` and `pull`
     raise, and EngineMissing rather than pull what cannot be loaded on this machine."""
     if found := find(text):
@@ -89,7 +99,8 @@ def resolve_or_pull(text: str, watch: Watch = lambda event: None, choice: Choice
     base, *adapters = divided(text)
     for name in (base, *adapters):
         if not find(name):
-            jobs.run("pull", {"name": name}, pull(name, None, choice if name == base else None), watch)
+            job = pull(name, None, choice if name == base else None, threads)
+            jobs.run("pull", {"name": name}, job, watch)
     return resolve(text)
 
 

@@ -30,6 +30,8 @@ EMBEDDING = "token_embd.weight"
 LOOKED_UP = (EMBEDDING, "position_embd.weight", "token_types.weight", "per_layer_token_embd.weight")
 GIVE_OR_TAKE = 0.15  # how far a prediction may be off on an idle machine
 WAITS_FOR_MEMORY = 1.2  # how much longer than from the cache the weights take before memory is what binds
+USABLE_TPS = 6.0  # about as fast as people read
+ASSUMED_GB_S = 15.0  # what is left of the 21 that one channel of DDR4-2666 has; laptops with two read faster
 BITS = {kind.name: 8 * kind.size_bytes / kind.block for kind in TENSOR_TYPES.values()}
 
 
@@ -53,7 +55,7 @@ class Attention(BaseModel):
 
 
 class Calibration(BaseModel):
-    """What this machine was measured to do. misses: (bytes read again and again, share of them that comes from memory),
+    """What a machine was measured to do. misses: (bytes read again and again, share of them that comes from memory),
     rising. tensor, token: seconds for each tensor of a model and for each token; entry: for each entry of the
     vocabulary a token is chosen from; activation: for each value of width and feed-forward length, in a prompt."""
 
@@ -70,6 +72,26 @@ class Calibration(BaseModel):
     token: float = Field(ge=0)
     entry: float = Field(ge=0)
     activation: float = Field(ge=0)
+
+
+def assumed() -> Calibration:
+    """A machine that nobody measured, reckoned with caution: a weight takes the time in which its bytes come from
+    memory at ASSUMED_GB_S, and nothing else takes any."""
+    times = {kind: bits / 8 / ASSUMED_GB_S * 1000 for kind, bits in BITS.items()}
+    return Calibration(
+        processor="",
+        engine="",
+        threads=1,
+        measured="",
+        busy_cores=0,
+        rates={kind: Rate(cached=time, memory=time, prompt=time) for kind, time in times.items()},
+        misses=((1.0, 1.0),),
+        attention={"f16": Attention(token=0, kept=0, prompt=0)},
+        tensor=0,
+        token=0,
+        entry=0,
+        activation=0,
+    )
 
 
 @dataclass(frozen=True, slots=True)
