@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sys
+from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
@@ -11,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from filbert.engine.generation import Reply, gather, read_event
-from filbert.engine.tool_calls import calls_in, may_be_calls, reader
+from filbert.engine.tool_calls import CallWatch, calls_in, reader
 from filbert.engine.tools import Tool, tool_use
 
 WEATHER = Tool("weather", "", {"type": "object", "properties": {"town": {"type": "string"}}, "required": ["town"]})
@@ -114,9 +116,34 @@ def test_several_calls_are_read_unless_one_is_asked_for() -> None:
 def test_text_is_held_back_only_as_long_as_it_may_be_a_call() -> None:
     names = {"weather"}
     for text in ("", " ", "{", "``", "```js", "<tool", '{"na', '{"name": "weat', "```json\n[{", ONE, f"{ONE}\n```"):
-        assert may_be_calls(text, names), text
+        assert CallWatch(names).take(text), text
+        assert all(map(CallWatch(names).take, text)), text
     for text in ("T", "{T", "```p", "<to ", '{"nb', '{"name": "rain"', "[1", f"{ONE} T"):
-        assert not may_be_calls(text, names), text
+        assert not CallWatch(names).take(text), text
+        assert not all(map(CallWatch(names).take, text)), text
+
+
+@pytest.mark.parametrize(
+    "head",
+    ['{"name": "weather", "arguments": {"town": "', '{"arguments": [', f"{ONE}\n```", " " * 90],
+    ids=lambda head: head[:20],
+)
+def test_an_answer_of_any_length_is_read_once(head: str) -> None:
+    counts = []
+    for n_tokens in (2_000, 4_000):
+        reading = reader(tool_use([WEATHER, TIME]))
+        assert reading
+        events = [*map(event, head), *[event("ab ")] * n_tokens, event(None, "stop")]
+        calls: Counter[str] = Counter()
+        sys.setprofile(lambda frame, kind, what, calls=calls: calls.update([getattr(what, "__name__", kind)]))
+        try:
+            told = [out for each in events for out in reading.read(each)]
+        finally:
+            sys.setprofile(None)
+        assert told == events
+        assert calls["raw_decode"] + calls["scan_once"] + calls["match"] < 1_500
+        counts.append(sum(calls.values()))
+    assert counts[1] < 2.1 * counts[0]
 
 
 def test_an_answer_that_was_cut_is_text() -> None:

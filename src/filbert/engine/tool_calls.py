@@ -17,6 +17,11 @@ NAME = re.compile(rf'"name"\s*:\s*({STRING})')
 WRAPPING = re.compile(r"(?:```(?:json|tool_call)?|</?tool_call>|\s)*")
 OPENERS = ("<tool_call>", "```json", "```tool_call", "```")
 KEYS = ('"name"', '"arguments"', '"parameters"', '"function"', '"type"', '"id"')
+HEAD = re.compile(  # up to the first object, once it is known what that is
+    rf'\s*(?:{"|".join(OPENERS)})?\s*\[?\s*(?=\{{\s*(?:"name"\s*:\s*{STRING}|{"|".join(KEYS[1:])}))'
+)
+MOST_HEAD = 4_096  # characters: more than white space, marks and the longest name have
+FOLLOWERS = "<`],{"  # what may close a call or begin another
 SPELLINGS = {key.strip('"') for key in KEYS}
 DECODER = json.JSONDecoder()
 
@@ -108,8 +113,7 @@ class SpottedCalls:
 
     def __init__(self, use: ToolUse) -> None:
         self._use = use
-        self._names = {tool.name for tool in use.tools}
-        self._text = ""
+        self._watch = CallWatch(tool.name for tool in use.tools)
         self._held: list[Event] = []
         self._flows = False
 
@@ -117,9 +121,8 @@ class SpottedCalls:
         if self._flows:
             yield event
         elif content(event) and not finish_reason(event):
-            self._text += content(event)
             self._held.append(event)
-            if not may_be_calls(self._text, self._names):
+            if not self._watch.take(content(event)):
                 yield from self.rest()
         elif finish_reason(event) or delta(event).get("tool_calls"):  # those are calls that the engine read
             yield from self._decided(event)
@@ -131,7 +134,8 @@ class SpottedCalls:
         yield from held
 
     def _decided(self, event: Event) -> Iterator[Event]:
-        calls = calls_in(self._text + content(event), self._use) if finish_reason(event) == "stop" else []
+        text = "".join(map(content, (*self._held, event)))
+        calls = calls_in(text, self._use) if finish_reason(event) == "stop" else []
         if not calls:
             yield from self.rest()
             yield event
@@ -145,8 +149,36 @@ class SpottedCalls:
         yield with_choice(event, delta={}, finish_reason="tool_calls")
 
 
-def may_be_calls(text: str, names: Iterable[str]) -> bool:
-    """Whether an answer that begins so may still be nothing but calls of these tools."""
+class CallWatch:
+    """Whether an answer may still be nothing but calls of these tools, as it comes. Only its head is read more than
+    once."""
+
+    def __init__(self, names: Iterable[str]) -> None:
+        self._names = frozenset(names)
+        self._head = ""
+        self._object: OpenArguments | None = None
+        self._after = ""  # the first character behind the first object
+
+    def take(self, piece: str) -> bool:
+        if self._object is not None:
+            return self._goes_on(self._object, piece)
+        self._head += piece
+        if not may_begin_calls(self._head, self._names):
+            return False
+        head = HEAD.match(self._head)
+        if not head:
+            return len(self._head) <= MOST_HEAD
+        self._object = OpenArguments()
+        return self._goes_on(self._object, self._head[head.end() :])
+
+    def _goes_on(self, first: OpenArguments, piece: str) -> bool:
+        after = piece if first.ended else first.take(piece)[1]
+        self._after = self._after or after.lstrip()[:1]
+        return self._after in FOLLOWERS
+
+
+def may_begin_calls(text: str, names: Iterable[str]) -> bool:
+    """Whether an answer whose first object is not over yet may become nothing but calls of these tools."""
     rest = text.lstrip()
     if any(opener.startswith(rest) for opener in OPENERS):
         return True
@@ -158,7 +190,7 @@ def may_be_calls(text: str, names: Iterable[str]) -> bool:
     if not any(key.startswith(inner) or inner.startswith(key) for key in KEYS):
         return False
     named = NAME.match(inner)
-    return (not named or _is_one_of(named[1], names)) and _nothing_after(rest)
+    return not named or _is_one_of(named[1], names)
 
 
 def _is_one_of(text: str, names: Iterable[str]) -> bool:
@@ -166,16 +198,6 @@ def _is_one_of(text: str, names: Iterable[str]) -> bool:
         return json.loads(text) in names
     except ValueError:  # an escape that is none
         return False
-
-
-def _nothing_after(text: str) -> bool:
-    """Whether the first object of a text is still open, or followed by what may close or follow a call."""
-    try:
-        _, end = DECODER.raw_decode(text)
-    except (ValueError, RecursionError):
-        return True
-    after = text[end:].lstrip()
-    return not after or after[0] in "<`],{"
 
 
 def calls_in(text: str, use: ToolUse) -> list[tuple[str, dict[str, Any]]]:
