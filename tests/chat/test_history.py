@@ -99,6 +99,13 @@ def test_a_chat_is_found_by_the_beginning_of_its_id(history: History) -> None:
             history.chat(wrong)
 
 
+def test_an_id_that_nobody_has_names_the_nearest(history: History) -> None:
+    chat = tell(history, "hi")
+    mistyped = f"{chat.id[:5]}!{chat.id[6:9]}"
+    with pytest.raises(BadInput, match=f"no chat {mistyped}. Did you mean {chat.id}\\? `filbert chats` lists them."):
+        history.chat(mistyped)
+
+
 def test_a_chat_of_a_thousand_messages_is_kept_and_read_whole(history: History) -> None:
     chat = Chat(source="long")
     for number in range(1, 1501):

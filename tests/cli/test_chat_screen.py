@@ -77,7 +77,7 @@ def prompts(history: History) -> list[int]:
 
 def test_a_single_question_goes_on_with_the_last_chat(filbert: Run, history: History) -> None:
     assert filbert("chat", "-q", *GREEDY, "My dog is called Rex.").returncode == 0
-    assert filbert("chat", "-q", *GREEDY, "--resume", "What is my dog called?").returncode == 0
+    assert filbert("chat", "-q", *GREEDY, "-c", "What is my dog called?").returncode == 0
     first, second = prompts(history)
     assert second > first + 20
 
@@ -91,13 +91,15 @@ def test_no_history_keeps_nothing(screen: Open, filbert: Run, home: Path) -> Non
     talk.ask("/history", "No history is kept.")
     assert "--resume" not in leave(talk)
     assert {path for path in home.rglob("*") if "log" not in path.parts} - before == set()
-    refused = filbert("chat", "--no-history", "--resume", "hi")
-    assert (refused.returncode, "no history to resume" in refused.stderr) == (2, True)
+    refused = filbert("chat", "--no-history", "--continue", "hi")
+    assert (refused.returncode, "no history to go on from" in refused.stderr) == (2, True)
 
 
 def test_there_may_be_nothing_to_resume(filbert: Run) -> None:
-    assert "There is no chat to resume." in filbert("chat", "--resume", "hi").stderr
+    assert "There is no chat to go on with." in filbert("chat", "--continue", "hi").stderr
     assert "There is no chat 1m86y737." in filbert("chat", "--resume", "1m86y737", "hi").stderr
+    both = filbert("chat", "--resume", "1m86y737", "-c", "hi")
+    assert (both.returncode, "cannot go on from two" in both.stderr) == (2, True)
 
 
 def test_another_model_goes_on_with_the_conversation(
@@ -229,7 +231,7 @@ def test_kill_9_in_the_middle_of_an_answer_keeps_what_was_said(screen: Open, his
     question, answer = history.chat(chat.id).path(history.chat(chat.id).leaf)
     assert question.message.content == "Write a very long story about the sea."
     assert answer.was_cut and len(str(answer.message.content)) > 50
-    again = screen("chat", *GREEDY, "--resume")
+    again = screen("chat", *GREEDY, "--continue")
     again.wait_for("> Write a very long story about the sea.")
     again.ask(PARIS, "Paris")
     leave(again)
@@ -238,7 +240,7 @@ def test_kill_9_in_the_middle_of_an_answer_keeps_what_was_said(screen: Open, his
 def test_two_terminals_on_one_chat_lose_nothing(screen: Open, history: History) -> None:
     first = screen("chat", *GREEDY)
     first.ask("My dog is called Rex.")
-    second = screen("chat", *GREEDY, "--resume")
+    second = screen("chat", *GREEDY, "--continue")
     second.wait_for("> My dog is called Rex.")
     first.ask("It is brown.")
     second.ask("It is old.")

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from terminal import FILBERT, Run, Terminal
 
+from filbert.chat.history import History
+from filbert.chat.record import Chat
 from filbert.cli.completion import joined
 
 
@@ -41,6 +43,14 @@ def test_commands_flags_and_arguments_are_completed(bash: Terminal, stocked: Pat
     (stocked / "config.toml").write_text("[download]\nconnections = 2\n")
     bash.type(f"{typed}\t")
     bash.wait_for(f"{typed}{completed}")
+
+
+def test_the_id_of_a_chat_is_completed(filbert: Run) -> None:
+    chat = Chat(title="Of the sky")
+    with History() as history:
+        history.begin(chat)
+    words = f"filbert\nchat\n--resume\n{chat.id[:4]}"
+    assert filbert(_FILBERT_COMPLETE="complete_bash", COMP_WORDS=words, COMP_CWORD="3").stdout == f"{chat.id}\n"
 
 
 @pytest.mark.parametrize("words", [{}, {"COMP_WORDS": "filbert", "COMP_CWORD": "9"}, {"COMP_CWORD": "x"}])

@@ -33,10 +33,12 @@ from filbert.chat.tables import VERSION, chats, images, messages, prepare, row_v
 from filbert.core import paths
 from filbert.core.errors import BadInput, DiskFull, FilbertError, HistoryDamaged, StoreBusy, StoreReadOnly
 from filbert.core.files import disk_errors, make_folder
+from filbert.core.nearest import nearest
 from filbert.core.settings import Settings, configured
 
 BUSY_S = 15  # so long one process waits for another's transaction, which takes milliseconds
 HITS_LOOKED_AT = 200
+IDS_LOOKED_AT = 200
 MOVE = "Free some room, or keep no history with `filbert config set history false`."
 
 
@@ -117,7 +119,7 @@ class History:
         like = chats.c.id.startswith(beginning, autoescape=True)
         found = list(connection.scalars(sql.select(chats.c.id).where(like).limit(2))) if beginning else []
         if not found:
-            raise BadInput(f"There is no chat {id}.", do="`filbert chats` lists them.")
+            raise BadInput(f"There is no chat {id}.", do=f"{_meant(connection, beginning)}`filbert chats` lists them.")
         if len(found) > 1:
             raise BadInput(f"More than one chat begins with {id}.", do="Give more of its id.")
         return str(found[0])
@@ -309,6 +311,14 @@ def _in_words(error: sql.exc.DBAPIError | sqlite3.Error, where: str) -> FilbertE
 def _damaged(where: str, why: str) -> HistoryDamaged:
     do = "`filbert chats set-aside` gives it another name and lets a new one begin."
     return HistoryDamaged(f"The history {where.removeprefix('sqlite:///')} is damaged.", why=why, do=do)
+
+
+def _meant(connection: sql.Connection, beginning: str) -> str:
+    """A question that names the chat whose id begins most like this one; "" where none does."""
+    latest = sql.select(chats.c.id).order_by(chats.c.updated.desc()).limit(IDS_LOOKED_AT)
+    by_beginning = {id[: len(beginning)]: id for id in reversed(list(connection.scalars(latest)))}
+    near = nearest(beginning, by_beginning)
+    return f"Did you mean {by_beginning[near[0]]}? " if near else ""
 
 
 def _free_id(connection: sql.Connection, chat: Chat) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -12,6 +11,8 @@ import typer
 
 from filbert.cli.chat_answer import draws_markdown
 from filbert.cli.chat_input import PlainInput, PromptInput, is_full_terminal
+from filbert.cli.chats import history
+from filbert.cli.completion import chat_ids
 from filbert.cli.console import hint, note, piped_text, say
 from filbert.cli.first_run import first_model
 from filbert.cli.flags_from_options import with_options
@@ -22,13 +23,10 @@ from filbert.engine.load_options import LoadOptions
 from filbert.engine.sampling import Sampling
 
 if TYPE_CHECKING:
-    from filbert.chat.history import History
     from filbert.chat.record import Chat
     from filbert.chat.tools import Function
     from filbert.cli.chat_input import Input
     from filbert.cli.talk import Talk
-
-CHAT_ID = re.compile(r"[01][0-9a-z]{5,13}")  # as chat/record.py makes them, or the beginning of one
 
 
 @with_options(LoadOptions, Sampling, without=("parallel", "logprobs"))
@@ -42,8 +40,16 @@ def chat(
     model: MODEL = "",
     system: Annotated[str, typer.Option("--system", help="The system message.", show_default=False)] = "",
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with the last chat, or with the one whose ID follows.")
-    ] = False,
+        str,
+        typer.Option(
+            "--resume",
+            metavar="ID",
+            help="Go on with a chat of `filbert chats`, by its ID or the beginning of it.",
+            show_default=False,
+            autocompletion=chat_ids,
+        ),
+    ] = "",
+    last: Annotated[bool, typer.Option("--continue", "-c", help="Go on with the last chat.")] = False,
     no_history: Annotated[bool, typer.Option("--no-history", help="Keep nothing of this chat.")] = False,
     attach: Annotated[
         list[Path] | None,
@@ -65,22 +71,22 @@ def chat(
     """Talk to a model: one answer, or a conversation. Text piped in is added to the prompt."""
     if sampling.grammar is not None and sampling.json_schema is not None:
         raise BadInput("An answer cannot hold to a grammar and a JSON schema.", do="Leave one out.")
-    words = list(prompt or ())
-    chat_id = words.pop(0) if resume and words and CHAT_ID.fullmatch(words[0]) else ""
-    question = "\n\n".join(part for part in (" ".join(words), piped_text(settings)) if part.strip())
+    if resume and last:
+        raise BadInput("A chat cannot go on from two.", do="Leave out --continue, or --resume.")
+    question = "\n\n".join(part for part in (" ".join(prompt or ()), piped_text(settings)) if part.strip())
     if not question and not (sys.stdin and sys.stdin.isatty()):
         raise BadInput("There is nothing to answer.", do='Try `filbert chat "Why is the sky blue?"`.')
     plain = plain or not draws_markdown()
     keeps = settings.history and not no_history
     later = list(_needed_later(keeps, plain, talking=not question))
-    before = _resumed(chat_id, keeps) if resume else None
+    before = _resumed(resume, keeps) if resume or last else None
     name = model or _model_of(before, settings) or first_model(settings)
     functions, load = _functions(tools) if tools else (), load.choosing(parallel=1)
     with loaded(name, load, settings, later) as engine:
         from filbert.chat.conversation import Conversation
         from filbert.cli.talk import Talk
 
-        conversation = Conversation(engine, _history() if keeps else None, before, system, sampling, functions)
+        conversation = Conversation(engine, history() if keeps else None, before, system, sampling, functions)
         conversation.tool_choice = tool_choice
         with Talk(engine, conversation, load, settings, plain) as talk:
             for file in attach or ():
@@ -107,19 +113,14 @@ def _functions(file: Path) -> Sequence[Function]:
     return functions_of(file)
 
 
-def _history() -> History:
-    from filbert.chat.history import History
-
-    return History()
-
-
 def _resumed(chat_id: str, keeps: bool) -> Chat:
+    """The chat of that id, the last one for "". Raises BadInput where there is none."""
     if not keeps:
-        raise BadInput("There is no history to resume from.", do="Leave out --no-history, or set history to true.")
-    with _history() as history:
-        found = history.chat(chat_id) if chat_id else history.latest()
+        raise BadInput("There is no history to go on from.", do="Leave out --no-history, or set history to true.")
+    with history() as kept:
+        found = kept.chat(chat_id) if chat_id else kept.latest()
     if found is None:
-        raise BadInput("There is no chat to resume.", do="`filbert chat` begins one.")
+        raise BadInput("There is no chat to go on with.", do="`filbert chat` begins one.")
     return found
 
 

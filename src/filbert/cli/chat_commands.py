@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
 from filbert.cli.chat_answer import called, page
-from filbert.cli.completion import catalogue_names, installed_names
+from filbert.cli.chats import format_of, write, written
+from filbert.cli.completion import OFFERED_CHATS, catalogue_names, installed_names
 from filbert.cli.console import cut, say, say_dim
 from filbert.cli.talk import Talk, last_turns
 from filbert.core.errors import BadInput
-from filbert.core.files import write_whole
 from filbert.core.nearest import did_you_mean
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 Offer = tuple[str, str]  # a text to complete to, and what it is
 AS_QUESTION = "A question that begins with / needs a blank before it."
-SHOWN_CHATS, SHOWN_TURNS, OFFERED_CHATS = 20, 2, 50
+SHOWN_CHATS, SHOWN_TURNS = 20, 2
 LINE_CHARACTERS = 60
 KEYS = (
     ("Ctrl-C", "stop the answer"),
@@ -234,16 +234,11 @@ def _efforts() -> tuple[str, ...]:
 
 def _export(talk: Talk, file: str) -> None:
     """Markdown by the ending .md, JSON by .json."""
-    from filbert.chat.transfer.json_export import as_json
-    from filbert.chat.transfer.markdown import markdown
-
-    path, chat = Path(file).expanduser(), talk.conversation.chat
-    if path.suffix not in (".md", ".json"):
+    path = Path(file)
+    if path.suffix.lower() not in (".md", ".json"):
         raise BadInput(f"{path.name} does not say what it is to be.", do="End its name in .md or .json.")
-    text = markdown(chat) if path.suffix == ".md" else "".join(as_json([chat]))
-    with write_whole(path.absolute()) as whole:
-        whole.write(text.encode())
-    say(f"Written: {path}")
+    write(written([talk.conversation.chat], format_of(path)), path)
+    say(f"Written: {path.expanduser()}")
 
 
 def _history(talk: Talk, words: str) -> None:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -27,12 +26,11 @@ TITLE_WIDTH = 48
 app = typer.Typer(help="What was said before: list, search, show, export, import.")
 
 
-@contextmanager
-def history() -> Iterator[History]:
+def history() -> History:
+    """For `with`."""
     from filbert.chat.history import History
 
-    with History() as opened:
-        yield opened
+    return History()
 
 
 @app.callback(invoke_without_command=True)
@@ -110,22 +108,27 @@ def export(
         raise BadInput("It is not clear what to export.", do="Name a chat of `filbert chats`, or give --all.")
     with history() as kept:
         wanted = (kept.chat(one) for one in (kept.ids() if every else [id]))
-        pieces = written(wanted, format or _format_of(output))
+        pieces = written(wanted, format or format_of(output))
         if output is None:
             for piece in pieces:
                 say(piece, end="")
             return
-        with write_whole(output.expanduser().absolute()) as file:
-            for piece in pieces:
-                file.write(piece.encode())
+        write(pieces, output)
     note(f"{output}: written.", settings)
 
 
-def _format_of(output: Path | None) -> Format:
+def format_of(output: Path | None) -> Format:
     return "json" if output and output.suffix.lower() == ".json" else "markdown"
 
 
-def written(wanted: Iterator[Chat], format: Format) -> Iterator[str]:
+def write(pieces: Iterable[str], output: Path) -> None:
+    """Raises DiskFull, StoreReadOnly."""
+    with write_whole(output.expanduser().absolute()) as file:
+        for piece in pieces:
+            file.write(piece.encode())
+
+
+def written(wanted: Iterable[Chat], format: Format) -> Iterator[str]:
     from filbert.chat.transfer.json_export import as_json
     from filbert.chat.transfer.markdown import markdown
 

@@ -11,6 +11,7 @@ from contextlib import redirect_stdout
 
 from filbert.core.errors import BadInput
 
+OFFERED_CHATS = 50
 BREAKS = re.compile("[:=]+")
 
 
@@ -31,6 +32,14 @@ def catalogue_names() -> list[str]:
     from filbert.models import catalogue
 
     return catalogue.names()
+
+
+def chat_ids() -> list[tuple[str, str]]:
+    """With their titles, the latest first."""
+    from filbert.chat.history import History
+
+    with History() as history:
+        return [(chat.id, chat.title) for chat in history.chats(OFFERED_CHATS)]
 
 
 def asked_by_bash() -> bool:
