@@ -53,7 +53,10 @@ mirror of the hub, and pip's own settings name the index that `pypi:` models com
 def reference() -> str:
     group = typer.main.get_command(app)
     commands = "".join(
-        part for name, command in group.commands.items() for part in described(f"filbert {name}", command)
+        part
+        for name, command in group.commands.items()
+        if not command.hidden
+        for part in described(f"filbert {name}", command)
     )
     return "\n".join(
         [
@@ -79,7 +82,8 @@ def described(name: str, command: typer.core.TyperCommand) -> Iterator[str]:
     if rows:
         yield f"{markdown(('argument or flag', 'what it is'), rows)}\n\n"
     for below, subcommand in getattr(command, "commands", {}).items():
-        yield from described(f"{name} {below}", subcommand)
+        if not subcommand.hidden:
+            yield from described(f"{name} {below}", subcommand)
 
 
 def conversation() -> str:

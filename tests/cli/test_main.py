@@ -44,10 +44,12 @@ def test_every_command_explains_itself(filbert: Run, command: str) -> None:
 @pytest.mark.parametrize(
     ("arguments", "status", "said"),
     [
-        (["frobnicate"], 2, "No such command"),
+        (["frobnicate"], 2, "error: There is no command `filbert frobnicate`. `filbert -h` lists them."),
+        (["lst"], 2, "There is no command `filbert lst`. Did you mean list?"),
+        (["config", "sett"], 2, "There is no command `filbert config sett`. Did you mean set?"),
         (["list", "--frobnicate"], 2, "No such option"),
         (["pull"], 2, "`filbert list --available`"),
-        (["chat", "--temperature", "9", "hi"], 2, "error: temperature cannot be 9.0."),
+        (["chat", "--temperature", "9", "hi"], 2, "error: temperature cannot be 9.0. It takes 0 to 5."),
         (["chat", "--temperature", "warm", "hi"], 2, "--temperature"),
         (["chat", "--json-schema", "nowhere.json", "hi"], 2, "error: --json-schema nowhere.json cannot be read."),
         (["chat", "--json-schema", "README.md", "hi"], 2, "error: --json-schema README.md is not JSON."),

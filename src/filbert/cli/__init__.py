@@ -7,6 +7,7 @@ chat_answer.py         how an answer is shown while it comes
 chat_commands.py       what begins with / in a conversation
 chat_input.py          what a person types
 chats.py               filbert chats: what was said before
+command_group.py       the nearest to a command that nobody knows
 completion.py          what shells complete
 config.py              filbert config, and what each setting takes
 console.py             printing, progress, what was piped in
@@ -22,6 +23,7 @@ loading.py             how commands get their model
 main.py                the way in: exit statuses, errors as sentences
 markdown_layout.py     Markdown as lines of a terminal
 markdown_screen.py     Markdown on the screen while it is written
+ollama_words.py        commands by the names that Ollama's people type
 perplexity.py          filbert perplexity
 pull.py                filbert pull
 remove.py              filbert rm

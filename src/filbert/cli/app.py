@@ -13,6 +13,7 @@ from filbert.cli import (
     fit,
     import_models,
     list_models,
+    ollama_words,
     perplexity,
     pull,
     remove,
@@ -23,9 +24,11 @@ from filbert.cli import (
     set,
     show,
 )
+from filbert.cli.command_group import CommandGroup
 
 app = typer.Typer(
     name="filbert",
+    cls=CommandGroup,
     help="Open language models in a nutshell: get one, run it, serve it, measure it.",
     epilog="`filbert --version` prints the version.",
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -50,3 +53,6 @@ app.command("perplexity")(perplexity.perplexity)
 app.command("serve")(serve.serve)
 app.add_typer(config.app, name="config")
 app.command("doctor")(doctor.doctor)
+app.command("run", hidden=True)(ollama_words.run)
+app.command("ls", hidden=True)(list_models.list_models)
+app.command("create", hidden=True)(ollama_words.create)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from filbert.cli.command_group import CommandGroup
 from filbert.cli.console import cut, note, progress, say
 from filbert.cli.flags_from_options import with_options
 from filbert.core import jobs
@@ -22,8 +23,9 @@ if TYPE_CHECKING:
 
 Format = Literal["markdown", "json"]
 ID = Annotated[str, typer.Argument(help="The chat's id, or its beginning.", metavar="ID")]
+LIMIT = Annotated[int, typer.Option("--limit", min=1, help="So many of the latest.")]
 TITLE_WIDTH = 48
-app = typer.Typer(help="What was said before: list, search, show, export, import.")
+app = typer.Typer(cls=CommandGroup, help="What was said before: list, search, show, export, import.")
 
 
 def history() -> History:
@@ -38,11 +40,21 @@ def history() -> History:
 def chats(
     settings: Settings,
     context: typer.Context,
-    limit: Annotated[int, typer.Option("--limit", min=1, help="So many of the latest.")] = 20,
+    limit: LIMIT = 20,
 ) -> None:
     """The latest chats. `filbert chat --resume ID` goes on with one."""
-    if context.invoked_subcommand:
-        return
+    if not context.invoked_subcommand:
+        show_latest(settings, limit)
+
+
+@app.command("list", hidden=True)
+@with_options()
+def list_chats(settings: Settings, limit: LIMIT = 20) -> None:
+    """`filbert chats`."""
+    show_latest(settings, limit)
+
+
+def show_latest(settings: Settings, limit: int) -> None:
     from filbert.report.table import table
 
     with history() as kept:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from filbert.cli.command_group import CommandGroup
 from filbert.cli.console import note, say
 from filbert.cli.flags_from_options import with_options
 from filbert.core import paths
@@ -37,8 +38,9 @@ if TYPE_CHECKING:
 
 PREFIX = "FILBERT_"
 app = typer.Typer(
+    cls=CommandGroup,
     help="Read and change settings. Defaults, then the file, then what `filbert set` keeps with a model, then "
-    "FILBERT_… variables, then flags: the later wins."
+    "FILBERT_… variables, then flags: the later wins.",
 )
 
 

@@ -73,7 +73,7 @@ def flags_of(options: type[Options]) -> Iterator[inspect.Parameter]:
         if _extra(field, "flag") is False:
             continue
         option = typer.Option(
-            *filter(None, (_extra(field, "short"), flag(name))),
+            *filter(None, (_extra(field, "short"), flag(name), _extra(field, "also"))),
             help=_help(field),
             metavar="FILE" if _is_file(field) else "TEXT" if _is_list(field) else None,
         )

@@ -47,12 +47,19 @@ def set_preset(
     """Keep defaults with a model, or name one anew. For example: context=8192 temperature=0 system="Be brief."
     A flag or a FILBERT_ variable beats them, and they beat the settings file. `filbert show NAME` prints them, and
     `filbert rm NAME` takes a name of your own away, not its model."""
-    from filbert.face import presets
-    from filbert.models.modelfile import read_modelfile
-
     given = {**({"of": of} if of else {}), **dict(map(_pair, values or ()))}
     if not given and not modelfile and not clear:
         raise BadInput("There is nothing to set.", do=f"Try `filbert set {name} context=4096`.")
+    keep(settings, name, given, modelfile, clear)
+
+
+def keep(
+    settings: Settings, name: str, given: Mapping[str, str], modelfile: Path | None = None, clear: bool = False
+) -> None:
+    """Keep values with a name, and show what it keeps now."""
+    from filbert.face import presets
+    from filbert.models.modelfile import read_modelfile
+
     read = read_modelfile(modelfile) if modelfile else None
     for line in shown(presets.change(name, given, clear=clear, modelfile=read)):
         say(line)

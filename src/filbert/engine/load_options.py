@@ -24,6 +24,7 @@ class LoadOptions(Options):
         ge=64,
         description="Tokens of context. Left out: the smallest of the trained length, what fits in memory and, but for "
         f"scores, {MOST_CONTEXT}.",
+        json_schema_extra={"also": "--ctx"},
     )
     kv: KvType = Field("f16", description="Number type of the key/value cache; q8_0 halves its memory.")
     threads: int | None = Field(

@@ -30,7 +30,13 @@ class Sampling(Options):
 
     table: ClassVar[str] = "sampling"
 
-    temperature: float | None = Field(None, ge=0, le=5, description="0 takes the likeliest token each time.")
+    temperature: float | None = Field(
+        None,
+        ge=0,
+        le=5,
+        description="0 takes the likeliest token each time.",
+        json_schema_extra={"also": "--temp"},
+    )
     top_k: int | None = Field(None, ge=0, le=1_000_000, description="Choose among the k likeliest tokens; 0 means all.")
     top_p: float | None = Field(
         None, ge=0, le=1, description="Choose among the likeliest tokens that make up this probability."

@@ -1,0 +1,26 @@
+"""What Ollama's people type."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from terminal import Run
+
+
+def test_the_names_of_ollamas_commands_are_ours(filbert: Run, stocked: Path, tmp_path: Path) -> None:
+    asked = ("-q", "--no-history", "--temp", "0", "--ctx", "1024", "--max-tokens", "16", "What is 2+2?")
+    answer = filbert("run", "smollm2:135m", *asked)
+    assert answer.returncode == 0 and answer.stdout.strip()
+    assert answer.stdout == filbert("chat", "-m", "smollm2:135m", *asked).stdout
+    assert filbert("ls").stdout == filbert("list").stdout
+    (tmp_path / "Modelfile").write_text("FROM smollm2:135m\nPARAMETER num_ctx 2048\n")
+    made = filbert("create", "mario", "-f", str(tmp_path / "Modelfile"))
+    assert made.returncode == 0 and "context       2048" in made.stdout
+    assert made.stdout == filbert("set", "mario", "--modelfile", str(tmp_path / "Modelfile")).stdout
+    assert filbert("chats", "list", "--limit", "3").stderr == filbert("chats").stderr == "Nothing was said yet.\n"
+
+
+def test_they_are_not_in_the_help(filbert: Run) -> None:
+    assert not re.search("^  (run|ls|create) ", filbert("-h").stdout, re.MULTILINE)
+    assert "Usage: filbert run [OPTIONS] " in filbert("run", "-h").stdout
