@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import ast
 import re
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -51,3 +53,25 @@ def test_each_error_has_a_code_of_its_own_and_a_status_for_each_door() -> None:
 )
 def test_a_message_says_what_why_and_what_to_do(parts: dict[str, str], told: str) -> None:
     assert str(FilbertError("It failed.", **parts)) == told
+
+
+WITHOUT_ADVICE = {
+    "Cancelled",  # a person's own wish
+    "BadInput('It is of another name.')",  # becomes the reason of a damaged record, whose error has one
+    "BadModelFile(candidates[0].why)",  # a whole message of a refused file, with its own
+}
+
+
+def made_without_advice(path: Path) -> Iterator[str]:
+    """Each error made in a file that does not say what to do."""
+    names = {kind.__name__ for kind in family(FilbertError) if kind.__module__ == errors.__name__}
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in names:
+            told = {keyword.arg for keyword in node.keywords} & {"do", None}
+            if not told and not {node.func.id, ast.unparse(node)} & WITHOUT_ADVICE:
+                yield f"{path.name}:{node.lineno} {ast.unparse(node)}"
+
+
+def test_every_error_of_ours_says_what_to_do() -> None:
+    files = Path(str(errors.__file__)).parents[1].rglob("*.py")
+    assert [made for path in files for made in made_without_advice(path)] == []

@@ -183,7 +183,7 @@ def test_what_the_engine_cannot_load_is_told_with_the_reason(person, tiny) -> No
     assert "old GGML format" in said["ggml-gpt4all-j-v1.3-groovy.bin"]
     assert "old GGJT format" in said["ggml-ggjt.gguf"]
     assert "web page" in said["page.gguf"]
-    assert said["unknown.gguf"] == "The engine does not know the architecture 'nobodys'."
+    assert said["unknown.gguf"] == "The engine does not know the architecture 'nobodys'. Choose another model."
 
 
 @pytest.mark.parametrize(

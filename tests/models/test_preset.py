@@ -109,7 +109,7 @@ def test_a_name_whose_model_is_damaged_is_told_beside_it(stocked: Path) -> None:
     store.resolve(STARTER).path.unlink()
     told = [str(error) for error in store.damaged()]
     assert len(told) == len(set(told)) == 2
-    assert "mine stands for smollm2:135m, which is damaged." in told
+    assert "mine stands for smollm2:135m, which is damaged. Mend that one first." in told
 
 
 def test_removing_a_name_of_ones_own_leaves_its_model_and_removing_a_model_takes_its_defaults(stocked: Path) -> None:

@@ -242,7 +242,7 @@ def set_aside(history: History) -> Path:
     """Give a damaged history another name, so that a new one can begin. Raises BadInput where a server keeps it."""
     file = history.file
     if not file or not file.exists():
-        raise BadInput("There is no history file to set aside.")
+        raise BadInput("There is no history file to set aside.", do="Chat first: that begins one.")
     history.close()
     aside = file.with_name(f"{file.name}.{now():%Y%m%dT%H%M%S}.damaged")
     with disk_errors(file):
@@ -299,13 +299,15 @@ def _in_words(error: sql.exc.DBAPIError | sqlite3.Error, where: str) -> FilbertE
     if code.startswith(("SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM", "SQLITE_IOERR")):
         return StoreReadOnly(f"The history {where} cannot be used.", why=why, do="Name another with FILBERT_HOME.")
     if code.startswith("SQLITE_CONSTRAINT_FOREIGNKEY"):
-        return StoreReadOnly("The chat is not in the history any more.", why="Another Filbert deleted it.")
+        return StoreReadOnly(
+            "The chat is not in the history any more.", why="Another Filbert deleted it.", do="Begin a new chat."
+        )
     if code.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
         return StoreBusy("Another program holds the history.", why=why, do="Wait for it, or stop it.")
     no_text = isinstance(cause, sqlite3.OperationalError) and not code  # what Python itself could not read
     if no_text or code.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB", "SQLITE_ERROR")):
         return _damaged(where, why)
-    return StoreReadOnly(f"The history at {where} cannot be used.", why=why)
+    return StoreReadOnly(f"The history at {where} cannot be used.", why=why, do="Mend that, or name another database.")
 
 
 def _damaged(where: str, why: str) -> HistoryDamaged:

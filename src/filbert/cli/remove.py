@@ -37,6 +37,10 @@ def remove(
     if left_over := store.clean(0) if unfinished else store.clean():
         note(f"Left over from earlier: gone, {size(left_over)} freed.", settings)
     elif unfinished and (spoilt := read_manifests()[1]):
-        raise BadModelFile("What is left over stays: any of it may belong to a damaged record.", why=str(spoilt[0]))
+        raise BadModelFile(
+            "What is left over stays: any of it may belong to a damaged record.",
+            why=str(spoilt[0]),
+            do="Remove that name first.",
+        )
     elif unfinished:
         note("There is nothing left over.", settings)

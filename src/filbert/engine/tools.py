@@ -49,7 +49,9 @@ class Tool:
         try:
             bounded_schema(dict(self.parameters))
         except ValueError as exc:
-            raise BadInput(f"The tool {self.name} cannot be used.", why=f"Its parameters: {exc}.") from exc
+            raise BadInput(
+                f"The tool {self.name} cannot be used.", why=f"Its parameters: {exc}.", do="Change them."
+            ) from exc
         if self.parameters.get("type", "object") != "object":
             raise BadInput(f"The tool {self.name} cannot be used.", do="Let its parameters describe an object.")
 

@@ -89,7 +89,12 @@ def whole_and_damaged() -> tuple[list[StoredModel], list[FilbertError]]:
         except FilbertError as exc:
             is_told = str(exc) in map(str, errors)  # of the model that it stands for
             errors.append(
-                BadModelFile(f"{each.name} stands for {each.stands_for}, which is damaged.") if is_told else exc
+                BadModelFile(
+                    f"{each.name} stands for {each.stands_for}, which is damaged.",
+                    do="Mend that one first.",
+                )
+                if is_told
+                else exc
             )
     return sorted(models, key=lambda model: model.name), errors
 

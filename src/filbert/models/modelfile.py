@@ -113,7 +113,9 @@ def _instructions(text: str, name: str) -> Iterator[_Instruction]:
         if match is None or word not in (*INSTRUCTIONS, *PASSED_OVER):
             known = ", ".join(word.upper() for word in INSTRUCTIONS)
             raise BadInput(
-                f"Line {number} of {name} is no instruction: {line.strip()[:60]!r}.", why=f"It begins with {known}."
+                f"Line {number} of {name} is no instruction: {line.strip()[:60]!r}.",
+                why=f"It begins with {known}.",
+                do="Mend the line.",
             )
         lead, value = _lead(word, match["rest"].strip())
         yield _Instruction(number, word, lead + _whole(value, lines, number, name))
@@ -168,7 +170,9 @@ class _Parameters:
         if isinstance(texts, list):
             texts.append(value)
         if len(texts) > MOST_STOPS:
-            raise BadInput(f"Line {line} of {name} is one stop too many.", why=f"The most is {MOST_STOPS}.")
+            raise BadInput(
+                f"Line {line} of {name} is one stop too many.", why=f"The most is {MOST_STOPS}.", do="Leave some out."
+            )
 
 
 def _example(each: _Instruction, name: str) -> Example:

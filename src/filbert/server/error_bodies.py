@@ -55,11 +55,11 @@ async def say_invalid(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
     problem = max(error.errors(), key=lambda problem: len(problem["loc"]))
     if problem["type"] == "json_invalid":
-        return error_answer(BadInput("The body is no JSON.", why=f"{problem['ctx']['error']}."))
+        return error_answer(BadInput("The body is no JSON.", why=f"{problem['ctx']['error']}.", do="Send JSON."))
     param = ".".join(_path(problem, error.body))
     what = f"{param} is not as it should be." if param else "The body is no JSON object."
     why = problem["msg"].removeprefix("Value error, ")
-    return error_answer(BadInput(what, why=f"{why}."), param or None)
+    return error_answer(BadInput(what, why=f"{why}.", do="Mend the request."), param or None)
 
 
 def _path(problem: Mapping[str, Any], body: object) -> Iterator[str]:

@@ -52,7 +52,11 @@ def bring_in(path: Path, history: History) -> Job[Imported]:
             _keep(batch, history, done)
     _keep(batch, history, done)
     if not done.chats:
-        raise BadInput(f"{path} holds no chat that can be read.", why=" ".join(done.problems[:1]))
+        raise BadInput(
+            f"{path} holds no chat that can be read.",
+            why=" ".join(done.problems[:1]),
+            do="Export it again, or give another.",
+        )
     return done
 
 
@@ -98,10 +102,10 @@ def _opened(path: Path) -> Iterator[BinaryIO]:
     """Raises BadInput."""
     try:
         if not path.is_file() and path.exists():  # a pipe would never end
-            raise BadInput(f"{path} cannot be read.", why="It is no plain file.")
+            raise BadInput(f"{path} cannot be read.", why="It is no plain file.", do="Give the exported file.")
         file = path.open("rb")
     except OSError as exc:
-        raise BadInput(f"{path} cannot be read.", why=f"{exc.strerror}.") from exc
+        raise BadInput(f"{path} cannot be read.", why=f"{exc.strerror}.", do="Check the path.") from exc
     with file:
         yield file
 
@@ -121,7 +125,9 @@ def _zipped(file: BinaryIO, name: str, problems: list[str]) -> Chats:
                 with archive.open(entry) as inner:
                     yield from _streamed(cast(BinaryIO, inner), name, entry.file_size, picture, problems)
             except chatgpt.DAMAGED as exc:
-                raise BadInput(f"{entry.filename} in {name} cannot be read.", why=f"{exc}.") from exc
+                raise BadInput(
+                    f"{entry.filename} in {name} cannot be read.", why=f"{exc}.", do="Export it again."
+                ) from exc
 
 
 def _streamed(file: BinaryIO, name: str, size_bytes: int, picture: chatgpt.Picture, problems: list[str]) -> Chats:
@@ -154,7 +160,7 @@ def _listed(file: chatgpt.Bounded, name: str) -> Iterator[object]:
             builder.event(event, value)
         depth += event.startswith("start_")
         if depth > MOST_DEPTH:
-            raise BadInput("The file is nested too deep.")
+            raise BadInput("The file is nested too deep.", do="Give a file that a chat program exported.")
         if event == "map_key" and depth == 1:
             key = value
         if builder and depth == level:

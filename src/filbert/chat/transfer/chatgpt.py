@@ -39,7 +39,7 @@ class Bounded:
         piece = self._file.read(size)
         self.total += len(piece)
         if self.total - self.began > MOST_CHAT_BYTES:
-            raise BadInput(f"One chat in the file has more than {MOST_CHAT_BYTES >> 20} MiB.")
+            raise BadInput(f"One chat in the file has more than {MOST_CHAT_BYTES >> 20} MiB.", do="Leave it out.")
         return piece
 
 
@@ -88,7 +88,7 @@ def no_picture(id: str) -> str:
 def chat_of(told: object, picture: Picture = no_picture) -> Chat:
     """One conversation. Raises BadInput when it is none."""
     if not isinstance(told, dict) or not isinstance(mapping := told.get("mapping"), dict):
-        raise BadInput("A conversation in the file has no messages.")
+        raise BadInput("A conversation in the file has no messages.", do="Export it again.")
     created = _time(told.get("create_time")) or now()
     id = _text(told.get("conversation_id")) or _text(told.get("id"))
     chat = Chat(
@@ -100,7 +100,7 @@ def chat_of(told: object, picture: Picture = no_picture) -> Chat:
         source=f"chatgpt:{id}" if id else "",
     )
     if not id:
-        raise BadInput("A conversation in the file has no id.")
+        raise BadInput("A conversation in the file has no id.", do="Export it again.")
     Tree(chat, mapping, picture).read(_text(told.get("current_node")))
     chat.title = chat.title or title_of(said.message for said in chat.said.values())
     return chat

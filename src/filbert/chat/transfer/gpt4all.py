@@ -59,7 +59,9 @@ def read_chat(file: BinaryIO) -> tuple[Chat, bool]:
     try:
         chat = _head(stream, version)
     except Ended as exc:
-        raise BadInput("Nothing can be read of it.", why="The file is cut before its first message.") from exc
+        raise BadInput(
+            "Nothing can be read of it.", why="The file is cut before its first message.", do="Take an older copy."
+        ) from exc
     items: list[Item] = []
     try:
         for _ in range(max(0, stream.integer())):
@@ -67,7 +69,7 @@ def read_chat(file: BinaryIO) -> tuple[Chat, bool]:
         whole = stream.at_end
     except (Ended, Malformed) as exc:
         if not items:
-            raise BadInput("Nothing can be read of it.", why=str(exc)) from exc
+            raise BadInput("Nothing can be read of it.", why=str(exc), do="Take an older copy.") from exc
         whole = False
     if not items:
         raise BadInput("It has no message.", do="Choose another chat.")
@@ -84,7 +86,9 @@ def _version(stream: QtStream, file: BinaryIO) -> int:
     stream.skip(4)
     version = stream.integer()
     if not 1 <= version <= NEWEST:
-        raise BadInput(f"It has version {version} of GPT4All's format.", why=f"Known are 1 to {NEWEST}.")
+        raise BadInput(
+            f"It has version {version} of GPT4All's format.", why=f"Known are 1 to {NEWEST}.", do="Upgrade Filbert."
+        )
     return version
 
 

@@ -122,11 +122,17 @@ def chat_of(given: object) -> Chat:
     except ValidationError as exc:
         problem = max(exc.errors(), key=lambda error: len(error["loc"]))  # the nearest, where a value may be of kinds
         where = ".".join(map(str, problem["loc"])) or "it"
-        raise BadInput("A chat in the file cannot be read.", why=f"{where}: {problem['msg']}.") from exc
+        raise BadInput(
+            "A chat in the file cannot be read.", why=f"{where}: {problem['msg']}.", do="Export it again."
+        ) from exc
     chat = Chat(**told.model_dump(exclude={"messages"}))
     for message in told.messages:
         if message.number in chat.said or (message.parent is not None and message.parent not in chat.said):
-            raise BadInput("A chat in the file cannot be read.", why="A message stands before the one it answers.")
+            raise BadInput(
+                "A chat in the file cannot be read.",
+                why="A message stands before the one it answers.",
+                do="Export it again.",
+            )
         chat.said[message.number] = _said(message)
     chat.title = " ".join(chat.title.split())
     chat.leaf = chat.leaf if chat.leaf in chat.said else max(chat.said, default=None)

@@ -64,9 +64,9 @@ def search(wanted: Sequence[Path] = (), name: str = "") -> Job[list[Candidate]]:
     if name:
         finds = _called(name, finds)
     desk, candidates = _Desk(), list[Candidate]()
-    for number, find in enumerate(finds):
-        yield Progress("reading the headers", number, len(finds), "files")
+    for number, find in enumerate(finds, 1):
         candidates += desk.judge(find)
+        yield Progress("reading the headers", number, len(finds), "files")
     if wanted and all(each.state == "refused" for each in candidates):
         raise BadModelFile(candidates[0].why)
     return candidates
@@ -236,11 +236,17 @@ def _checked(find: Found) -> Sequence[Header]:
     headers = check_split(find.parts)
     header = headers[0]
     if header.kind in ("projector", "other"):
-        raise BadModelFile(f"{header.source} is no model.", why=f"It says that it is {header.kind}.")
+        raise BadModelFile(
+            f"{header.source} is no model.", why=f"It says that it is {header.kind}.", do="Give a GGUF file of a model."
+        )
     if header.architecture not in LOADABLE:
-        raise BadModelFile(f"The engine does not know the architecture {header.architecture!r:.80}.")
+        raise BadModelFile(
+            f"The engine does not know the architecture {header.architecture!r:.80}.", do="Choose another model."
+        )
     if find.projector and read_header(find.projector).kind != "projector":
-        raise BadModelFile(f"{find.projector.name} is no projector.")
+        raise BadModelFile(
+            f"{find.projector.name} is no projector.", do="Give the mmproj file that belongs to the model."
+        )
     return headers
 
 
@@ -256,7 +262,7 @@ def _linked(role: Role, path: Path, find: Found) -> Linked:
     try:
         there = path.stat()
     except (OSError, ValueError) as exc:
-        raise BadModelFile(f"{path} cannot be read.", why=f"{exc}.") from exc
+        raise BadModelFile(f"{path} cannot be read.", why=f"{exc}.", do="Check the path.") from exc
     hashes = dict(zip(find.parts, find.hashes, strict=False))
     return Linked(
         role=role,
