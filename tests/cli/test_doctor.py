@@ -12,6 +12,7 @@ import pytest
 from terminal import Run
 
 from filbert.face.checkup import Checkup, advice, checkup
+from filbert.models.speed import Calibration
 
 
 def asked(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
@@ -37,6 +38,12 @@ def test_people_get_lines_and_one_sentence_each_of_advice(filbert: Run) -> None:
     architectures = next(line for line in done.stdout.splitlines() if line.startswith("architectures"))
     assert "llama, qwen3" in architectures and "(all: `--json`)" in architectures
     assert "- There is no model yet: `filbert pull smollm2:135m`" in done.stdout
+
+
+def test_it_tells_when_speed_was_measured_or_how_to(filbert: Run, measured: Calibration) -> None:
+    assert "speed         measured 2026-01-01T00:00:00+00:00" in filbert("doctor").stdout
+    there = filbert("doctor", FILBERT_LOAD_THREADS=str(measured.threads + 1)).stdout
+    assert "speed         not measured: `filbert fit NAME` does that" in there
 
 
 def test_an_engine_that_cannot_load_is_told_not_raised(filbert: Run, tmp_path: Path) -> None:

@@ -6,33 +6,9 @@ from pathlib import Path
 import pytest
 
 import make_tiny
-from filbert.core import machine, paths
-from filbert.core.machine import engine_build
-from filbert.models import speed
-from filbert.models.speed import Attention, Calibration, Rate
+from filbert.core import paths
 
 PARTS = ("weights", "key/value cache", "compute buffers", "prompt cache", "process", "all")
-
-
-@pytest.fixture
-def measured(home: Path) -> Calibration:
-    """This machine, as if it had been measured."""
-    found = Calibration(
-        processor=machine.processor(),
-        engine=engine_build(),
-        threads=machine.cores(),
-        measured="2026-01-01T00:00:00+00:00",
-        busy_cores=0,
-        rates={"Q4_K": Rate(cached=40, memory=40, prompt=10)},
-        misses=((1e6, 0.0),),
-        attention={"f16": Attention(token=100, kept=0, prompt=10)},
-        tensor=1e-6,
-        token=1e-4,
-        entry=1e-9,
-        activation=1e-9,
-    )
-    speed.keep(found)
-    return found
 
 
 def test_fit_prints_what_a_model_takes_whether_it_fits_and_how_fast_it_is(filbert, measured, starter: Path) -> None:

@@ -12,7 +12,7 @@ from filbert.models import catalogue, speed, store
 from filbert.models.choice import Candidate, Choice, best, choose, kept_here
 from filbert.models.forecast import Forecast, forecast
 from filbert.models.gguf import read_header
-from filbert.models.offers import ACTIVE, offers
+from filbert.models.offers import ACTIVE, likely_size, offers
 
 GB = 10**9
 PLENTY = Memory(64 * GB, 64 * GB)
@@ -147,3 +147,10 @@ def test_the_threads_that_a_model_will_run_with_decide_whose_figures_count(hub, 
     speed.keep(SLOW.model_copy(update={**here, "threads": 7}))
     made = choose("hf:acme/Tiny", threads=7)
     assert made and "none is fast here" in made.why and "guess" not in made.why
+
+
+def test_a_size_follows_from_the_parameters_that_a_name_says() -> None:
+    (entry,) = (one for one in catalogue.entries() if one.name == "smollm3:3b-q4_k_m")
+    likely = likely_size(entry.model_copy(update={"parameters": None}))
+    assert likely == pytest.approx(1.83 * GB, rel=0.01)
+    assert likely_size(entry.model_copy(update={"name": "gemma3n:e2b-q8_0", "parameters": None})) is None

@@ -45,6 +45,7 @@ def _facts(found: Checkup) -> Iterator[tuple[str, str]]:
     avx2 = {True: ", AVX2", False: ", no AVX2", None: ""}[machine.avx2]
     yield "filbert", f"{found.filbert} on Python {machine.python}, {machine.system}"
     yield "processor", f"{machine.processor}{avx2}; {machine.cores} cores usable, {machine.busy_cores} busy now"
+    yield "speed", f"measured {machine.measured}" if machine.measured else "not measured: `filbert fit NAME` does that"
     yield "memory", f"{size(machine.memory_available)} free of {size(machine.memory)}"
     yield "disk", f"{size(machine.disk_free)} free at {store.folder}"
     yield "engine", f"xllamacpp {engine.build or 'is missing'}, {'cannot be used' if engine.problem else 'works'}"

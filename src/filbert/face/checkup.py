@@ -16,6 +16,7 @@ from filbert.engine.load_options import LoadOptions
 from filbert.engine.probe import EngineFound, probe
 from filbert.engine.threads import Runtime
 from filbert.models import store
+from filbert.models.choice import kept_here
 from filbert.version import __version__
 
 LITTLE_MEMORY = 1_000_000_000
@@ -27,7 +28,8 @@ LOAD_OVER_S = 0.5
 
 @dataclass(frozen=True, slots=True)
 class MachineFound:
-    """Sizes in bytes. avx2: None where the processor is no x86. busy_cores: what other programs keep busy."""
+    """Sizes in bytes. avx2: None where the processor is no x86. busy_cores: what other programs keep busy.
+    measured: when its speed was, in ISO 8601; "" where it was not."""
 
     system: str
     python: str
@@ -38,6 +40,7 @@ class MachineFound:
     memory: int
     memory_available: int
     disk_free: int
+    measured: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +114,7 @@ def _runtime() -> Runtime:
 
 
 def _machine() -> MachineFound:
-    free = memory()
+    free, calibration = memory(), kept_here(forgiving(LoadOptions).threads)
     return MachineFound(
         system=f"{platform.system()} {platform.release()} {platform.machine()}",
         python=platform.python_version(),
@@ -121,6 +124,7 @@ def _machine() -> MachineFound:
         busy_cores=round(busy_cores(LOAD_OVER_S), 1),
         memory=free.total,
         memory_available=free.available,
+        measured=calibration.measured if calibration else "",
         disk_free=shutil.disk_usage(nearest_folder(paths.models_folder())).free,
     )
 

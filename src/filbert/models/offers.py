@@ -16,6 +16,7 @@ from filbert.models.catalogue import Entry
 from filbert.models.quantisation import bits_a_weight
 from filbert.models.speed import USABLE_TPS, Calibration, assumed, roughly
 
+SAID = re.compile(r":(\d+(?:\.\d+)?)([mb])\b")  # smollm2:135m; not the e2b of gemma, whose files hold more
 SHARE_OF_MEMORY = 0.8  # the rest is for the context
 MOST = 4
 ACTIVE = re.compile(r"-a(\d+(?:\.\d+)?)b\b")  # qwen3:30b-a3b computes three billion of its weights a token
@@ -59,10 +60,16 @@ def offer_of(entry: Entry, machine: Calibration | None) -> Offer:
 
 def likely_size(entry: Entry) -> int | None:
     """Bytes of its files, or what its parameters take; None where neither is stated."""
-    bits = bits_a_weight(entry.quantisation)
-    if entry.size_bytes is None and entry.parameters and bits:
-        return int(entry.parameters * bits / 8)
+    bits, parameters = bits_a_weight(entry.quantisation), entry.parameters or _said(entry.name)
+    if entry.size_bytes is None and parameters and bits:
+        return int(parameters * bits / 8)
     return entry.size_bytes
+
+
+def _said(name: str) -> float | None:
+    """The parameters that a name says: smollm2:135m."""
+    said = SAID.search(name)
+    return float(said[1]) * {"m": 1e6, "b": 1e9}[said[2]] if said else None
 
 
 def _tps(entry: Entry, size_bytes: int, machine: Calibration) -> float:
