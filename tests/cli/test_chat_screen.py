@@ -119,6 +119,16 @@ def test_another_model_goes_on_with_the_conversation(
     assert first + 20 < second < third - 20
 
 
+def test_a_model_to_download_is_asked_for_with_its_size(screen: Open) -> None:
+    talk = screen("chat", *GREEDY, columns=200, FILBERT_OFFLINE="0")
+    talk.wait_until(talk.waits)
+    talk.type("/model gemma3:1b\r")
+    talk.wait_for("gemma3:1b is not here. Download about ")
+    talk.type("n\r")
+    talk.wait_for("Nothing was downloaded.")
+    leave(talk)
+
+
 def test_what_was_typed_is_found_again_and_for_nobody_else(screen: Open, home: Path) -> None:
     talk = screen("chat", *GREEDY)
     talk.ask("/system You are a nut.", "You are a nut.")

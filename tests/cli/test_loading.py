@@ -7,6 +7,9 @@ from pathlib import Path
 import pytest
 from terminal import Run
 
+from filbert.cli.loading import need_agreed
+from filbert.core.errors import BadInput, UnknownModel
+
 ARM = "import platform\nplatform.machine = lambda: 'aarch64'\n"
 OLD = "from filbert.core import machine\nmachine.has_avx2 = lambda: False\n"
 COMMANDS = [
@@ -51,3 +54,10 @@ def test_without_an_engine_a_model_that_is_here_is_not_loaded(filbert: Run, else
     assert done.returncode == 7
     assert elsewhere in done.stderr
     assert not done.stdout
+
+
+def test_a_download_that_nobody_can_be_asked_for_is_refused() -> None:
+    with pytest.raises(BadInput, match=r"gemma3:1b is not here\. It is .* MB to download\. `filbert pull gemma3:1b`"):
+        need_agreed("gemma3:1b")
+    with pytest.raises(UnknownModel, match="There is no model gema3:1b"):
+        need_agreed("gema3:1b")

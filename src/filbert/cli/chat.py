@@ -17,7 +17,7 @@ from filbert.cli.console import hint, note, piped_text, say
 from filbert.cli.first_run import first_model
 from filbert.cli.flags_from_options import with_options
 from filbert.cli.loading import MODEL, loaded
-from filbert.core.errors import BadInput, FilbertError
+from filbert.core.errors import BadInput, Cancelled, FilbertError
 from filbert.core.settings import Settings
 from filbert.engine.load_options import LoadOptions
 from filbert.engine.sampling import Sampling
@@ -168,6 +168,8 @@ def step(talk: Talk, text: str) -> None:
             chat_commands.run(talk, text)
         elif text.strip():
             talk.ask(lambda: talk.send(text))
+    except Cancelled as exc:
+        note(str(exc), talk.settings)
     except FilbertError as exc:
         note(f"error: {exc}", talk.settings)
     except (BrokenPipeError, chat_commands.Left):

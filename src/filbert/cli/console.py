@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from time import monotonic
 from typing import TextIO
 
-from filbert.core.errors import DiskFull
+from filbert.core.errors import Cancelled, DiskFull
 from filbert.core.files import read_text, size
 from filbert.core.jobs import Progress, Watch
 from filbert.core.settings import Settings
@@ -71,6 +71,21 @@ def _write(stream: TextIO, text: str) -> None:
 def without_controls(text: str, stream: TextIO) -> str:
     """What a model or a file's header says must not drive the terminal: it could rename the window, or hide text."""
     return CONTROLS.sub("\N{REPLACEMENT CHARACTER}", text) if stream.isatty() else text
+
+
+def has_person() -> bool:
+    """Whether somebody is there to be asked."""
+    return bool(sys.stdin and sys.stdin.isatty() and sys.stderr.isatty())
+
+
+def agreed(question: str) -> bool:
+    """Raises Cancelled when the person leaves."""
+    import typer
+
+    try:
+        return typer.confirm(without_controls(question, sys.stderr), default=True, err=True)
+    except typer.Abort as exc:
+        raise Cancelled("Stopped.") from exc
 
 
 def piped_text(settings: Settings) -> str:

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from filbert.cli.console import note, progress, say
+from filbert.cli.console import agreed, has_person, note, progress, say
 from filbert.cli.flags_from_options import with_options
-from filbert.core.errors import Cancelled
 from filbert.core.files import size
 from filbert.core.settings import Settings
 
@@ -48,7 +46,7 @@ def import_models(
         )
     to_take = [each for each in candidates if each.manifest]
     show_candidates(candidates, as_json, settings)
-    if dry_run or not to_take or not (yes or as_json or _agreed(len(to_take))):
+    if dry_run or not to_take or not (yes or as_json or not has_person() or agreed(f"Import {_models(len(to_take))}?")):
         return
     taken = importing.take(to_take)
     total = sum(each.size_bytes for each in taken)
@@ -87,16 +85,6 @@ def _facts(each: Candidate) -> dict[str, str | int | None]:
         "state": each.state,
         "why": each.why,
     }
-
-
-def _agreed(models: int) -> bool:
-    """Whether the person says yes; without a terminal nobody can be asked, and nothing is copied or changed."""
-    if not (sys.stdin and sys.stdin.isatty() and sys.stderr.isatty()):
-        return True
-    try:
-        return typer.confirm(f"Import {_models(models)}?", default=True, err=True)
-    except typer.Abort as exc:
-        raise Cancelled("Stopped.") from exc
 
 
 def _models(number: int) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from importlib import import_module
 from threading import Thread
@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from filbert.cli.completion import installed_names
-from filbert.cli.console import note, patience, progress
+from filbert.cli.console import agreed, has_person, note, patience, progress
+from filbert.core.errors import BadInput, Cancelled, DownloadFailed
+from filbert.core.files import size
 from filbert.core.settings import Settings
 from filbert.engine.load_options import LoadOptions
 
@@ -58,16 +60,50 @@ def opened(name: str, load: LoadOptions, settings: Settings) -> Iterator[Model]:
         yield model
 
 
-def present(name: str, settings: Settings, threads: int | None = None) -> StoredModel:
+def present(
+    name: str, settings: Settings, threads: int | None = None, before: Callable[[str], None] = lambda name: None
+) -> StoredModel:
     """The stored model; one that is not here yet is pulled first, where there is an engine to load it. threads: those
-    it will be run with."""
+    it will be run with. before: called with the name of what is to be pulled; what it raises prevents that."""
     from filbert.models import store
 
     if found := store.find(name):
         return found  # no bar: drawing one takes a while to import
     choice = chosen(name, settings, threads=threads)
+    before(choice.name if choice else name)
     with progress(settings) as watch:
         return store.resolve_or_pull(name, watch, choice)
+
+
+def need_agreed(name: str) -> None:
+    """Ask whether a model is to be downloaded, and say how large it is. Raises Cancelled for a no, and BadInput where
+    nobody can be asked."""
+    from filbert.core.machine import unsupported_by_engine
+    from filbert.models.remote import need_network
+
+    if unsupported_by_engine():
+        return  # nothing will be downloaded
+    large = _download_size(name)
+    need_network(name)
+    if not has_person():
+        raise BadInput(f"{name} is not here.", why=f"It is {large} to download.", do=f"`filbert pull {name}` gets it.")
+    if not agreed(f"{name} is not here. Download {large}?"):
+        raise Cancelled("Nothing was downloaded.")
+
+
+def _download_size(text: str) -> str:
+    from filbert.cli.catalogue_table import size_of
+    from filbert.models import catalogue, manifest, store
+    from filbert.models.name import divided
+    from filbert.models.remote_header import look
+
+    name = store.meant(divided(text)[0])
+    if name.scheme == "catalogue":
+        return size_of(catalogue.find(name, manifest.installed_names()))
+    try:
+        return size(sum(header.size_bytes for header in look(name.text).headers))
+    except DownloadFailed:  # a server that gives no part of a file
+        return "an unknown number of bytes"
 
 
 def chosen(

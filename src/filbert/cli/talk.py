@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Self
 
 from filbert.cli.chat_answer import answer
 from filbert.cli.console import hint, note, patience, say
-from filbert.cli.loading import present
+from filbert.cli.loading import need_agreed, present
 from filbert.core.errors import FilbertError
 from filbert.core.settings import Settings
 from filbert.engine.load_options import LoadOptions
@@ -82,7 +82,7 @@ class Talk:
         """Another model for the same conversation. One that cannot be had or loaded leaves the old one."""
         from filbert.face.model import Model
 
-        coming, before = Model(present(name, self.settings, self.load.threads), self.load), self.model
+        coming, before = Model(present(name, self.settings, self.load.threads, need_agreed), self.load), self.model
         coming.need("text")
         before.close()  # both at once may be too much for the machine
         try:
