@@ -96,6 +96,13 @@ def test_required_holds_where_the_engine_alone_fails_on_a_template_with_tools(
 
 
 @pytest.mark.slow
+def test_a_number_holds_to_its_bounds_where_a_template_shows_the_tools(tools_model: filbert.Model) -> None:
+    bounded = {"type": "number", "minimum": 100, "maximum": 100.5}
+    tool = Tool("heat", "Heat to a temperature.", {"type": "object", "properties": {"to": bounded}, "required": ["to"]})
+    only_call(tools_model.respond(ASKED, STEADY, [tool], "required").reply(), tool)
+
+
+@pytest.mark.slow
 def test_auto_reads_the_json_that_this_model_writes_instead_of_its_templates_calls(tools_model: filbert.Model) -> None:
     reply = tools_model.respond(ASKED, STEADY, [WEATHER]).reply()
     assert only_call(reply, WEATHER) == ("weather", {"town": "Ulm", "unit": "C"})

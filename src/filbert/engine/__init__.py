@@ -21,6 +21,7 @@ relay.py                 a worker's answer as raw bytes, for the gateway
 sampling.py              what a request asks: temperature, seed, stop, schema
 schema.py                JSON schemas that an answer can be held to
 schema_bounds.py         a schema narrowed so that an answer held to it ends within its tokens
+schema_guided.py         a schema as llguidance's grammar, for what the engine's own does not hold
 schema_integers.py       bounds of whole numbers as the engine holds them
 score_and_perplexity.py  score and perplexity, with their provenance
 scorer.py                the child that measures, as its caller sees it
