@@ -5,12 +5,17 @@ from __future__ import annotations
 import json
 import math
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from emulator import Screen
 from terminal import Run
 
+import make_tiny
+
 pytestmark = pytest.mark.usefixtures("stocked")
+Open = Callable[..., Screen]
 NAME = "smollm2:135m-q4_1"
 SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 
@@ -40,6 +45,18 @@ def test_results_that_cannot_be_read_are_told_and_hide_nothing_else(filbert: Run
     assert done.returncode == 0
     assert "architecture" in done.stdout
     assert f"damaged: The results in {broken} cannot be read." in done.stderr
+
+
+def test_list_fits_a_terminal_and_is_whole_in_a_pipe(filbert: Run, screen: Open, tmp_path: Path) -> None:
+    folder = tmp_path / ("a-long-name-of-a-folder-" * 3)
+    folder.mkdir()
+    path = make_tiny.dense(folder / "tiny.gguf")
+    assert filbert("import", str(path), "--yes").returncode == 0
+    assert f"{path}\n" in filbert("list").stdout
+    shown = screen("list", columns=80, HOME=str(tmp_path))
+    assert shown.wait() == 0
+    row = next(line for line in shown.emulator.text().splitlines() if "~/a-long" in line)
+    assert "…" in row and row.endswith("tiny.gguf") and len(row) <= 80
 
 
 def test_list_tells_of_damaged_models(filbert: Run, stocked: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+from filbert.cli.console import line_width
 from filbert.core.files import size
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ def as_table(entries: Iterable[Entry], here: Iterable[str]) -> str:
         )
         for entry in entries
     ]
-    return table(("name", "size", "licence", "can", "installed"), rows)
+    return table(("name", "size", "licence", "can", "installed"), rows, line_width(), ("can",))
 
 
 def size_of(entry: Entry) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import sys
 import threading
 from collections.abc import Iterator
@@ -23,6 +24,11 @@ CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 def say(text: str = "", end: str = "\n") -> None:
     _write(sys.stdout, without_controls(text, sys.stdout) + end)
+
+
+def line_width() -> int | None:
+    """Characters of a line on a terminal; None in a pipe, which takes any."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
 
 def say_dim(text: str) -> None:

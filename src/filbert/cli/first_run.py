@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from filbert.cli.catalogue_table import size_of
-from filbert.cli.console import hint, note, say
+from filbert.cli.console import hint, line_width, note, say
 from filbert.core.errors import Cancelled
 from filbert.core.files import size
 from filbert.core.settings import Settings, configured
@@ -79,7 +79,7 @@ def as_screen(found: Sequence[Offer], starter: Offer) -> str:
     rows = [(str(number), *_row(offer, _why(offer))) for number, offer in enumerate(found, 1)]
     rows.append(("Enter", *_row(starter, "the starter: here in a moment")))
     speed = () if starter.tps is None else ("tokens/s",)
-    return table(("", "model", "size", "licence", *speed, "why"), rows)
+    return table(("", "model", "size", "licence", *speed, "why"), rows, line_width(), ("why",))
 
 
 def _row(offer: Offer, why: str) -> tuple[str, ...]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from filbert.cli.catalogue_table import as_records, as_table
-from filbert.cli.console import note, say
+from filbert.cli.console import line_width, note, say
 from filbert.cli.flags_from_options import with_options
 from filbert.core.files import size
 from filbert.core.settings import Settings
@@ -62,7 +64,7 @@ def list_installed(settings: Settings, as_json: bool) -> None:
         say(json.dumps(kept, indent=1))
     elif models:
         rows = [(m.name, size(m.size_bytes), m.kind, m.licence or "?", _origin(m)) for m in models]
-        say(table(("name", "size", "kind", "licence", "source"), rows))
+        say(table(("name", "size", "kind", "licence", "source"), rows, line_width(), ("source", "licence")))
     else:
         note("No models yet. `filbert pull smollm2:135m` fetches the starter (98 MB).", settings)
     for error in damaged:
@@ -70,4 +72,8 @@ def list_installed(settings: Settings, as_json: bool) -> None:
 
 
 def _origin(model: StoredModel) -> str:
-    return f"→ {model.preset.stands_for}" if model.preset and model.preset.is_stand_in else model.source
+    if model.preset and model.preset.is_stand_in:
+        return f"→ {model.preset.stands_for}"
+    home = f"{Path.home()}{os.sep}"
+    on_screen = line_width() is not None and model.source.startswith(home)
+    return f"~{os.sep}{model.source.removeprefix(home)}" if on_screen else model.source

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from filbert.cli.catalogue_table import as_records, as_table
-from filbert.cli.console import note, patience, say
+from filbert.cli.console import line_width, note, patience, say
 from filbert.cli.flags_from_options import with_options
 from filbert.core.settings import Settings
 
@@ -65,7 +65,8 @@ def search_hub(words: str, settings: Settings, as_json: bool) -> None:
             )
             for each in found
         ]
-        say(table(("name", "downloads", "licence", "gated", "quantisations"), rows))
+        head = ("name", "downloads", "licence", "gated", "quantisations")
+        say(table(head, rows, line_width(), ("quantisations",)))
         note("`filbert pull NAME:QUANTISATION` fetches one.", settings)
     else:
         note("The hub has no GGUF repository of that name.", settings)
