@@ -27,6 +27,7 @@ def test_a_name_of_ones_own_is_set_listed_shown_used_and_removed(filbert: Run) -
         "  max_tokens    4",
         "  system        Hi",
     ]
+    assert filbert("show", "gpt-4o").stdout.splitlines()[0].split() == ["stands", "for", STARTER]
     listed = filbert("list").stdout
     assert [line.split()[-2:] for line in listed.splitlines() if line.startswith("gpt-4o")] == [["→", STARTER]]
     own, starter = json.loads(filbert("list", "--json").stdout)

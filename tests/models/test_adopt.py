@@ -186,6 +186,31 @@ def test_a_name_that_means_another_model_is_refused(tmp_path, tiny) -> None:
     assert store.resolve("mine").path == tmp_path / "one/tiny.gguf"
 
 
+def test_a_name_that_cannot_be_one_is_told_one_that_can(tmp_path, tiny) -> None:
+    with pytest.raises(BadInput, match=r"'My Model' cannot be the name of a file\. Take for example my-model\."):
+        finish(search((put(tmp_path / "tiny.gguf", tiny),), "My Model"))
+
+
+def test_a_path_with_dots_is_shown_and_kept_without(tmp_path, tiny, monkeypatch) -> None:
+    path = put(tmp_path / "one/tiny.gguf", tiny)
+    (tmp_path / "two").mkdir()
+    monkeypatch.chdir(tmp_path / "two")
+    (taken,) = imported(Path("../one/./tiny.gguf"))
+    assert taken.what == str(path) and store.resolve(taken.name).path == path
+
+
+def test_a_file_of_llama_cpps_cache_without_a_record_is_called_after_its_repository(person, tiny) -> None:
+    put(person / ".cache/llama.cpp/ggml-org_gemma-3-1b-it-GGUF_gemma-3-1b-it-Q4_K_M.gguf", tiny)
+    assert [each.name for each in imported()] == ["hf:ggml-org/gemma-3-1b-it-GGUF/gemma-3-1b-it-Q4_K_M.gguf"]
+
+
+def test_a_file_of_the_hubs_cache_does_not_get_the_name_of_a_model_of_ollama(person, tiny) -> None:
+    ollama(person / ".ollama/models", f"{REGISTRY}/tiny/1b", model=tiny)
+    imported()
+    hub_cache(person, tiny)
+    assert [each.name for each in imported()] == ["hf:Maker/Tiny-GGUF/tiny.gguf"]
+
+
 def test_two_files_of_one_name_get_two_names(tmp_path, tiny) -> None:
     paths = [put(tmp_path / folder / "tiny.gguf", tiny) for folder in ("one", "two", "three")]
     assert [each.name for each in imported(*paths)] == ["tiny", "tiny-file", "tiny-file-2"]
@@ -327,6 +352,13 @@ def test_the_record_of_a_linked_file_holds_no_copy(person, tiny) -> None:
     record = json.loads(manifest_file("tiny-chat:1b-q4_0").read_bytes())
     assert record["files"][0]["path"] == str(path)
     assert not (manifest_file("x").parent.parent / "files").exists()
+
+
+def test_progress_tells_the_headers_that_were_read(person, tiny) -> None:
+    gpt4all_python(person, tiny)
+    steps = []
+    finish(search(), steps.append)
+    assert [(each.done, each.total) for each in steps if each.step == "reading the headers"] == [(1, 1)]
 
 
 def test_two_imports_at_once_give_a_model_one_name(person, tiny) -> None:

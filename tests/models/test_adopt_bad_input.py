@@ -181,6 +181,7 @@ def test_what_the_engine_cannot_load_is_told_with_the_reason(person, tiny) -> No
     assert "is cut short" in said["cut.gguf"]
     assert "It is empty." in said["empty.gguf"]
     assert "old GGML format" in said["ggml-gpt4all-j-v1.3-groovy.bin"]
+    assert "Download the model again as GGUF: `filbert pull NAME`" in said["ggml-gpt4all-j-v1.3-groovy.bin"]
     assert "old GGJT format" in said["ggml-ggjt.gguf"]
     assert "web page" in said["page.gguf"]
     assert said["unknown.gguf"] == "The engine does not know the architecture 'nobodys'. Choose another model."

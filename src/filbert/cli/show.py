@@ -42,14 +42,12 @@ def show(
         facts, results = store.describe(stored, headers), _measured(stored.sha256, settings)
     thinking = thinking_of(facts["template"] or "")
     if as_json:
-        say(
-            json.dumps(
-                facts | {"thinking": thinking is not None} | {"measured": [result.model_dump() for result in results]},
-                indent=1,
-            )
-        )
+        more = {"thinking": thinking is not None, "measured": [result.model_dump() for result in results]}
+        say(json.dumps(facts | more, indent=1))
         return
     kept = facts.pop("preset", None)
+    if stored.preset and stored.preset.is_stand_in:
+        facts = {"stands for": stored.preset.stands_for} | facts
     facts["thinking"] = str(thinking or "no")
     if stored.projector is None:
         del facts["projector"]

@@ -251,9 +251,8 @@ def _opening(cursor: _Cursor) -> tuple[int, int, int]:
     """(version, tensors, keys)"""
     start = cursor.take(min(24, cursor.left), "the first bytes")
     if start[:4] != b"GGUF":
-        raise BadModelFile(
-            f"{cursor.source} is not a GGUF file.", why=_looks_like(start), do="Check the name or address it came from."
-        )
+        do = AS_GGUF if start[:4] in OLD_FORMATS else "Check the name or address it came from."
+        raise BadModelFile(f"{cursor.source} is not a GGUF file.", why=_looks_like(start), do=do)
     if len(start) < 24:
         raise cursor.cut_short(24 - len(start), "the first bytes")
     version, tensors, keys = struct.unpack("<IQQ", start[4:])
@@ -280,6 +279,8 @@ def _count(cursor: _Cursor, count: int, most: int, smallest: int, what: str) -> 
         raise cursor.cut_short(count * smallest - cursor.left, f"its {count:,} {what}")
 
 
+OLD_FORMATS = {b"lmgg": "GGML", b"fmgg": "GGMF", b"tjgg": "GGJT"}
+AS_GGUF = "Download the model again as GGUF: `filbert pull NAME`; `filbert search WORDS` finds names."
 SIGNATURES = (
     (b"<", "It looks like a web page: a login or an error was saved in its place."),
     (b"version https://git-lfs", "It is a Git LFS pointer, not the file it points to."),
@@ -287,8 +288,7 @@ SIGNATURES = (
     (b"\x80", "It looks like a Python pickle, which can run code and is never opened."),
     (b"\x1f\x8b", "It looks like a gzip archive."),
     (b"{", "It looks like JSON: an error message was saved in its place."),
-    (b"lmgg", "It is in the old GGML format of before August 2023."),
-    (b"tjgg", "It is in the old GGJT format of before August 2023."),
+    *((signature, f"It is in the old {name} format of before August 2023.") for signature, name in OLD_FORMATS.items()),
 )
 
 

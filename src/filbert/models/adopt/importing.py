@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -21,7 +22,7 @@ from filbert.models.gguf import Header, check_split, read_header
 from filbert.models.header import Kind
 from filbert.models.installed import projector_beside
 from filbert.models.manifest import Linked, Manifest, manifest_file, manifest_of, read_manifests, write_manifest
-from filbert.models.name import parse
+from filbert.models.name import CATALOGUE, parse
 from filbert.models.parts import parts_beside
 
 State = Literal["new", "here", "changed", "refused"]
@@ -107,7 +108,7 @@ def _of(program: str) -> Iterator[Find]:
 def _at(path: Path) -> Iterator[Find]:
     """What a person names: a file, a folder of files, or Ollama's own folder."""
     try:
-        path = path.expanduser().absolute()
+        path = Path(os.path.abspath(path.expanduser()))  # noqa: PTH100 - a link stays one, as the caches have them
         is_file = path.is_file()
     except (OSError, RuntimeError, ValueError) as exc:  # no rights; ~somebody who does not exist; a zero byte
         why = (exc.strerror if isinstance(exc, OSError) else None) or str(exc).rstrip(".")
@@ -126,9 +127,9 @@ def _at(path: Path) -> Iterator[Find]:
 
 def _called(name: str, finds: list[Find]) -> list[Find]:
     """The only model found, under the name that a person gives it."""
+    if not CATALOGUE.fullmatch(name.strip().lower()):
+        raise BadInput(f"{name!r} cannot be the name of a file.", do=f"Take for example {naming.readable(name)}.")
     parsed = parse(name)
-    if parsed.scheme != "catalogue":
-        raise BadInput(f"{name!r} cannot be the name of a file.", do="Take a word such as my-model or writer:7b.")
     models = [find for find in finds if isinstance(find, Found)]
     if len(models) != 1:
         raise BadInput(f"--name is for one model, and there are {len(models)}.", do="Name one file.")
@@ -194,7 +195,8 @@ class _Desk:
             known = (each for each in self.manifests if each.source == find.source or _means(find.name, each, find))
             return next(known, None)
         linked = (each for each in self.manifests if _has_files(each, find))
-        return next(linked, None) or next((each for each in self.manifests if _has_hashes(each, find)), None)
+        same = (each for each in self.manifests if _has_hashes(each, find) and not each.source.startswith("ollama:"))
+        return next(linked, None) or next(same, None)  # a model of Ollama may run with other parameters
 
     def _name(self, find: Found, weights: int, parameters: int) -> str:
         if not find.name_given:

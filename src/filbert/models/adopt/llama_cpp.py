@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +11,9 @@ from filbert.models.adopt import hub_cache
 from filbert.models.adopt.found import Find, Found, folder_of_variable, home_folder, models_in, once
 
 PROGRAM = "llama.cpp"
+OF_A_REPOSITORY = re.compile(
+    r"(?P<owner>[A-Za-z0-9-]+)_(?P<repository>.+?-GGUF)_(?P<file>.+\.gguf)", re.IGNORECASE
+)  # where no record tells it
 
 
 def finds() -> Iterator[Find]:
@@ -40,4 +44,7 @@ def _origins(folder: Path) -> dict[str, str]:
 
 def _named(file: str, origins: dict[str, str]) -> str:
     begins = next((begin for begin in origins if file.startswith(begin)), None)
-    return f"hf:{origins[begins]}/{file.removeprefix(begins)}" if begins else ""
+    if begins:
+        return f"hf:{origins[begins]}/{file.removeprefix(begins)}"
+    match = OF_A_REPOSITORY.fullmatch(file)
+    return f"hf:{match['owner']}/{match['repository']}/{match['file']}" if match else ""
