@@ -89,4 +89,4 @@ def _row(offer: Offer, why: str) -> tuple[str, ...]:
 
 def _why(offer: Offer) -> str:
     can = ", ".join(capability for capability in offer.entry.capabilities if capability != "chat")
-    return "the largest of its family that runs well" + (f"; {can}" if can else "")
+    return f"{can}; the largest of its family" if can else "the largest of its family"
