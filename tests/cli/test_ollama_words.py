@@ -23,4 +23,4 @@ def test_the_names_of_ollamas_commands_are_ours(filbert: Run, stocked: Path, tmp
 
 def test_they_are_not_in_the_help(filbert: Run) -> None:
     assert not re.search("^  (run|ls|create) ", filbert("-h").stdout, re.MULTILINE)
-    assert "Usage: filbert run [OPTIONS] " in filbert("run", "-h").stdout
+    assert "NAME" in filbert("run", "-h").stdout.splitlines()[0]

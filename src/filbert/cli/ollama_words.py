@@ -15,7 +15,8 @@ from filbert.cli.set import keep
 from filbert.core.settings import Settings
 
 NAME = Annotated[
-    str, typer.Argument(help="A model's name, or the path of a GGUF file.", autocompletion=installed_names)
+    str,
+    typer.Argument(metavar="NAME", help="A model's name, or the path of a GGUF file.", autocompletion=installed_names),
 ]
 
 
