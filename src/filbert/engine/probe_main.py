@@ -13,6 +13,8 @@ from filbert.engine.lifeline import open_lifeline
 def main() -> None:
     say = open_lifeline()
     try:
+        found = cards()  # loads the engine's package, which says better than its library what is missing
+
         from filbert.engine.capi import open_engine
 
         open_engine()
@@ -21,7 +23,7 @@ def main() -> None:
     except EngineError as exc:
         say({"problem": str(exc), "openmp": [], "gpus": []})
     else:
-        say({"problem": "", "openmp": openmp_libraries(), "gpus": [card["description"] for card in cards()]})
+        say({"problem": "", "openmp": openmp_libraries(), "gpus": [card["description"] for card in found]})
 
 
 def openmp_libraries() -> list[str]:
