@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections import Counter
 from collections.abc import Iterable
@@ -12,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from filbert.core.errors import BadAnswer
 from filbert.engine.generation import Reply, gather, read_event
 from filbert.engine.tool_calls import CallWatch, calls_in, reader
 from filbert.engine.tools import Tool, tool_use
@@ -169,6 +171,38 @@ def test_a_call_loses_the_logprobs_of_its_text() -> None:
     assert reading
     (out,) = reading.read(event(ONE, logprobs={"content": []}))
     assert "logprobs" not in out["choices"][0]
+
+
+NO_TEN = {"type": "object", "properties": {"n": {"type": "integer", "not": {"const": 10}}}, "required": ["n"]}
+TWO = {
+    "type": "object",
+    "properties": {"ns": {"type": "array", "items": {"type": "integer"}, "uniqueItems": True}},
+    "minProperties": 1,
+}
+
+
+@pytest.mark.parametrize(
+    ("schema", "arguments", "wrong"),
+    [
+        (NO_TEN, {"n": 11}, ""),
+        (NO_TEN, {"n": 10}, "n breaks 'not'"),
+        (TWO, {"ns": [1, 2]}, ""),
+        (TWO, {"ns": [1, 1]}, "ns breaks 'uniqueItems'"),
+        (TWO, {}, "it breaks 'minProperties'"),
+    ],
+)
+def test_a_required_call_that_breaks_what_no_grammar_holds_is_an_error(
+    schema: dict[str, Any], arguments: dict[str, Any], wrong: str
+) -> None:
+    reading = reader(tool_use([Tool("count", parameters=schema)], "required"))
+    assert reading
+    pieces = [event(piece) for piece in json.dumps({"name": "count", "arguments": arguments})]
+    if wrong:
+        with pytest.raises(BadAnswer, match=re.escape(wrong)):
+            [told for piece in pieces for told in reading.read(piece)]
+    else:
+        (call,) = reply_of(told for piece in pieces for told in reading.read(piece)).tool_calls
+        assert json.loads(call["function"]["arguments"]) == arguments
 
 
 VALUES = st.recursive(

@@ -20,7 +20,8 @@ FilbertError
 │   ├── EngineMissing       no engine for this machine
 │   ├── EngineMismatch      the installed engine is not the build this Filbert was made for
 │   ├── EngineCrashed
-│   └── EngineStalled
+│   ├── EngineStalled
+│   └── BadAnswer           what the model wrote is not what it was told to write
 └── Cancelled
 """
 
@@ -136,6 +137,10 @@ class EngineCrashed(EngineError):
 class EngineStalled(EngineError):
     code = "engine_stalled"
     http_status = 504
+
+
+class BadAnswer(EngineError):
+    code = "bad_answer"
 
 
 class Cancelled(FilbertError):

@@ -10,6 +10,7 @@ capi_layout.py           its declarations and defaults; tools/engine_upgrade.py 
 cards.py                 what is a graphics card
 child.py                 a process that holds native code: start, ask, stop
 generation.py            an answer as it comes: chunks, finish, reply
+kept_schema.py           whether what was written keeps to a schema
 lifeline.py              the child's end of the pipes: it ends with its caller
 likelihood.py            from logits to log-likelihoods
 load_options.py          how a model may be loaded: what a person chooses

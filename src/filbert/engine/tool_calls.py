@@ -8,6 +8,8 @@ import secrets
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Protocol
 
+from filbert.core.errors import BadAnswer
+from filbert.engine.kept_schema import breach, needs_check
 from filbert.engine.tools import Tool, ToolUse
 from filbert.engine.transport import Event, choice_of, finish_reason
 
@@ -38,16 +40,20 @@ def reader(use: ToolUse) -> CallReader | None:
     """Who reads the calls of an answer; None where there can be none."""
     if not use.tools:
         return None
-    return HeldCalls() if use.required else SpottedCalls(use)
+    return HeldCalls(use) if use.required else SpottedCalls(use)
 
 
 class HeldCalls:
-    """An answer that is held to calls: each is told as it grows, its name first."""
+    """An answer that is held to calls: each is told as it grows, its name first. Raises BadAnswer for one that breaks
+    what it could not be held to."""
 
-    def __init__(self) -> None:
+    def __init__(self, use: ToolUse) -> None:
         self._text = ""  # not read yet
         self._arguments: OpenArguments | None = None
         self._n_calls = 0
+        self._checked = {tool.name: tool for tool in use.tools if needs_check(tool.arguments)}
+        self._under_check: Tool | None = None
+        self._grown = ""  # arguments of the call under check
 
     def read(self, event: Event) -> Iterator[Event]:
         self._text += content(event)
@@ -74,12 +80,24 @@ class HeldCalls:
                 self._text = self._text[head.end() :]
                 self._arguments = OpenArguments()
                 self._n_calls += 1
-                yield _begun(self._n_calls - 1, json.loads(head[1]))
+                name = json.loads(head[1])
+                self._under_check, self._grown = self._checked.get(name), ""
+                yield _begun(self._n_calls - 1, name)
             grown, self._text = self._arguments.take(self._text)
-            if grown:
-                yield {"index": self._n_calls - 1, "function": {"arguments": grown}}
+            self._grown += grown if self._under_check else ""
             if self._arguments.ended:
                 self._arguments = None
+                self._check()
+            if grown:
+                yield {"index": self._n_calls - 1, "function": {"arguments": grown}}
+
+    def _check(self) -> None:
+        tool = self._under_check
+        if tool and (wrong := breach(tool.arguments, json.loads(self._grown))):
+            raise BadAnswer(
+                f"The model called {tool.name} with arguments that its schema does not allow: {wrong}.",
+                do="Ask again, or leave that out of the schema.",
+            )
 
 
 class OpenArguments:
