@@ -12,12 +12,14 @@ from hypothesis import strategies as st
 
 import filbert
 from filbert import Message, Sampling, Tool
+from filbert.core.errors import BadInput
 from filbert.engine.schema_guided import guided
 
 NUMBERS: dict[str, dict[str, Any]] = {
     "place": {"type": "number", "minimum": -90, "maximum": 90},
     "share": {"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 1},
     "above": {"type": "number", "minimum": 0.5},
+    "late": {"type": "number", "minimum": 1.6e12},
     "below": {"type": "number", "maximum": -1.5},
     "fives": {"type": "integer", "multipleOf": 5},
     "tens": {"type": "integer", "multipleOf": 10, "maximum": -5},
@@ -89,9 +91,15 @@ def test_what_the_engine_holds_itself_is_left_to_it() -> None:
         assert guided({"type": "object", "properties": {"a": part}, "additionalProperties": False}) is None
 
 
-@pytest.mark.parametrize("part", [{"type": "string", "format": "uri"}, {"allOf": [{"type": "string"}]}])
+@pytest.mark.parametrize("part", [{"type": "string", "format": "uri"}, {"allOf": [{"type": "string"}]}, {"not": {}}])
 def test_what_llguidance_refuses_is_left_to_the_engine(part: dict[str, Any]) -> None:
     assert guided({"anyOf": [part, {"type": "number", "minimum": 0}]}) is None
+
+
+@pytest.mark.parametrize("bounds", [{"minimum": 1, "maximum": 2}, {"minimum": -5, "maximum": -3}])
+def test_multiples_of_which_none_is_within_the_bounds_are_refused(bounds: dict[str, Any]) -> None:
+    with pytest.raises(BadInput, match="No multiple of 7 is from"):
+        guided({"type": "number", "multipleOf": 7, **bounds})
 
 
 @pytest.mark.parametrize(
@@ -99,6 +107,7 @@ def test_what_llguidance_refuses_is_left_to_the_engine(part: dict[str, Any]) -> 
     [
         ({"type": "integer", "multipleOf": 10, "maximum": -5, "minimum": -40}, [-10, -20, -30, -40]),
         ({"type": "integer", "multipleOf": 10, "exclusiveMaximum": -10, "exclusiveMinimum": -40}, [-20, -30]),
+        ({"type": "number", "multipleOf": 0.1, "minimum": -0.3, "maximum": -0.1}, [-0.1, -0.2, -0.3]),
     ],
 )
 def test_multiples_below_zero_are_counted_out(part: dict[str, Any], values: list[int]) -> None:

@@ -31,7 +31,7 @@ def test_a_bound_gets_the_other(given: dict[str, Any], low: int, high: int) -> N
 
 
 def test_what_bounds_no_whole_number_stays_as_it_is() -> None:
-    for part in ({"type": "integer"}, {"type": "number", "minimum": 1}, {"type": "integer", "minimum": float("inf")}):
+    for part in ({"type": "integer"}, {"type": "number", "minimum": 1}):
         assert with_both_bounds(part) == part
 
 

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from filbert.core.errors import BadAnswer
+from filbert.core.errors import BadAnswer, BadInput
 from filbert.engine.generation import Reply, gather, read_event
 from filbert.engine.tool_calls import CallWatch, calls_in, reader
 from filbert.engine.tools import Tool, tool_use
@@ -174,6 +174,7 @@ def test_a_call_loses_the_logprobs_of_its_text() -> None:
 
 
 NO_TEN = {"type": "object", "properties": {"n": {"type": "integer", "not": {"const": 10}}}, "required": ["n"]}
+NOT_A = {"type": "object", "properties": {"text": {"type": "string", "not": {"pattern": "^(a|a)*$"}}}}
 TWO = {
     "type": "object",
     "properties": {"ns": {"type": "array", "items": {"type": "integer"}, "uniqueItems": True}},
@@ -189,6 +190,7 @@ TWO = {
         (TWO, {"ns": [1, 2]}, ""),
         (TWO, {"ns": [1, 1]}, "ns breaks 'uniqueItems'"),
         (TWO, {}, "it breaks 'minProperties'"),
+        (NOT_A, {"text": "a" * 60 + "b"}, ""),  # to read it by that expression takes for ever
     ],
 )
 def test_a_required_call_that_breaks_what_no_grammar_holds_is_an_error(
@@ -203,6 +205,14 @@ def test_a_required_call_that_breaks_what_no_grammar_holds_is_an_error(
     else:
         (call,) = reply_of(told for piece in pieces for told in reading.read(piece)).tool_calls
         assert json.loads(call["function"]["arguments"]) == arguments
+
+
+@pytest.mark.parametrize("wish", [{"not": {"$ref": "#/nowhere"}}, {"not": 3}, {"uniqueItems": "x"}])
+def test_a_call_whose_schema_is_none_is_told_to_mend_it(wish: dict[str, Any]) -> None:
+    reading = reader(tool_use([Tool("count", parameters={"properties": {"n": wish}})], "required"))
+    assert reading
+    with pytest.raises(BadInput, match="cannot be checked against its schema"):
+        list(reading.read(event('{"name": "count", "arguments": {"n": 1}}')))
 
 
 VALUES = st.recursive(

@@ -22,7 +22,7 @@ from filbert.engine.generation import Generation, Usage
 from filbert.engine.load_options import LoadOptions
 from filbert.engine.load_plan import ChildKind, Kind, LoadPlan, Role
 from filbert.engine.sampling import Sampling
-from filbert.engine.schema import need_held_without_template
+from filbert.engine.schema import Schema, need_held_without_template
 from filbert.engine.schema_guided import guided
 from filbert.engine.schema_integers import with_both_bounds
 from filbert.engine.sight import n_images, need_sight
@@ -223,22 +223,22 @@ class Model:
                 raise overflow(size, self.context, self.header.context_length)
             answer = min(answer, self.context - size)
         recommended = {} if sampling.chooses else self._recommended_sampling
+        held = use.within(sampling, answer)
         whole = {
             **body,
             **recommended,
             **sampling.to_engine(),
-            **_chat_fields(route, use.within(sampling, answer)),
-            **self._guided_fields(use, sampling, answer),
+            **_chat_fields(route, held),
+            **(self._guided_fields(held.json_schema) if use.required and held.json_schema else {}),
             "max_tokens": answer,
         }
         more_s = n_images(body) * self.options.image_tokens / SLOWEST_PROMPT
         return Prepared(role, route, whole, size + answer, more_s)
 
-    def _guided_fields(self, use: ToolUse, sampling: Sampling, answer: int) -> dict[str, Any]:
+    def _guided_fields(self, schema: Schema) -> dict[str, Any]:
         """A call that must be is held by a grammar of ours where the engine's is too wide. A thought comes before the
         call, and only the engine's lets it."""
-        schema = use.within(sampling, answer).json_schema if use.required and self.thinking is None else None
-        grammar = guided(schema) if schema is not None else None
+        grammar = guided(schema) if self.thinking is None else None
         return {} if grammar is None else {"response_format": {"type": "text"}, "grammar": grammar}
 
     @cached_property

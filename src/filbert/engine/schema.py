@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping
+from math import inf
 from typing import Any
 
 from filbert.core.errors import BadInput
@@ -14,6 +15,7 @@ MAX_BYTES = 64_000
 MAX_DEPTH = 32
 MAX_REPEAT = 2_000  # the engine's own bound; larger counts grow a grammar without end
 COUNTS = ("minItems", "maxItems", "minLength", "maxLength")
+BOUNDS = ("minimum", "exclusiveMinimum", "maximum", "exclusiveMaximum")
 RANGES = (("minimum", "maximum"), ("minItems", "maxItems"), ("minLength", "maxLength"))
 TYPES = ("object", "array", "string", "integer", "number", "boolean", "null")
 CHOICES = ("enum", "anyOf", "oneOf")
@@ -136,8 +138,13 @@ def _check_counts(part: Schema) -> None:
     for key in COUNTS:
         if key in part and not (type(part[key]) is int and 0 <= part[key] <= MAX_REPEAT):
             raise ValueError(f"{key} is a whole number from 0 to {MAX_REPEAT}")
+    for key in BOUNDS:
+        if key in part and not _is_finite(part[key]):
+            raise ValueError(f"{key} is a number")
+    if "multipleOf" in part and not (_is_finite(part["multipleOf"]) and part["multipleOf"] > 0):
+        raise ValueError("multipleOf is a number above 0")
     for least, most in RANGES:
-        if _is_number(part.get(least)) and _is_number(part.get(most)) and part[least] > part[most]:
+        if least in part and most in part and part[least] > part[most]:
             raise ValueError(f"{least} is above {most}: nothing holds to it")
 
 
@@ -170,5 +177,5 @@ def _check_pattern(pattern: str) -> None:
     check_repeats(pattern)
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+def _is_finite(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < inf

@@ -7,11 +7,13 @@ It is asked only for schemas that `ending_within` narrowed: what llguidance refu
 from __future__ import annotations
 
 import json
-from math import floor
+from fractions import Fraction
+from math import floor, inf
 from typing import Any
 
-from filbert.engine.schema import HELD_FORMATS, Schema, mapped, parts
-from filbert.engine.schema_integers import BOUNDS, MOST, with_both_bounds
+from filbert.core.errors import BadInput
+from filbert.engine.schema import BOUNDS, HELD_FORMATS, UNHELD, Schema, mapped, parts
+from filbert.engine.schema_integers import MOST, with_both_bounds
 
 MOST_DECIMAL = 10**12  # of a number whose bound is left out
 STEP = 1e-6  # or its digits never end
@@ -34,7 +36,7 @@ def _needs_it(part: Schema) -> bool:
 
 
 def _is_refused(part: Schema) -> bool:
-    return "allOf" in part or part.get("format", "date") not in HELD_FORMATS
+    return any(key in part for key in ("allOf", *UNHELD)) or part.get("format", "date") not in HELD_FORMATS
 
 
 def _has_any_names(part: Schema) -> bool:
@@ -56,14 +58,30 @@ def _number(part: Schema) -> dict[str, Any]:
     """With both bounds, and a step."""
     most, step = (MOST, 1) if part["type"] == "integer" else (MOST_DECIMAL, STEP)
     bounds = {key: part[key] for key in BOUNDS if key in part}
+    most = max([most, *(2 * abs(bound) for bound in bounds.values())])
     if not bounds.keys() & {"minimum", "exclusiveMinimum"}:
         bounds["minimum"] = -most
     if not bounds.keys() & {"maximum", "exclusiveMaximum"}:
         bounds["maximum"] = most
+    lowest = max(bounds[key] for key in ("minimum", "exclusiveMinimum") if key in bounds)
     highest = min(bounds[key] for key in ("maximum", "exclusiveMaximum") if key in bounds)
+    if "multipleOf" in part:
+        _need_multiple(part["multipleOf"], lowest, highest)
     if highest > 0:
         return {"type": part["type"], "multipleOf": part.get("multipleOf", step), **bounds}
     return _below_zero(part, bounds, highest)
+
+
+def _need_multiple(step: float, low: float, high: float) -> None:
+    """Raises BadInput where none is between them."""
+    exact = _exact(step)
+    if floor(_exact(high) / exact) * exact < _exact(low):
+        raise BadInput(f"No multiple of {step} is from {low} to {high}, as a schema asks.", do="Change its bounds.")
+
+
+def _exact(number: float) -> Fraction:
+    """As it is written: three tenths are three times one."""
+    return Fraction(str(number))
 
 
 def _below_zero(part: Schema, bounds: dict[str, Any], highest: float) -> dict[str, Any]:
@@ -71,8 +89,8 @@ def _below_zero(part: Schema, bounds: dict[str, Any], highest: float) -> dict[st
     step = part.get("multipleOf")
     if step is None:
         return {"type": part["type"], **bounds}
-    first = floor(highest / step)
-    values = [step * (first - count) for count in range(MULTIPLES)]
-    low, above = bounds.get("minimum", -MOST), bounds.get("exclusiveMinimum", -MOST * 2)
-    under = bounds.get("exclusiveMaximum", MOST)
+    first = floor(_exact(highest) / _exact(step))
+    values = [type(step)(_exact(step) * (first - count)) for count in range(MULTIPLES)]
+    low, above = bounds.get("minimum", -inf), bounds.get("exclusiveMinimum", -inf)
+    under = bounds.get("exclusiveMaximum", inf)
     return {"enum": [value for value in values if low <= value and above < value < under]}

@@ -6,14 +6,13 @@ With one bound alone its grammar lets numbers of fewer digits pass: 10 where 100
 from __future__ import annotations
 
 from collections.abc import Iterator
-from math import ceil, floor, isfinite
+from math import ceil, floor
 from typing import Any
 
 from filbert.core.errors import BadInput
-from filbert.engine.schema import Schema, mapped
+from filbert.engine.schema import BOUNDS, Schema, mapped
 
 MOST, MOST_OF_ENGINE = 2**53 - 1, 2**63 - 2  # every JSON reader has the first
-BOUNDS = ("minimum", "exclusiveMinimum", "maximum", "exclusiveMaximum")
 
 
 def with_both_bounds(schema: Schema) -> dict[str, Any]:
@@ -23,7 +22,7 @@ def with_both_bounds(schema: Schema) -> dict[str, Any]:
 
 def _closed(part: Schema) -> Schema:
     kinds = part.get("type")
-    bounds = {key: part[key] for key in BOUNDS if _is_finite(part.get(key))}
+    bounds = {key: part[key] for key in BOUNDS if key in part}
     if not bounds or "integer" not in (kinds if isinstance(kinds, list) else [kinds]):
         return part
     low = max(_lower(bounds), default=-MOST)
@@ -47,7 +46,3 @@ def _upper(bounds: Schema) -> Iterator[int]:
         yield floor(bounds["maximum"])
     if "exclusiveMaximum" in bounds:
         yield ceil(bounds["exclusiveMaximum"]) - 1
-
-
-def _is_finite(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value)
