@@ -199,6 +199,14 @@ def test_a_path_with_dots_is_shown_and_kept_without(tmp_path, tiny, monkeypatch)
     assert taken.what == str(path) and store.resolve(taken.name).path == path
 
 
+def test_dots_behind_a_link_lead_to_what_is_there(tmp_path, tiny) -> None:
+    put(tmp_path / "one/tiny.gguf", tiny)
+    (tmp_path / "one/below").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "one/below")
+    (taken,) = imported(tmp_path / "link/../tiny.gguf")
+    assert store.resolve(taken.name).path.samefile(tmp_path / "one/tiny.gguf")
+
+
 def test_a_file_of_llama_cpps_cache_without_a_record_is_called_after_its_repository(person, tiny) -> None:
     put(person / ".cache/llama.cpp/ggml-org_gemma-3-1b-it-GGUF_gemma-3-1b-it-Q4_K_M.gguf", tiny)
     assert [each.name for each in imported()] == ["hf:ggml-org/gemma-3-1b-it-GGUF/gemma-3-1b-it-Q4_K_M.gguf"]

@@ -108,7 +108,7 @@ def _of(program: str) -> Iterator[Find]:
 def _at(path: Path) -> Iterator[Find]:
     """What a person names: a file, a folder of files, or Ollama's own folder."""
     try:
-        path = Path(os.path.abspath(path.expanduser()))  # noqa: PTH100 - a link stays one, as the caches have them
+        path = _plain(path.expanduser().absolute())
         is_file = path.is_file()
     except (OSError, RuntimeError, ValueError) as exc:  # no rights; ~somebody who does not exist; a zero byte
         why = (exc.strerror if isinstance(exc, OSError) else None) or str(exc).rstrip(".")
@@ -123,6 +123,13 @@ def _at(path: Path) -> Iterator[Find]:
         yield Found(A_FILE, tuple(parts), projector_beside(parts))
     else:
         raise UnknownModel(f"There is no model file at {path}.", do="Check the path.")
+
+
+def _plain(path: Path) -> Path:
+    """The path without dots, unless what they lead to is elsewhere, behind a link. A link stays one, as the caches have
+    them."""
+    plain = Path(os.path.normpath(path))
+    return plain if plain.resolve() == path.resolve() else path
 
 
 def _called(name: str, finds: list[Find]) -> list[Find]:
