@@ -185,6 +185,7 @@ def test_what_is_attached_goes_with_the_next_question(screen: Open, history: His
 def test_a_command_that_is_spelled_wrong_offers_the_nearest(screen: Open) -> None:
     talk = screen("chat", *GREEDY, "--no-history", columns=120)
     talk.ask("/stast", "There is no /stast. Did you mean /stats?")
+    talk.ask("/", "There is no /. /help lists what there is.")
     talk.ask("/export", "/export needs something more. Type /export FILE.")
     talk.ask("/think hard", "Choose one of")
     talk.ask("/think on", "cannot think before it answers")

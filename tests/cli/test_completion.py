@@ -45,12 +45,16 @@ def test_commands_flags_and_arguments_are_completed(bash: Terminal, stocked: Pat
     bash.wait_for(f"{typed}{completed}")
 
 
-def test_the_id_of_a_chat_is_completed(filbert: Run) -> None:
+def test_the_id_of_a_chat_is_completed(filbert: Run, home: Path) -> None:
     chat = Chat(title="Of the sky")
     with History() as history:
         history.begin(chat)
     words = f"filbert\nchat\n--resume\n{chat.id[:4]}"
-    assert filbert(_FILBERT_COMPLETE="complete_bash", COMP_WORDS=words, COMP_CWORD="3").stdout == f"{chat.id}\n"
+    asked = {"_FILBERT_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": "3"}
+    assert filbert(**asked).stdout == f"{chat.id}\n"
+    (home / "chats.db").write_bytes(b"no database" * 100)
+    done = filbert(**asked)
+    assert (done.stdout.strip(), done.stderr) == ("", "")
 
 
 @pytest.mark.parametrize("words", [{}, {"COMP_WORDS": "filbert", "COMP_CWORD": "9"}, {"COMP_CWORD": "x"}])

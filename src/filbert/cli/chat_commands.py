@@ -59,7 +59,7 @@ def run(talk: Talk, text: str) -> None:
     argument = rest.strip()
     command = _by_word().get(word)
     if command is None:
-        do = did_you_mean(word, _by_word(), "/help lists what there is.")
+        do = did_you_mean(word if word != "/" else "", _by_word(), "/help lists what there is.")
         raise BadInput(f"There is no {word}.", do=f"{do} {AS_QUESTION}")
     command.check(argument)
     command.run(talk, argument)

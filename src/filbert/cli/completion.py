@@ -7,9 +7,9 @@ import os
 import re
 import sys
 from collections.abc import Callable, Sequence
-from contextlib import redirect_stdout
+from contextlib import redirect_stdout, suppress
 
-from filbert.core.errors import BadInput
+from filbert.core.errors import BadInput, FilbertError
 
 OFFERED_CHATS = 50
 BREAKS = re.compile("[:=]+")
@@ -35,11 +35,12 @@ def catalogue_names() -> list[str]:
 
 
 def chat_ids() -> list[tuple[str, str]]:
-    """With their titles, the latest first."""
+    """With their titles, the latest first; none of a history that cannot be read, for here is no place to say so."""
     from filbert.chat.history import History
 
-    with History() as history:
+    with suppress(FilbertError), History() as history:
         return [(chat.id, chat.title) for chat in history.chats(OFFERED_CHATS)]
+    return []
 
 
 def asked_by_bash() -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -74,6 +74,7 @@ def list_installed(settings: Settings, as_json: bool) -> None:
 def _origin(model: StoredModel) -> str:
     if model.preset and model.preset.is_stand_in:
         return f"→ {model.preset.stands_for}"
-    home = f"{Path.home()}{os.sep}"
-    on_screen = line_width() is not None and model.source.startswith(home)
-    return f"~{os.sep}{model.source.removeprefix(home)}" if on_screen else model.source
+    with suppress(ValueError, RuntimeError):  # it is elsewhere; nobody knows where home is
+        if line_width() is not None:
+            return str(Path("~", Path(model.source).relative_to(Path.home())))
+    return model.source
