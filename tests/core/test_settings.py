@@ -178,3 +178,5 @@ def test_a_value_out_of_range_is_told_the_range_and_the_default(write: Any) -> N
     with pytest.raises(BadSetting) as kept:
         configured(Settings)
     assert str(kept.value).startswith(said)
+    with pytest.raises(BadSetting, match="It takes yes or no; left out, it is no"):
+        configured(Settings, {"offline": "perhaps"})

@@ -191,8 +191,9 @@ def _why(options: type[Options], problem: Mapping[str, Any]) -> str:
     field = options.model_fields.get(str(problem["loc"][0])) if len(problem["loc"]) == 1 else None
     if field is None or problem["type"].endswith(("value_error", "assertion_error", "too_long", "too_short")):
         return f"{problem['msg'].removeprefix('Value error, ')}."
-    default = "" if field.default in (None, "", ()) else f"; left out, it is {field.default}"
-    return f"It takes {takes(field)}{default}."
+    default = ("no", "yes")[field.default] if isinstance(field.default, bool) else field.default
+    left_out = "" if default in (None, "", ()) else f"; left out, it is {default}"
+    return f"It takes {takes(field)}{left_out}."
 
 
 def takes(field: FieldInfo) -> str:
