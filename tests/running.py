@@ -32,7 +32,7 @@ def lasting(model: Path, home: Path, **options: Any) -> Iterator[filbert.Model]:
 
 def busy_slots(model: Model) -> int:
     """How many answers the engine itself is working at."""
-    socket = model.socket("text")
+    socket = model.children.socket("text")
     connection: http.client.HTTPConnection = _Connection(socket.address, PATIENCE_S)
     connection.request("GET", "/slots", headers=socket.headers)
     slots = json.loads(connection.getresponse().read())
@@ -41,7 +41,7 @@ def busy_slots(model: Model) -> int:
 
 
 def worker_pid(model: Model) -> int:
-    return model._workers["text"].pid
+    return model.children.workers["text"].pid
 
 
 def until(true: Callable[[], bool]) -> bool:

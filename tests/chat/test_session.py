@@ -184,7 +184,7 @@ def test_a_crash_leaves_the_session_usable(babbler: Babbler, after: int) -> None
     if not after:
         os.kill(worker_pid(model), signal.SIGSTOP)
         os.kill(worker_pid(model), signal.SIGKILL)
-        assert until(lambda: not model._workers["text"].running)
+        assert until(lambda: not model.children.workers["text"].running)
         for number, _ in enumerate(turn):
             if number == 3:
                 break

@@ -23,7 +23,7 @@ model = filbert.load(sys.argv[1], context=256)
 model.generate("hi", max_tokens=1).reply()
 """
 TELLS = """
-print(model._workers["text"].pid, flush=True)
+print(model.children.workers["text"].pid, flush=True)
 """
 
 

@@ -91,7 +91,7 @@ def test_where_memory_is_short_a_model_that_writes_embeds_shorter_texts(starter:
     roomy, tight = (LoadPlan(stored, LoadOptions(context=2048, prompt_cache_mib=mib)) for mib in (0, free - 1050))
     assert roomy.pooled_context == 2048
     assert tight.pooled_context in (512, 1024)
-    tight.allow("embedding", ["text"])
+    assert tight.takes("text").total + tight.takes("embedding").own <= memory().available
 
 
 def test_text_that_is_none_is_refused(load: Load) -> None:
@@ -123,26 +123,26 @@ def test_the_start_of_a_prompt_seen_before_is_not_computed_again(load: Load) -> 
 def test_speculation_is_left_out_where_the_same_bytes_are_wanted(load: Load) -> None:
     model = load("dense", speculation="auto")
     model.generate("hi", max_tokens=2).reply()
-    assert set(model._workers) == {"text"}
-    assert model._workers["text"].plan.speculation
+    assert set(model.children.workers) == {"text"}
+    assert model.children.workers["text"].plan.speculation
     for wish in ({"seed": 1}, {"temperature": 0}, {"logprobs": 2}):
         model.generate("hi", max_tokens=2, **wish).reply()
-    assert not model._workers["plain"].plan.speculation
+    assert not model.children.workers["plain"].plan.speculation
 
 
 def test_speculation_is_off_unless_asked_for(load: Load) -> None:
     model = load("dense")
     model.generate("hi", max_tokens=2, seed=1).reply()
-    assert set(model._workers) == {"text"}
-    assert not model._workers["text"].plan.speculation
+    assert set(model.children.workers) == {"text"}
+    assert not model.children.workers["text"].plan.speculation
 
 
 def test_a_second_child_that_does_not_fit_beside_the_first_is_refused_before_it_starts(load: Load) -> None:
     most = int(0.6 * memory().total) >> 20  # remembered prompts that are never filled
     model = load("dense", speculation="auto", prompt_cache_mib=most)
-    with pytest.raises(BadInput, match=r"no memory for its text worker without speculation.*held.*its text worker \("):
+    with pytest.raises(BadInput, match=r"no memory for its text worker without speculation.*held: .*'s text worker \("):
         model.generate("hi", max_tokens=2, seed=1).reply()
-    assert set(model._workers) == {"text"}
+    assert set(model.children.workers) == {"text"}
     assert model.generate("hi", max_tokens=2).reply().usage.completion_tokens
 
 

@@ -129,4 +129,4 @@ def test_llama_cpp_20509_the_prompt_cache_stays_within_its_budget(load: Load) ->
 
 def test_the_prompt_cache_is_part_of_the_plan(load: Load) -> None:
     assert load("dense").prompt_cache_mib <= 512
-    assert load("dense", prompt_cache_mib=7)._workers["text"].plan.cache_ram_mib == 7
+    assert load("dense", prompt_cache_mib=7).children.workers["text"].plan.cache_ram_mib == 7

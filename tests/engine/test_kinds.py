@@ -82,7 +82,7 @@ def _dot(one: list[float], other: list[float]) -> float:
 def test_a_long_context_for_talking_does_not_make_embedding_costly(load: Load) -> None:
     model = load("dense", context=4096)
     model.embed(["hi"])
-    plan = model._workers["embedding"].plan
+    plan = model.children.workers["embedding"].plan
     assert (plan.n_ctx, plan.n_batch) == (2048 * model.options.parallel, 2048)
 
 

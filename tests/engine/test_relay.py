@@ -20,7 +20,7 @@ ENDLESS = json.dumps({"prompt": "abc", "grammar": 'root ::= "x" root', "max_toke
 def test_a_workers_stream_comes_byte_for_byte_to_its_end(tiny_model: Model) -> None:
     async def ask() -> tuple[int, bytes]:
         body = json.dumps({"prompt": "abc", "max_tokens": 5, "stream": True}).encode()
-        async with relay(tiny_model.socket("text"), ROUTE, body) as answer:
+        async with relay(tiny_model.children.socket("text"), ROUTE, body) as answer:
             return answer.status, b"".join([piece async for piece in answer.body()])
 
     status, whole = asyncio.run(ask())
@@ -31,7 +31,7 @@ def test_a_workers_stream_comes_byte_for_byte_to_its_end(tiny_model: Model) -> N
 
 def test_a_refusal_comes_with_its_status(tiny_model: Model) -> None:
     async def ask() -> tuple[int, bytes]:
-        async with relay(tiny_model.socket("text"), ROUTE, b'{"prompt": ') as answer:
+        async with relay(tiny_model.children.socket("text"), ROUTE, b'{"prompt": ') as answer:
             return answer.status, b"".join([piece async for piece in answer.body()])
 
     status, whole = asyncio.run(ask())
@@ -49,7 +49,7 @@ async def _read_on(answer: RelayedAnswer, after_first: Callable[[], None]) -> No
 
 def test_leaving_the_block_early_frees_the_slot(model: Model) -> None:
     async def ask() -> None:
-        async with relay(model.socket("text"), ROUTE, ENDLESS) as answer:
+        async with relay(model.children.socket("text"), ROUTE, ENDLESS) as answer:
             await anext(answer.body())
 
     asyncio.run(ask())
@@ -63,7 +63,7 @@ def test_a_worker_that_dies_or_hangs_in_mid_stream_is_told(
     model = load("dense", context=2048, stall_s=1)
 
     async def ask() -> None:
-        async with relay(model.socket("text"), ROUTE, ENDLESS) as answer:
+        async with relay(model.children.socket("text"), ROUTE, ENDLESS) as answer:
             await _read_on(answer, lambda: os.kill(worker_pid(model), sent))
 
     with pytest.raises(error):
@@ -72,7 +72,7 @@ def test_a_worker_that_dies_or_hangs_in_mid_stream_is_told(
 
 def test_a_worker_that_is_gone_does_not_answer(load: Callable[..., Model]) -> None:
     model = load("dense")
-    socket = model.socket("text")
+    socket = model.children.socket("text")
     model.close()
 
     async def ask() -> None:

@@ -55,13 +55,13 @@ def test_a_worker_killed_before_the_first_token_fails_that_answer_and_the_next_o
 def test_a_worker_that_died_while_idle_is_replaced_unnoticed(load: Load) -> None:
     model = load("dense")
     os.kill(worker_pid(model), signal.SIGKILL)
-    assert until(lambda: not model._workers["text"].running)
+    assert until(lambda: not model.children.workers["text"].running)
     assert model.generate("hi", max_tokens=2).reply().usage.completion_tokens
 
 
 def test_a_worker_whose_socket_is_gone_fails_one_answer_and_is_replaced(load: Load) -> None:
     model = load("dense")
-    Path(model.socket("text").address.removeprefix("unix://")).unlink()
+    Path(model.children.socket("text").address.removeprefix("unix://")).unlink()
     with pytest.raises(EngineCrashed, match="does not answer"):
         model.generate("hi", max_tokens=2).reply()
     assert model.generate("hi", max_tokens=2).reply().usage.completion_tokens
@@ -88,14 +88,14 @@ def test_a_model_that_does_not_load_in_time_is_closed_and_told_what_helps(tiny: 
 
 def test_a_worker_killed_while_embedding_is_replaced(load: Load) -> None:
     embedder = load("embedder")
-    os.kill(embedder._workers["embedding"].pid, signal.SIGKILL)
-    assert until(lambda: not embedder._workers["embedding"].running)
+    os.kill(embedder.children.workers["embedding"].pid, signal.SIGKILL)
+    assert until(lambda: not embedder.children.workers["embedding"].running)
     assert len(embedder.embed(["the cat"]).vectors) == 1
 
 
 def test_texts_that_are_embedded_together_get_the_time_each_may_take(load: Load) -> None:
     embedder = load("embedder", stall_s=1)
-    os.kill(embedder._workers["embedding"].pid, signal.SIGSTOP)
+    os.kill(embedder.children.workers["embedding"].pid, signal.SIGSTOP)
     with pytest.raises(EngineStalled, match="no sign of life for 2 s"):
         embedder.embed(["nuts", "nuts"])  # ten tokens at most, at ten a second
     assert len(embedder.embed(["nuts"]).vectors) == 1
@@ -103,20 +103,20 @@ def test_texts_that_are_embedded_together_get_the_time_each_may_take(load: Load)
 
 def test_the_worker_that_took_the_place_of_one_that_hung_is_left_alone(load: Load) -> None:
     model = load("dense")
-    old = model.socket("text")
+    old = model.children.socket("text")
     os.kill(worker_pid(model), signal.SIGKILL)
-    assert until(lambda: not model._workers["text"].running)
-    model.socket("text")
-    model.end_worker("text", old)
-    assert model._workers["text"].running
-    model.end_worker("text", model.socket("text"))
-    assert not model._workers["text"].running
+    assert until(lambda: not model.children.workers["text"].running)
+    model.children.socket("text")
+    model.children.end("text", old)
+    assert model.children.workers["text"].running
+    model.children.end("text", model.children.socket("text"))
+    assert not model.children.workers["text"].running
 
 
 def test_many_callers_at_once_wait_for_one_worker_to_load(load: Load) -> None:
     model = load("dense")
     os.kill(worker_pid(model), signal.SIGKILL)
-    assert until(lambda: not model._workers["text"].running)
+    assert until(lambda: not model.children.workers["text"].running)
     with ThreadPoolExecutor(8) as pool:
         replies = list(pool.map(lambda n: model.generate(f"{n}", max_tokens=2).reply(), range(8)))
     assert len(replies) == 8
@@ -146,7 +146,7 @@ def test_a_chat_template_that_loops_for_ever_ends_at_the_deadline(load: Load) ->
 @pytest.mark.slow
 def test_a_chat_template_that_explodes_never_takes_the_machines_memory(load: Load) -> None:
     model = load("exploding", stall_s=60)
-    limit = model._workers["text"].plan.memory_limit
+    limit = model.children.workers["text"].plan.memory_limit
     peak = _Peak(worker_pid(model))
     with peak, pytest.raises((BadRequest, EngineStalled, EngineCrashed)):
         model.generate("explode").reply()
@@ -221,7 +221,7 @@ def test_a_grammar_or_schema_that_is_none_is_refused_and_the_worker_lives(load: 
 def test_leaving_the_block_ends_the_workers_and_their_folders(load: Load) -> None:
     with load("dense") as model:
         model.embed(["hi"])
-        workers = list(model._workers.values())
+        workers = list(model.children.workers.values())
     assert len(workers) == 2
     assert all(gone(worker.pid) and not worker._folder.path.exists() for worker in workers)
 
@@ -235,7 +235,7 @@ def test_a_model_that_nobody_holds_any_more_takes_its_worker_along(tiny: Path) -
 
 
 def test_the_socket_is_its_owners_alone_and_wants_the_secret(model: Model) -> None:
-    socket = model.socket("text")
+    socket = model.children.socket("text")
     folder = Path(socket.address.removeprefix("unix://")).parent
     assert folder.stat().st_mode & 0o777 == 0o700
     stranger = type(socket)(socket.address, "guess", 10)
@@ -260,7 +260,7 @@ from filbert.engine.load_options import LoadOptions
 from filbert.models.store import in_place
 from pathlib import Path
 model = filbert.Model(in_place(Path({str(path)!r})), LoadOptions(context=256))
-print(model._worker("text").pid, model._worker("text")._folder.path, flush=True)
+print(model.children.worker("text").pid, model.children.worker("text")._folder.path, flush=True)
 model.wait_until_loaded()
 """
     process = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)

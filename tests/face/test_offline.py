@@ -86,4 +86,4 @@ def test_the_libraries_telemetry_is_off_before_they_load() -> None:
 def test_the_worker_itself_listens_to_nobody_but_us(tmp_path: Path) -> None:
     with filbert.load(str(make_tiny.dense(tmp_path / "tiny.gguf")), context=256) as model:
         model.generate("hi", max_tokens=2).reply()
-        assert psutil.Process(model._workers["text"].pid).net_connections("inet") == []
+        assert psutil.Process(model.children.workers["text"].pid).net_connections("inet") == []

@@ -12,7 +12,7 @@ import make_tiny
 from filbert.core.errors import BadInput
 from filbert.core.machine import Memory
 from filbert.engine.threads import environment
-from filbert.models.fit import Demand, check_beside, default_context, estimate, prompt_cache_default
+from filbert.models.fit import Demand, default_context, estimate, prompt_cache_default
 from filbert.models.gguf import Header, read_header, read_header_from
 
 ASK = Path(__file__).with_name("ask_engine.py")
@@ -156,19 +156,6 @@ def test_weights_that_are_copied_when_loaded_count_twice(tmp_path: Path) -> None
     fit = estimate([header], 512)
     assert fit.weights == header.size_bytes
     assert fit.repacked == header.tensor_types["Q4_0"][1] > 0
-
-
-def test_children_of_one_model_share_its_weights_and_nothing_else(tmp_path: Path) -> None:
-    fit = estimate([read_header(make_tiny.quantised(tmp_path / "x.gguf", "Q4_0"))], 512)
-    together = fit.weights + 3 * fit.own
-    held = {"text worker": fit, "scorer": fit}
-    check_beside("x", "embedding worker", fit, held, Memory(PLENTY.total, together))
-    with pytest.raises(BadInput, match=r"for its embedding worker.*held: its weights.*its text worker.*its scorer"):
-        check_beside("x", "embedding worker", fit, held, Memory(PLENTY.total, together - 1))
-
-
-def test_the_first_child_was_checked_when_the_model_was_loaded(starter: Path) -> None:
-    check_beside("x", "text worker", estimate([read_header(starter)], 512), {}, Memory(PLENTY.total, 1))
 
 
 def test_the_header_alone_is_enough_to_know_whether_a_remote_model_fits(starter: Path) -> None:

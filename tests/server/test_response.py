@@ -32,7 +32,9 @@ def test_a_stream_is_the_worker_s_own_byte_for_byte(stocked: Path) -> None:
     async def from_worker(model: Model) -> bytes:
         body = {"messages": [message.to_json() for message in messages], **STREAMED, "return_progress": False}
         prepared = model.prepare("/v1/chat/completions", body, Sampling(**wish), 1000)
-        async with relay(model.socket(prepared.role), prepared.route, json.dumps(prepared.body).encode()) as answer:
+        async with relay(
+            model.children.socket(prepared.role), prepared.route, json.dumps(prepared.body).encode()
+        ) as answer:
             return b"".join([piece async for piece in answer.body()])
 
     with Model(store.installed(STARTER), LoadOptions(context=4096)) as model:

@@ -7,7 +7,8 @@ FilbertError
 │   ├── ContextOverflow
 │   ├── BadRequest          the engine refused a request (a broken grammar, a value out of range)
 │   ├── Forbidden           a request of a page or name that this server does not serve
-│   └── BodyTooLarge
+│   ├── BodyTooLarge
+│   └── NoRoom              no memory beside what is loaded
 ├── OfflineRefused
 ├── DownloadFailed
 │   └── HashMismatch
@@ -71,6 +72,11 @@ class Forbidden(BadInput):
 class BodyTooLarge(BadInput):
     code = "body_too_large"
     http_status = 413
+
+
+class NoRoom(BadInput):
+    code = "no_room"
+    http_status = 503
 
 
 class OfflineRefused(FilbertError):

@@ -34,6 +34,17 @@ def memory() -> Memory:
     return Memory(total, max(0, available))
 
 
+def own_bytes(pid: int | None) -> int:
+    """Memory that a process shares with nobody, as mapped files are shared; 0 of one that is gone."""
+    import psutil
+
+    try:
+        found = psutil.Process(pid).memory_info() if pid else None
+    except psutil.Error:
+        return 0
+    return max(0, int(found.rss) - int(getattr(found, "shared", 0))) if found else 0
+
+
 def container_memory(group: Path) -> Memory | None:
     """Of the control group this process lives in, version 2 or 1; None without a limit. Files that the kernel keeps
     in memory while nobody needs the room count as available: just after a download they may fill the limit."""

@@ -2,6 +2,7 @@
 
 admission.py             who may use the context that requests share
 bounds.py                how many tokens a text has at most and at least, from its bytes
+budget.py                the memory that the children of all models may take together
 calibration.py           what this machine does with weights, measured once and kept
 calibration_main.py      the child that times the kernels
 calibration_model.py     files to time them with
@@ -9,6 +10,7 @@ capi.py                  the engine's C interface, for the scorer's process only
 capi_layout.py           its declarations and defaults; tools/engine_upgrade.py writes it
 cards.py                 what is a graphics card
 child.py                 a process that holds native code: start, ask, stop
+children.py              the workers and the scorer of one model
 generation.py            an answer as it comes: chunks, finish, reply
 kept_schema.py           whether what was written keeps to a schema
 lifeline.py              the child's end of the pipes: it ends with its caller

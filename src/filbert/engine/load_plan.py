@@ -4,14 +4,15 @@ Everything is decided here from the model's file, the options and the machine; t
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
+from filbert.core import machine
 from filbert.core.errors import BadInput
 from filbert.core.log import log
-from filbert.core.machine import cores, memory
+from filbert.core.machine import Memory
 from filbert.engine.load_options import LoadOptions
 from filbert.engine.scoring import BRANCHES, N_BATCH, OUTPUT_BYTES
 from filbert.engine.worker import Pooling, WorkerPlan
@@ -44,8 +45,9 @@ SCORING = fit.Demand(
 class LoadPlan:
     """context: tokens of a conversation, or of one text where the model makes no text."""
 
-    def __init__(self, stored: StoredModel, options: LoadOptions) -> None:
-        """Raises BadModelFile and BadInput: nothing unchecked reaches native code, nothing too big is loaded."""
+    def __init__(self, stored: StoredModel, options: LoadOptions, memory: Memory | None = None) -> None:
+        """memory: what it may take; left out, what the machine has. Raises BadModelFile and BadInput: nothing unchecked
+        reaches native code, nothing too big is loaded."""
         self.stored = stored
         self.options = options
         self.headers = _checked(stored)
@@ -53,8 +55,8 @@ class LoadPlan:
         adapters = (*stored.adapters, *(_adapter(text) for text in options.adapters))
         self.adapters = tuple(_checked_adapter(path, self.headers) for path in adapters)
         self.kind = _kind(self.header)
-        self.threads = options.threads or cores()
-        self._memory = memory()  # before any of it is ours
+        self.threads = options.threads or machine.cores()
+        self._memory = memory or machine.memory()  # before any of it is ours
         self.context = self._context()
 
     def _context(self) -> int:
@@ -108,11 +110,6 @@ class LoadPlan:
     def scorer_limit(self) -> int:
         """Bytes that a scorer may allocate besides mapped files."""
         return _memory_limit(fit.estimate(self.headers, self.scored_context, SCORING))
-
-    def allow(self, coming: ChildKind, running: Collection[ChildKind]) -> None:
-        """Raises BadInput for a child that does not fit beside those that run."""
-        held = {CHILDREN[child]: self.takes(child) for child in running}
-        fit.check_beside(self.stored.name, CHILDREN[coming], self.takes(coming), held, self._memory)
 
     def worker(self, role: Role) -> WorkerPlan:
         context, demand = self._load(role)

@@ -6,21 +6,22 @@ weights are memory-mapped, so they share its pages. A child that dies or hangs i
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self
 
-from filbert.core.errors import BadInput, EngineCrashed, EngineStalled
+from filbert.core.errors import BadInput
 from filbert.core.messages import Message, flatten, turns
 from filbert.core.settings import configured
 from filbert.engine import speculation
-from filbert.engine.admission import Admission, Place
+from filbert.engine.admission import Place
 from filbert.engine.bounds import conversation_bound, listed, need_context, need_messages, text_bound, text_bytes
+from filbert.engine.budget import OF_THIS_PROCESS, Budget
+from filbert.engine.children import Children
 from filbert.engine.generation import Generation, Usage
 from filbert.engine.load_options import LoadOptions
-from filbert.engine.load_plan import ChildKind, Kind, LoadPlan, Role
+from filbert.engine.load_plan import Kind, LoadPlan, Role
 from filbert.engine.sampling import Sampling
 from filbert.engine.schema import Schema, need_held_without_template
 from filbert.engine.schema_guided import guided
@@ -29,8 +30,7 @@ from filbert.engine.sight import n_images, need_sight
 from filbert.engine.thinking import Thinking, think_fields, thinking_of
 from filbert.engine.tool_calls import CallReader, reader
 from filbert.engine.tools import NO_TOOLS, Tool, ToolUse, tool_use
-from filbert.engine.transport import Event, Exchange, WorkerSocket, overflow
-from filbert.engine.worker import Worker
+from filbert.engine.transport import Event, overflow
 from filbert.models import catalogue
 from filbert.models.preset import with_preset
 from filbert.models.store import StoredModel
@@ -74,21 +74,18 @@ class Model:
     """A model whose children start when they are needed. Close it, or use it in a `with`; at exit, and when the
     caller dies, its children end."""
 
-    def __init__(self, stored: StoredModel, options: LoadOptions | None = None) -> None:
+    def __init__(
+        self, stored: StoredModel, options: LoadOptions | None = None, budget: Budget = OF_THIS_PROCESS
+    ) -> None:
         self.stored = stored
         self.name = stored.name
         self.options = with_preset(options or configured(LoadOptions), stored.preset)
-        self._plan = LoadPlan(stored, self.options)
+        self._plan = LoadPlan(stored, self.options, budget.memory())
         self.header = self._plan.header
         self.kind = self._plan.kind
         self.threads = self._plan.threads
         self.context = self._plan.context
-        self._workers: dict[Role, Worker] = {}
-        self._scorer: Scorer | None = None
-        self._lock = threading.RLock()
-        self._closed = False
-        self._admission = Admission(self.context, self.options.parallel)
-        self._pooling_admission = Admission(self._plan.pooled_slots, self._plan.pooled_slots)  # counts texts
+        self.children = Children(self._plan, budget)
 
     def __enter__(self) -> Self:
         return self
@@ -97,14 +94,7 @@ class Model:
         self.close()
 
     def close(self) -> None:
-        with self._lock:
-            self._closed = True
-            workers, self._workers = list(self._workers.values()), {}
-            scorer, self._scorer = self._scorer, None
-        for worker in workers:
-            worker.stop()
-        if scorer:
-            scorer.close()
+        self.children.close()
 
     @property
     def prompt_cache_mib(self) -> int:
@@ -124,7 +114,7 @@ class Model:
     def wait_until_loaded(self) -> None:
         """Raises BadModelFile when the engine cannot load the file. A model that could not be loaded is closed."""
         try:
-            self._worker(self.kind).transport()
+            self.children.socket(self.kind)
         except BaseException:
             self.close()
             raise
@@ -198,7 +188,7 @@ class Model:
         request = {**prepared.body, **STREAMED}
         return Generation(
             lambda: self.admit(prepared),
-            lambda: self._send(prepared.role, prepared.route, request, prepared.more_s),
+            lambda: self.children.send(prepared.role, prepared.route, request, prepared.more_s),
             calls,
         )
 
@@ -246,24 +236,20 @@ class Model:
         return catalogue.recommended_sampling(self.stored.hashes)
 
     def admit(self, prepared: Prepared) -> Place:
-        return self._admission.ask(prepared.tokens)
-
-    def socket(self, role: Role) -> WorkerSocket:
-        """The way to a worker, started and loaded if need be."""
-        return self._worker(role).transport()
+        return self.children.ask(prepared.tokens)
 
     def _count(self, route: str, body: Mapping[str, Any]) -> int:
         trained = self.header.context_length
         need_context(text_bytes(body), self.context, trained)
         need_messages(len(body.get("messages", ())), self.context, trained)
         if route == "/v1/completions":
-            (event,) = self._send("text", "/tokenize", {"content": body["prompt"], "add_special": True})
+            (event,) = self.children.send("text", "/tokenize", {"content": body["prompt"], "add_special": True})
             return len(event["tokens"])
-        (event,) = self._send("text", "/v1/chat/completions/input_tokens", body)
+        (event,) = self.children.send("text", "/v1/chat/completions/input_tokens", body)
         return int(event["input_tokens"])
 
     def tokenize(self, text: str) -> list[int]:
-        (event,) = self._send(self.kind, "/tokenize", {"content": text})
+        (event,) = self.children.send(self.kind, "/tokenize", {"content": text})
         return [int(token) for token in event["tokens"]]
 
     # Vectors and ranks
@@ -307,10 +293,10 @@ class Model:
     def _pooled(self, role: Role, route: str, body: Mapping[str, Any], texts: Sequence[str]) -> Event:
         """The engine gives no sign of life until all texts are done, so it is given the time they may take."""
         tokens = sum(min(text_bound(text), self._plan.pooled_context) for text in texts)
-        place = self._pooling_admission.ask(len(texts))
+        place = self.children.ask_pooled(len(texts))
         try:
             place.wait()
-            (event,) = self._send(role, route, body, more_s=tokens / SLOWEST_PROMPT)
+            (event,) = self.children.send(role, route, body, more_s=tokens / SLOWEST_PROMPT)
             return event
         finally:
             place.give_back()
@@ -337,61 +323,7 @@ class Model:
 
     @property
     def scorer(self) -> Scorer:
-        from filbert.engine.scorer import Scorer
-
-        with self._lock:
-            if self._scorer is None:
-                self._allow("scorer")
-                self._scorer = Scorer(
-                    self.stored,
-                    threads=self.threads,
-                    context=self._plan.scored_context,
-                    openmp=self.options.openmp,
-                    adapters=self._plan.adapters,
-                    stall_s=self.options.stall_s,
-                    memory_limit=self._plan.scorer_limit(),
-                )
-            return self._scorer
-
-    # Children
-
-    def _send(self, role: Role, route: str, body: Mapping[str, Any], more_s: float = 0) -> Exchange:
-        worker = self._worker(role)
-        socket = worker.transport()
-        try:
-            return _Watched(socket.send(route, body, more_s), worker)
-        except EngineCrashed:  # it runs and cannot be reached
-            worker.kill()
-            raise
-
-    def _worker(self, role: Role) -> Worker:
-        with self._lock:
-            worker = self._workers.get(role)
-            if worker and not worker.is_ours:
-                raise BadInput(
-                    f"{self.name} was loaded in the process this one was forked from.",
-                    do="Load it here, or start processes by spawn.",
-                )
-            if worker is None or not worker.running:
-                if worker:
-                    worker.stop()
-                self._allow(role)
-                worker = self._workers[role] = Worker(self._plan.worker(role))
-            return worker
-
-    def end_worker(self, role: Role, socket: WorkerSocket) -> None:
-        """Kill the worker behind a socket that hangs; the next request starts another."""
-        with self._lock:
-            worker = self._workers.get(role)
-        if worker and worker.serves(socket):  # a neighbour may have replaced it by now
-            worker.kill()
-
-    def _allow(self, coming: ChildKind) -> None:
-        """Raises BadInput for a child that does not fit beside those that run, and once the model is closed."""
-        if self._closed:
-            raise BadInput(f"{self.name} is closed.", do="Load it again.")
-        running: list[ChildKind] = [role for role, worker in self._workers.items() if worker.running]
-        self._plan.allow(coming, [*running, "scorer"] if self._scorer else running)
+        return self.children.scorer
 
     def need(self, kind: Kind) -> None:
         """Raises BadInput when the model is of another kind."""
@@ -405,26 +337,6 @@ class Model:
 
 
 STREAMED = {"stream": True, "stream_options": {"include_usage": True}, "return_progress": True}
-
-
-class _Watched:
-    """An exchange whose worker is ended when it hangs, so that the next request gets a fresh one."""
-
-    def __init__(self, exchange: Exchange, worker: Worker) -> None:
-        self._exchange, self._worker = exchange, worker
-
-    def cancel(self) -> None:
-        self._exchange.cancel()
-
-    def __iter__(self) -> Iterator[Event]:
-        try:
-            yield from self._exchange
-        except EngineStalled:
-            self._worker.kill()
-            raise
-        except EngineCrashed as exc:
-            self._worker.stop()
-            raise self._worker.crashed() from exc
 
 
 def _chat_fields(route: str, sampling: Sampling) -> dict[str, Any]:

@@ -9,7 +9,7 @@ the vocabulary. `tests/models/test_fit.py` compares the sum with the peak of a r
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from filbert.core.errors import BadInput
@@ -100,21 +100,6 @@ def check(headers: Sequence[Header], context: int, memory: Memory, demand: Deman
     fit = estimate(headers, context, demand)
     if fit.total > memory.total:
         raise _too_big(headers[0], fit, context, memory, "Ask for a smaller --context, or take a smaller model.")
-
-
-def check_beside(name: str, part: str, coming: Fit, held: Mapping[str, Fit], memory: Memory) -> None:
-    """Raises BadInput where a model's next child does not fit beside those that run, its weights counted once.
-
-    held: what each of them takes, by its name; memory: as it was before the first one started."""
-    needed = coming.total + sum(child.own for child in held.values())
-    if held and needed > memory.available:
-        holds = ", ".join(f"its {other} ({child.own / 1e9:.1f} GB)" for other, child in held.items())
-        raise BadInput(
-            f"{name} has no memory for its {part}, which takes {coming.own / 1e9:.1f} GB.",
-            why=f"Already held: its weights ({coming.weights / 1e9:.1f} GB), {holds}; "
-            f"{memory.available / 1e9:.1f} GB were free when it was loaded.",
-            do="Close other programs, or load it with a smaller context or prompt cache.",
-        )
 
 
 def prompt_cache_default(memory: Memory) -> int:

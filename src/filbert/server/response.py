@@ -98,7 +98,7 @@ async def _worker_answer(model: Model, prepared: Prepared) -> AsyncIterator[Rela
     place = model.admit(prepared)
     try:
         await asyncio.shield(asyncio.wrap_future(place.reached))
-        socket = await asyncio.to_thread(model.socket, prepared.role)
+        socket = await asyncio.to_thread(model.children.socket, prepared.role)
         try:
             body = json.dumps(prepared.body).encode()
             async with relay(socket, prepared.route, body, prepared.more_s) as answer:
@@ -106,7 +106,7 @@ async def _worker_answer(model: Model, prepared: Prepared) -> AsyncIterator[Rela
                     raise refusal(answer.status, b"".join([piece async for piece in answer.body()]))
                 yield answer
         except (EngineCrashed, EngineStalled):
-            await asyncio.to_thread(model.end_worker, prepared.role, socket)
+            await asyncio.to_thread(model.children.end, prepared.role, socket)
             raise
     finally:
         place.give_back()
