@@ -35,15 +35,17 @@ def serve(
     """Answer OpenAI's HTTP protocol. It listens on 127.0.0.1 only, and offers every model that is here."""
     import uvicorn
 
+    from filbert.engine.pool import Pool
     from filbert.server.app import make_app
-    from filbert.server.loaded import Loaded
+    from filbert.server.offered import Offered
 
     logging.getLogger("uvicorn").handlers = log.handlers  # its story belongs into our log file
-    with _listening(serve.port) as listener, closing(Loaded(load)) as loaded:
+    most = int(serve.memory_gb * 1e9) if serve.memory_gb else None
+    with _listening(serve.port) as listener, closing(Offered(Pool(load, serve.keep_alive, most))) as offered:
         for name in model or ():
-            note(loaded.add(present(name, settings, load.threads)).summary, settings)
+            note(offered.add(present(name, settings, load.threads)).summary, settings)
         config = uvicorn.Config(
-            make_app(loaded),
+            make_app(offered),
             ws="none",
             log_config=None,
             access_log=False,

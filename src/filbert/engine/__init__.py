@@ -18,6 +18,7 @@ likelihood.py            from logits to log-likelihoods
 load_options.py          how a model may be loaded: what a person chooses
 load_plan.py             how its children are loaded: context, slots, memory
 model.py                 one model over its children: text, vectors, ranks, scores
+pool.py                  models that many ask for: lent, kept for a while, unloaded
 probe.py                 whether the engine works here
 probe_main.py            the child that tries it
 relay.py                 a worker's answer as raw bytes, for the gateway

@@ -1,7 +1,7 @@
 """The memory that the children of all models may take together.
 
 What is free is asked of the machine whenever a child is to start. Of it goes what running children were promised and
-have not taken yet (a prompt cache fills as it is used), and their weights, which the machine counts as free because they
+have not taken yet (a prompt cache fills as it is used), and their weights, which the machine counts as free, for they
 are mapped.
 """
 

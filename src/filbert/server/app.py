@@ -12,28 +12,47 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
 from filbert.core.errors import FilbertError
+from filbert.engine.pool import Pool
 from filbert.server import error_bodies
 from filbert.server.door import Door
-from filbert.server.loaded import Loaded
+from filbert.server.offered import Offered
 from filbert.server.routes import openai
 from filbert.version import __version__
 
 WAITING_THREADS = 64  # they count tokens and load models: they wait for workers, and take no time of their own
 
 
-def make_app(loaded: Loaded) -> FastAPI:
+SWEEP_S = 1.0
+
+
+@asynccontextmanager
+async def sweeping(pool: Pool) -> AsyncIterator[None]:
+    """Meanwhile models that nobody asked for long enough are unloaded."""
+
+    async def sweep() -> None:
+        while True:
+            await asyncio.sleep(SWEEP_S)
+            await asyncio.to_thread(pool.sweep)
+
+    task = asyncio.create_task(sweep())
+    yield
+    task.cancel()
+
+
+def make_app(offered: Offered) -> FastAPI:
     """The application over models, which it closes when it ends."""
 
     @asynccontextmanager
     async def life(app: FastAPI) -> AsyncIterator[None]:
         asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(WAITING_THREADS, "filbert-serve"))
-        yield
-        loaded.close()  # first: the loop waits for its threads, and they wait for workers
+        async with sweeping(offered.pool):
+            yield
+        offered.close()  # first: the loop waits for its threads, and they wait for workers
 
     app = FastAPI(
         title="Filbert", version=__version__, lifespan=life, docs_url=None, redoc_url=None, strict_content_type=False
     )
-    app.state.loaded = loaded
+    app.state.offered = offered
     app.include_router(openai.router)
     app.add_exception_handler(FilbertError, error_bodies.say_error)
     app.add_exception_handler(RequestValidationError, error_bodies.say_invalid)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import reduce
 from itertools import accumulate
@@ -20,6 +20,7 @@ from starlette.types import Receive, Scope, Send
 from filbert.core.errors import EngineCrashed, EngineStalled, FilbertError
 from filbert.engine.generation import Reply, Usage, gather, heard, read_event
 from filbert.engine.model import Model, Prepared
+from filbert.engine.pool import Loan
 from filbert.engine.relay import RelayedAnswer, relay
 from filbert.engine.tool_calls import CallReader
 from filbert.engine.transport import Event, choice_of, finish_reason, refusal
@@ -31,10 +32,11 @@ PROGRESS = b'"prompt_progress":{'  # inside a string its quotes would be escaped
 class Relayed(Response):
     """A stream: what the worker sends, as it comes."""
 
-    def __init__(self, model: Model, prepared: Prepared, calls: CallReader | None = None) -> None:
-        """calls: who reads the calls of tools in it."""
+    def __init__(self, loan: Loan, prepare: Callable[[], Prepared], calls: CallReader | None = None) -> None:
+        """loan: the model, given back when the answer is over; prepare: what to send to it, which may take a second;
+        calls: who reads the calls of tools in it."""
         super().__init__()
-        self._model, self._prepared, self._calls = model, prepared, calls
+        self._loan, self._prepare, self._calls = loan, prepare, calls
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         answering = asyncio.create_task(self._answer(scope, receive, send))
@@ -45,14 +47,16 @@ class Relayed(Response):
             answering.cancel()
             leaving.cancel()
             await asyncio.wait({answering, leaving})
+            self._loan.give_back()
         if not answering.cancelled():
             answering.result()
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         begun = False
         try:
-            async with _worker_answer(self._model, self._prepared) as answer:
-                async for piece in self._told(without_progress(answer.body())):
+            prepared = await asyncio.to_thread(self._prepare)
+            async with _worker_answer(self._loan.model, prepared) as answer:
+                async for piece in self._told(prepared, without_progress(answer.body())):
                     if not begun:
                         begun = True
                         await send({"type": "http.response.start", "status": 200, "headers": STREAM_HEADERS})
@@ -64,10 +68,10 @@ class Relayed(Response):
             await send({"type": "http.response.body", "body": last, "more_body": True})
         await send({"type": "http.response.body", "body": b""})
 
-    def _told(self, pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    def _told(self, prepared: Prepared, pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         """The stream in OpenAI's shape: untouched where the worker writes it so."""
-        legacy = self._prepared.route == "/v1/completions" and "logprobs" in self._prepared.body
-        thought = "timings_per_token" in self._prepared.body
+        legacy = prepared.route == "/v1/completions" and "logprobs" in prepared.body
+        thought = "timings_per_token" in prepared.body
         if not (legacy or thought or self._calls):
             return pieces
         found = events(pieces)
@@ -85,7 +89,8 @@ class Gathered(Relayed):
     """Waits for the whole answer and sends it as one document."""
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async with _worker_answer(self._model, self._prepared) as answer:
+        prepared = await asyncio.to_thread(self._prepare)
+        async with _worker_answer(self._loan.model, prepared) as answer:
             found = events(answer.body())
             told = with_calls(found, self._calls) if self._calls else found
             document = gathered([event async for event in told])

@@ -12,4 +12,10 @@ from filbert.core.settings import Options
 class ServeOptions(Options):
     table: ClassVar[str] = "serve"
 
+    keep_alive: float = Field(
+        300, ge=-1, description="Seconds that a model stays in memory after its last use; -1 for good, 0 not at all."
+    )
+    memory_gb: float | None = Field(
+        None, gt=0, description="Memory that all models may take, in GB. Left out: what is free."
+    )
     port: int = Field(4891, ge=0, le=65535, description="Port on 127.0.0.1; 0 takes a free one.")

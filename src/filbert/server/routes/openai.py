@@ -17,12 +17,13 @@ from pydantic_core import from_json
 
 from filbert.core.errors import Cancelled
 from filbert.engine.bounds import text_bound
-from filbert.engine.model import STREAMED, Model, Prepared
+from filbert.engine.model import STREAMED, Prepared
+from filbert.engine.pool import Loan
 from filbert.engine.tool_calls import CallReader, reader
 from filbert.models.store import StoredModel
 from filbert.server.bodies import ChatBody, CompletionBody, EmbeddingsBody, GenerationBody
 from filbert.server.error_bodies import ErrorBody
-from filbert.server.loaded import Loaded
+from filbert.server.offered import Offered
 from filbert.server.response import Gathered, Relayed
 
 TEXTS_AT_ONCE = 32  # embedded between two looks whether the client is still there
@@ -65,14 +66,14 @@ async def health() -> dict[str, str]:
 @router.get("/v1/models")
 async def models(request: Request) -> dict[str, Any]:
     """Every model that can be asked for."""
-    found = await asyncio.to_thread(_loaded(request).known)
+    found = await asyncio.to_thread(_offered(request).known)
     return {"object": "list", "data": [_shown(stored) for stored in found]}
 
 
 @router.get("/v1/models/{name:path}")
 async def model(name: str, request: Request) -> dict[str, Any]:
     """One model."""
-    return _shown(await asyncio.to_thread(_loaded(request).find, name))
+    return _shown(await asyncio.to_thread(_offered(request).find, name))
 
 
 def _shown(stored: StoredModel) -> dict[str, Any]:
@@ -84,48 +85,58 @@ def _shown(stored: StoredModel) -> dict[str, Any]:
 @router.post("/v1/chat/completions", responses=STREAM)
 async def chat_completions(body: ChatBody, request: Request) -> Response:
     """Answer a conversation."""
-    model = await _loaded(request).get(body.model)
-    use, sampling = body.tool_use(), body.sampling_for(thinks=model.thinking is not None)
+    use = body.tool_use()
+    loan = await _offered(request).lend(body.model)
 
     def prepare() -> Prepared:
-        return model.prepare_chat([message.message() for message in body.messages], sampling, use)
+        sampling = body.sampling_for(thinks=loan.model.thinking is not None)
+        return loan.model.prepare_chat([message.message() for message in body.messages], sampling, use)
 
-    return _answer(model, await asyncio.to_thread(prepare), body, reader(use))
+    return _answer(loan, prepare, body, reader(use))
 
 
 @router.post("/v1/completions", responses=STREAM)
 async def completions(body: CompletionBody, request: Request) -> Response:
     """Go on from a text as it stands, without a chat template."""
-    model = await _loaded(request).get(body.model)
-    model.need("text")
-    rest, bound = {"prompt": body.prompt}, text_bound(body.prompt)
-    prepared = await asyncio.to_thread(model.prepare, "/v1/completions", rest, body.sampling(), bound)
-    return _answer(model, prepared, body)
+    loan = await _offered(request).lend(body.model)
+
+    def prepare() -> Prepared:
+        loan.model.need("text")
+        bound = text_bound(body.prompt)
+        return loan.model.prepare("/v1/completions", {"prompt": body.prompt}, body.sampling(), bound)
+
+    return _answer(loan, prepare, body)
 
 
-def _answer(model: Model, prepared: Prepared, body: GenerationBody, calls: CallReader | None = None) -> Response:
+def _answer(
+    loan: Loan, prepare: Callable[[], Prepared], body: GenerationBody, calls: CallReader | None = None
+) -> Response:
     usage = body.stream_options.include_usage or not body.stream
-    wanted = replace(prepared, body={**prepared.body, **STREAMED, "stream_options": {"include_usage": usage}})
-    return Relayed(model, wanted, calls) if body.stream else Gathered(model, wanted, calls)
+
+    def wanted() -> Prepared:
+        prepared = prepare()
+        return replace(prepared, body={**prepared.body, **STREAMED, "stream_options": {"include_usage": usage}})
+
+    return Relayed(loan, wanted, calls) if body.stream else Gathered(loan, wanted, calls)
 
 
 @router.post("/v1/embeddings")
 async def embeddings(body: EmbeddingsBody, request: Request) -> dict[str, Any]:
     """Unit vectors, one a text."""
-    model = await _loaded(request).get(body.model)
     texts = [body.input] if isinstance(body.input, str) else body.input
     vectors: list[list[float]] = []
     tokens = 0
-    for start in range(0, len(texts), TEXTS_AT_ONCE):
-        if await request.is_disconnected():
-            raise Cancelled("The client left.")
-        part = await asyncio.to_thread(model.embed, texts[start : start + TEXTS_AT_ONCE])
-        vectors += part.vectors
-        tokens += part.usage.prompt_tokens
+    with await _offered(request).lend(body.model) as loan:
+        for start in range(0, len(texts), TEXTS_AT_ONCE):
+            if await request.is_disconnected():
+                raise Cancelled("The client left.")
+            part = await asyncio.to_thread(loan.model.embed, texts[start : start + TEXTS_AT_ONCE])
+            vectors += part.vectors
+            tokens += part.usage.prompt_tokens
     shape = _base64 if body.encoding_format == "base64" else list
     data = [{"object": "embedding", "index": i, "embedding": shape(vector)} for i, vector in enumerate(vectors)]
     usage = {"prompt_tokens": tokens, "total_tokens": tokens}
-    return {"object": "list", "model": model.name, "data": data, "usage": usage}
+    return {"object": "list", "model": loan.model.name, "data": data, "usage": usage}
 
 
 def _base64(vector: list[float]) -> str:
@@ -133,6 +144,6 @@ def _base64(vector: list[float]) -> str:
     return base64.b64encode(struct.pack(f"<{len(vector)}f", *vector)).decode()
 
 
-def _loaded(request: Request) -> Loaded:
-    loaded: Loaded = request.app.state.loaded
-    return loaded
+def _offered(request: Request) -> Offered:
+    offered: Offered = request.app.state.offered
+    return offered

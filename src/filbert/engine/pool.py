@@ -1,0 +1,250 @@
+"""Models that many ask for: loaded when one is asked for, kept for a while, unloaded when room is needed.
+
+Whoever uses a model borrows it; one that is lent, or pinned, is never unloaded. Of the others the least recently used
+goes first. All of them share one budget of memory.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Self
+
+from filbert.core.errors import BadInput, NoRoom
+from filbert.engine.budget import Budget, Held
+from filbert.engine.load_options import LoadOptions
+from filbert.engine.model import Model
+from filbert.models.store import StoredModel
+
+FOR_EVER = -1.0
+KEEP_S = 300.0
+NO_ROOM_WAIT_S = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A model in memory. leaves_s: seconds until it is unloaded if nobody asks for it; None while it is in use, or kept
+    for ever."""
+
+    model: Model
+    held: Sequence[Held]
+    n_loans: int
+    pinned: bool
+    leaves_s: float | None
+
+    @property
+    def size_bytes(self) -> int:
+        return self.held[0].size.weights + sum(child.size.own for child in self.held) if self.held else 0
+
+
+@dataclass(eq=False, slots=True)
+class _Place:
+    """Of one model under one set of load options."""
+
+    stored: StoredModel
+    load: LoadOptions
+    keep_s: float
+    model: Model | None = None
+    n_loans: int = 0
+    pinned: bool = False
+    used: float = field(default_factory=time.monotonic)
+    opening: threading.Lock = field(default_factory=threading.Lock)
+
+    @property
+    def is_idle(self) -> bool:
+        return self.model is not None and not self.n_loans and not self.pinned
+
+    @property
+    def leaves_s(self) -> float | None:
+        return None if not self.is_idle or self.keep_s < 0 else max(0.0, self.used + self.keep_s - time.monotonic())
+
+    def is_as(self, stored: StoredModel) -> bool:
+        """Whether what is loaded is still what the store holds under its name."""
+        return _loaded_as(self.stored) == _loaded_as(stored)
+
+
+class Loan:
+    """A model in use, until it is given back."""
+
+    def __init__(self, model: Model, give_back: Callable[[], None]) -> None:
+        self.model = model
+        self._give_back = give_back
+        self._lock = threading.Lock()
+        self._given = False
+
+    def give_back(self) -> None:
+        """Safe to call twice, and from any thread."""
+        with self._lock:
+            given, self._given = self._given, True
+        if not given:
+            self._give_back()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.give_back()
+
+
+class Pool:
+    """load: how models are loaded where nobody says otherwise. keep_s: seconds that a model stays after its last use,
+    FOR_EVER for good. most: bytes that all may take; left out, what the machine has."""
+
+    def __init__(self, load: LoadOptions, keep_s: float = KEEP_S, most: int | None = None) -> None:
+        self._load, self._keep_s = load, keep_s
+        self._places: list[_Place] = []
+        self._changed = threading.Condition()
+        self._closed = False
+        self.budget = Budget(most, self._reclaimable, self._reclaim)
+
+    def lend(
+        self, stored: StoredModel, load: LoadOptions | None = None, keep_s: float | None = None, pinned: bool = False
+    ) -> Loan:
+        """The model, loaded if need be. keep_s: how long it stays from now on. Raises BadModelFile, BadInput, and
+        NoRoom where all memory is lent for longer than NO_ROOM_WAIT_S."""
+        place = self._taken(stored, load or self._load, keep_s, pinned)
+        try:
+            with place.opening:  # two at once would take twice the memory
+                model = place.model or self._opened(place)
+        except BaseException:
+            self._give_back(place)
+            raise
+        return Loan(model, lambda: self._give_back(place))
+
+    def lend_loaded(
+        self, stored: StoredModel, load: LoadOptions | None = None, keep_s: float | None = None
+    ) -> Loan | None:
+        """The same without any waiting; None where it has to be loaded first."""
+        with self._changed:
+            place = self._found(stored, load or self._load)
+            if place is None or place.model is None:
+                return None
+            self._begin(place, stored, keep_s)
+            return Loan(place.model, lambda: self._give_back(place))
+
+    def loaded(self) -> list[Loaded]:
+        """What is in memory, the last used first."""
+        with self._changed:
+            places = sorted((place for place in self._places if place.model), key=lambda place: -place.used)
+            return [
+                Loaded(place.model, place.model.children.held(), place.n_loans, place.pinned, place.leaves_s)
+                for place in places
+                if place.model
+            ]
+
+    def stop(self, name: str) -> bool:
+        """Unload a model as soon as nobody uses it, pinned or not. False where none of that name is loaded."""
+        with self._changed:
+            found = [place for place in self._places if place.stored.name == name]
+            for place in found:
+                place.pinned, place.keep_s = False, 0.0
+        self.sweep()
+        return bool(found)
+
+    def sweep(self) -> None:
+        """Unload what was not asked for longer than it is kept."""
+        with self._changed:
+            over = [place for place in self._places if place.leaves_s == 0]
+            self._forget(over)
+        _close(over)
+
+    def close(self) -> None:
+        """Unload everything, in use or not; whoever waits for a model is told."""
+        with self._changed:
+            self._closed = True
+            places, self._places = self._places, []
+            self._changed.notify_all()
+        _close(places)
+
+    def _taken(self, stored: StoredModel, load: LoadOptions, keep_s: float | None, pinned: bool) -> _Place:
+        with self._changed:
+            if self._closed:
+                raise BadInput("The server is stopping.", do="Ask again when it runs.")
+            place = self._found(stored, load)
+            if place is None:
+                place = _Place(stored, load, self._keep_s)
+                self._places.append(place)
+            place.pinned = place.pinned or pinned
+            self._begin(place, stored, keep_s)
+            return place
+
+    def _found(self, stored: StoredModel, load: LoadOptions) -> _Place | None:
+        """A place that holds something older under this name is forgotten once nobody uses it."""
+        for place in self._places:
+            if place.stored.name == stored.name and place.load == load:
+                if place.is_as(stored):
+                    return place
+                place.pinned, place.keep_s = False, 0.0
+        return None
+
+    def _begin(self, place: _Place, stored: StoredModel, keep_s: float | None) -> None:
+        place.n_loans += 1
+        place.used = time.monotonic()
+        place.stored = stored
+        if place.model:
+            place.model.stored = stored  # what its preset says of answers may be new
+        if keep_s is not None:
+            place.keep_s = keep_s
+
+    def _opened(self, place: _Place) -> Model:
+        deadline = time.monotonic() + NO_ROOM_WAIT_S
+        while True:
+            try:
+                model = Model(place.stored, place.load, self.budget)
+                model.wait_until_loaded()
+                break
+            except NoRoom:
+                if not self._waited(deadline):
+                    raise
+        with self._changed:
+            if self._closed:
+                model.close()
+                raise BadInput("The server is stopping.", do="Ask again when it runs.")
+            place.model = model
+        return model
+
+    def _waited(self, deadline: float) -> bool:
+        """Whether somebody gave a model back before the deadline."""
+        with self._changed:
+            return not self._closed and self._changed.wait(deadline - time.monotonic())
+
+    def _give_back(self, place: _Place) -> None:
+        with self._changed:
+            place.n_loans -= 1
+            place.used = time.monotonic()
+            self._changed.notify_all()
+            over = [place] if place.leaves_s == 0 or (place.model is None and not place.n_loans) else []
+            self._forget(over)
+        _close(over)
+
+    def _forget(self, places: Sequence[_Place]) -> None:
+        self._places = [place for place in self._places if place not in places]
+
+    def _idle(self) -> list[_Place]:
+        return sorted((place for place in self._places if place.is_idle), key=lambda place: place.used)
+
+    def _reclaimable(self) -> int:
+        with self._changed:
+            models = [place.model for place in self._idle() if place.model]
+        return sum(child.size.own for model in models for child in model.children.held())
+
+    def _reclaim(self) -> bool:
+        with self._changed:
+            oldest = self._idle()[:1]
+            self._forget(oldest)
+        _close(oldest)
+        return bool(oldest)
+
+
+def _close(places: Sequence[_Place]) -> None:
+    for place in places:
+        if place.model:
+            place.model.close()
+
+
+def _loaded_as(stored: StoredModel) -> tuple[object, ...]:
+    """What a model has to be loaded again for when it changes."""
+    return stored.path, stored.adapters, dict(stored.preset.load) if stored.preset else {}

@@ -1,0 +1,147 @@
+"""Models that many ask for, on real workers of tiny models."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from filbert.core.errors import BadInput, FilbertError, NoRoom
+from filbert.engine.load_options import LoadOptions
+from filbert.engine.load_plan import LoadPlan
+from filbert.engine.pool import FOR_EVER, Pool
+from filbert.models.store import StoredModel, in_place
+from running import until
+
+SMALL = LoadOptions(context=512, prompt_cache_mib=0, parallel=1)
+Make = Callable[..., Pool]
+
+
+@pytest.fixture
+def models(tiny: Path, tmp_path: Path) -> list[StoredModel]:
+    """Four files of one kind."""
+    return [in_place(Path(shutil.copy(tiny / "dense.gguf", tmp_path / f"{name}.gguf"))) for name in "abcd"]
+
+
+@pytest.fixture
+def make() -> Iterator[Make]:
+    pools: list[Pool] = []
+
+    def made(keep_s: float = FOR_EVER, most: int | None = None) -> Pool:
+        pools.append(Pool(SMALL, keep_s, most))
+        return pools[-1]
+
+    yield made
+    for pool in pools:
+        pool.close()
+
+
+def room_for(count: int, model: StoredModel) -> int:
+    return count * LoadPlan(model, SMALL).takes("text").total + 1
+
+
+def loaded(pool: Pool) -> list[str]:
+    return [Path(each.model.name).stem for each in pool.loaded()]
+
+
+def test_a_model_is_loaded_once_and_lent_to_many(models: list[StoredModel], make: Make) -> None:
+    pool = make()
+    with ThreadPoolExecutor(4) as threads:
+        loans = list(threads.map(lambda _: pool.lend(models[0]), range(4)))
+    assert len({id(loan.model) for loan in loans}) == 1
+    (only,) = pool.loaded()
+    assert (only.n_loans, len(only.held)) == (4, 1)
+    for loan in loans:
+        loan.give_back()
+        loan.give_back()
+    assert pool.loaded()[0].n_loans == 0
+    assert pool.lend_loaded(models[0]) is not None
+    assert pool.lend_loaded(models[1]) is None
+
+
+def test_the_least_recently_used_goes_when_another_needs_room(models: list[StoredModel], make: Make) -> None:
+    a, b, c, _ = models
+    pool = make(most=room_for(2, a))
+    for each in (a, b, a, c):
+        pool.lend(each).give_back()
+    assert loaded(pool) == ["c", "a"]
+
+
+def test_what_is_lent_or_pinned_stays_and_who_finds_no_room_is_told(
+    models: list[StoredModel], make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("filbert.engine.pool.NO_ROOM_WAIT_S", 0.2)
+    a, b, c, _ = models
+    pool = make(most=room_for(2, a))
+    pool.lend(a, pinned=True).give_back()
+    with pool.lend(b), pytest.raises(NoRoom, match=r"a's text worker|a\.gguf's text worker"):
+        pool.lend(c)
+    assert sorted(loaded(pool)) == ["a", "b"]
+    pool.lend(c).give_back()
+    assert loaded(pool) == ["c", "a"]
+
+
+def test_who_finds_no_room_waits_until_a_model_is_given_back(models: list[StoredModel], make: Make) -> None:
+    a, b, *_ = models
+    pool = make(most=room_for(1, a))
+    first = pool.lend(a)
+    with ThreadPoolExecutor(1) as thread:
+        waiting = thread.submit(pool.lend, b)
+        assert until(lambda: len(pool._places) == 2)
+        first.give_back()
+        waiting.result().give_back()
+    assert loaded(pool) == ["b"]
+
+
+def test_a_model_leaves_when_its_time_is_over(models: list[StoredModel], make: Make) -> None:
+    pool = make(keep_s=0.05)
+    loan = pool.lend(models[0])
+    pool.sweep()
+    assert loaded(pool) == ["a"]
+    loan.give_back()
+    assert until(lambda: pool.sweep() or not pool.loaded())
+    with pool.lend(models[0], keep_s=FOR_EVER):
+        pass
+    pool.sweep()
+    assert pool.loaded()[0].leaves_s is None
+    pool.lend(models[0], keep_s=0).give_back()
+    assert not pool.loaded()
+
+
+def test_a_model_that_is_stopped_in_use_leaves_when_it_is_given_back(models: list[StoredModel], make: Make) -> None:
+    pool = make()
+    with pool.lend(models[0], pinned=True):
+        assert pool.stop(models[0].name)
+        assert loaded(pool) == ["a"]
+    assert not pool.loaded()
+    assert not pool.stop(models[0].name)
+
+
+def test_other_load_options_are_a_worker_of_their_own(models: list[StoredModel], make: Make) -> None:
+    pool = make()
+    wide = SMALL.model_copy(update={"context": 1024})
+    with pool.lend(models[0]) as one, pool.lend(models[0], wide) as other:
+        assert (one.model.context, other.model.context) == (512, 1024)
+
+
+def test_a_model_that_cannot_be_loaded_leaves_nothing_behind(make: Make, tmp_path: Path, tiny: Path) -> None:
+    broken = tmp_path / "broken.gguf"
+    shutil.copy(tiny / "dense.gguf", broken)
+    stored = in_place(broken)
+    broken.unlink()
+    pool = make()
+    with pytest.raises(FilbertError, match="broken"):
+        pool.lend(stored)
+    assert not pool._places
+
+
+def test_a_closed_pool_lends_nothing(models: list[StoredModel], make: Make) -> None:
+    pool = make()
+    worker = pool.lend(models[0]).model.children.workers["text"]
+    pool.close()
+    assert not worker.running
+    with pytest.raises(BadInput, match="stopping"):
+        pool.lend(models[1])
