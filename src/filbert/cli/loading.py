@@ -56,7 +56,7 @@ def opened(name: str, load: LoadOptions, settings: Settings) -> Iterator[Model]:
     """A model whose children start when they are needed."""
     from filbert.face.model import Model
 
-    with Model(present(name or settings.model, settings, load.threads), load) as model:
+    with Model.shared(present(name or settings.model, settings, load.threads), load) as model:
         yield model
 
 

@@ -37,6 +37,7 @@ def serve(
 
     from filbert.engine.pool import Pool
     from filbert.server.app import make_app
+    from filbert.server.leases import leasing
     from filbert.server.offered import Offered
 
     logging.getLogger("uvicorn").handlers = log.handlers  # its story belongs into our log file
@@ -44,17 +45,20 @@ def serve(
     with _listening(serve.port) as listener, closing(Offered(Pool(load, serve.keep_alive, most))) as offered:
         for name in model or ():
             note(offered.add(present(name, settings, load.threads)).summary, settings)
-        config = uvicorn.Config(
-            make_app(offered),
-            ws="none",
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            timeout_graceful_shutdown=GRACE_S,
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}/v1"
+        server = uvicorn.Server(
+            uvicorn.Config(
+                make_app(offered, leasing(offered, url, lambda: setattr(server, "should_exit", True))),
+                ws="none",
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                timeout_graceful_shutdown=GRACE_S,
+            )
         )
-        note(f"http://127.0.0.1:{listener.getsockname()[1]}/v1 (Ctrl-C stops it)", settings)
+        note(f"{url} (Ctrl-C stops it)", settings)
         with suppress(KeyboardInterrupt):  # how one stops a server
-            uvicorn.Server(config).run(sockets=[listener])
+            server.run(sockets=[listener])
 
 
 def _listening(port: int) -> socket.socket:

@@ -82,7 +82,10 @@ class Talk:
         """Another model for the same conversation. One that cannot be had or loaded leaves the old one."""
         from filbert.face.model import Model
 
-        coming, before = Model(present(name, self.settings, self.load.threads, need_agreed), self.load), self.model
+        coming, before = (
+            Model.shared(present(name, self.settings, self.load.threads, need_agreed), self.load),
+            self.model,
+        )
         coming.need("text")
         before.close()  # both at once may be too much for the machine
         try:

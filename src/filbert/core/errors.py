@@ -28,6 +28,8 @@ FilbertError
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 
 class FilbertError(Exception):
     """The root. `code` is stable: doors map it to an exit status or an HTTP status."""
@@ -153,3 +155,15 @@ class Cancelled(FilbertError):
     code = "cancelled"
     exit_status = 130
     http_status = 499
+
+
+def of_code(code: str) -> type[FilbertError]:
+    """The error that has this code; the root where none has."""
+    known = {kind.code: kind for kind in _kinds(FilbertError)}
+    return known.get(code, FilbertError)
+
+
+def _kinds(kind: type[FilbertError]) -> Iterator[type[FilbertError]]:
+    for inner in kind.__subclasses__():
+        yield from _kinds(inner)
+    yield kind

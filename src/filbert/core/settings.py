@@ -39,6 +39,10 @@ class Options(BaseModel):
         before = {name: getattr(self, name) for name in self.model_fields_set}
         return checked(type(self), {**before, **coming}, dict.fromkeys(coming, f"{PRESET}{preset}"))
 
+    def chosen(self) -> dict[str, Any]:
+        """What a flag, a variable or the caller said, as JSON has it."""
+        return self.model_dump(mode="json", include=self.model_fields_set - self._of_file)
+
     def choosing(self, **values: Any) -> Self:
         """These options with values that no preset changes."""
         chosen = self.model_copy(update=values)
@@ -53,6 +57,7 @@ class Settings(Options):
     quiet: bool = Field(
         False, description="Print results only: no progress, no notes.", json_schema_extra={"short": "-q"}
     )
+    no_server: bool = Field(False, description="Load the model here, even if `filbert serve` runs and would share it.")
     debug: bool = Field(False, description="Show the traceback of an error.")
     model: str = Field(
         "smollm2:135m", description="The model used when none is named.", json_schema_extra={"flag": False}

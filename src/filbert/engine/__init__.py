@@ -13,6 +13,7 @@ child.py                 a process that holds native code: start, ask, stop
 children.py              the workers and the scorer of one model
 generation.py            an answer as it comes: chunks, finish, reply
 kept_schema.py           whether what was written keeps to a schema
+lease.py                 a model that a running server holds
 lifeline.py              the child's end of the pipes: it ends with its caller
 likelihood.py            from logits to log-likelihoods
 load_options.py          how a model may be loaded: what a person chooses

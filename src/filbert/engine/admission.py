@@ -6,12 +6,19 @@ from __future__ import annotations
 import threading
 from collections import deque
 from concurrent.futures import CancelledError, Future
+from typing import Protocol
+
+
+class Admits(Protocol):
+    """Whoever hands out the context."""
+
+    def take_back(self, place: Place) -> None: ...
 
 
 class Place:
     """A share of the context, asked for. `wait` until it is yours, `give_back` whether or not it was."""
 
-    def __init__(self, admission: Admission, tokens: int) -> None:
+    def __init__(self, admission: Admits, tokens: int) -> None:
         self.tokens = tokens
         self.reached: Future[None] = Future()
         self._admission = admission

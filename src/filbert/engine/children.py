@@ -29,6 +29,7 @@ class Children:
         self._scorer: Scorer | None = None
         self._lock = threading.RLock()
         self._closed = False
+        self._promised: list[Held] = []
         self._admission = Admission(plan.context, plan.options.parallel)
         self._pooling_admission = Admission(plan.pooled_slots, plan.pooled_slots)  # counts texts
         budget.join(self)
@@ -106,13 +107,24 @@ class Children:
                     )
             return self._scorer
 
+    def promise_scorer(self) -> Held:
+        """Memory for a scorer that a client of ours runs. Raises NoRoom."""
+        coming = Held(CHILDREN["scorer"], self.plan.takes("scorer"), None)
+        with self._budget.room(self, coming.part, coming.size):
+            self._promised.append(coming)
+        return coming
+
+    def forget(self, promised: Held) -> None:
+        self._promised.remove(promised)
+
     def held(self) -> Sequence[Held]:
         found: dict[ChildKind, int | None] = {
             role: worker.pid for role, worker in list(self.workers.items()) if worker.running
         }
         if scorer := self._scorer:
             found["scorer"] = scorer.pid
-        return [Held(CHILDREN[kind], self.plan.takes(kind), pid) for kind, pid in found.items()]
+        own = [Held(CHILDREN[kind], self.plan.takes(kind), pid) for kind, pid in found.items()]
+        return [*own, *self._promised]
 
     def _need_open(self) -> None:
         if self._closed:

@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Any, Self
 
 from filbert.core.errors import BadInput
 from filbert.core.messages import Message, flatten, turns
-from filbert.core.settings import configured
+from filbert.core.settings import Settings, configured
 from filbert.engine import speculation
 from filbert.engine.admission import Place
 from filbert.engine.bounds import conversation_bound, listed, need_context, need_messages, text_bound, text_bytes
 from filbert.engine.budget import OF_THIS_PROCESS, Budget
 from filbert.engine.children import Children
 from filbert.engine.generation import Generation, Usage
+from filbert.engine.lease import Lease, Leased, lease
 from filbert.engine.load_options import LoadOptions
 from filbert.engine.load_plan import Kind, LoadPlan, Role
 from filbert.engine.sampling import Sampling
@@ -75,8 +76,13 @@ class Model:
     caller dies, its children end."""
 
     def __init__(
-        self, stored: StoredModel, options: LoadOptions | None = None, budget: Budget = OF_THIS_PROCESS
+        self,
+        stored: StoredModel,
+        options: LoadOptions | None = None,
+        budget: Budget = OF_THIS_PROCESS,
+        lease: Lease | None = None,
     ) -> None:
+        """budget: the memory it shares with others; lease: the server whose children it uses instead of its own."""
         self.stored = stored
         self.name = stored.name
         self.options = with_preset(options or configured(LoadOptions), stored.preset)
@@ -85,7 +91,14 @@ class Model:
         self.kind = self._plan.kind
         self.threads = self._plan.threads
         self.context = self._plan.context
-        self.children = Children(self._plan, budget)
+        self.children = Leased(self._plan, lease) if lease else Children(self._plan, budget)
+
+    @classmethod
+    def shared(cls, stored: StoredModel, options: LoadOptions | None = None) -> Self:
+        """Over the children of a running server of the same store, where there is one and no setting forbids it."""
+        wanted = options or configured(LoadOptions)
+        found = None if configured(Settings).no_server else lease(stored, wanted)
+        return cls(stored, found.options if found else wanted, lease=found)
 
     def __enter__(self) -> Self:
         return self
@@ -109,7 +122,8 @@ class Model:
         more = f" ({asked} asked, more than it was trained with)" if asked and asked > self.context else ""
         preset = self.stored.preset
         stands_for = f" ({preset.stands_for})" if preset and preset.is_stand_in else ""
-        return f"{self.name}{stands_for}: context {self.context} tokens{of}{more}, {self.threads} threads"
+        by = ", by the running server" if isinstance(self.children, Leased) else ""
+        return f"{self.name}{stands_for}: context {self.context} tokens{of}{more}, {self.threads} threads{by}"
 
     def wait_until_loaded(self) -> None:
         """Raises BadModelFile when the engine cannot load the file. A model that could not be loaded is closed."""

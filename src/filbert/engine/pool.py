@@ -61,6 +61,9 @@ class _Place:
     def leaves_s(self) -> float | None:
         return None if not self.is_idle or self.keep_s < 0 else max(0.0, self.used + self.keep_s - time.monotonic())
 
+    def is_loaded_by(self, load: LoadOptions) -> bool:
+        return self.load is load or self.load.model_dump() == load.model_dump()
+
     def is_as(self, stored: StoredModel) -> bool:
         """Whether what is loaded is still what the store holds under its name."""
         return _loaded_as(self.stored) == _loaded_as(stored)
@@ -94,7 +97,7 @@ class Pool:
     FOR_EVER for good. most: bytes that all may take; left out, what the machine has."""
 
     def __init__(self, load: LoadOptions, keep_s: float = KEEP_S, most: int | None = None) -> None:
-        self._load, self._keep_s = load, keep_s
+        self.load, self._keep_s = load, keep_s
         self._places: list[_Place] = []
         self._changed = threading.Condition()
         self._closed = False
@@ -105,7 +108,7 @@ class Pool:
     ) -> Loan:
         """The model, loaded if need be. keep_s: how long it stays from now on. Raises BadModelFile, BadInput, and
         NoRoom where all memory is lent for longer than NO_ROOM_WAIT_S."""
-        place = self._taken(stored, load or self._load, keep_s, pinned)
+        place = self._taken(stored, load or self.load, keep_s, pinned)
         try:
             with place.opening:  # two at once would take twice the memory
                 model = place.model or self._opened(place)
@@ -119,7 +122,7 @@ class Pool:
     ) -> Loan | None:
         """The same without any waiting; None where it has to be loaded first."""
         with self._changed:
-            place = self._found(stored, load or self._load)
+            place = self._found(stored, load or self.load)
             if place is None or place.model is None:
                 return None
             self._begin(place, stored, keep_s)
@@ -174,7 +177,9 @@ class Pool:
     def _found(self, stored: StoredModel, load: LoadOptions) -> _Place | None:
         """A place that holds something older under this name is forgotten once nobody uses it."""
         for place in self._places:
-            if place.stored.name == stored.name and place.load == load:
+            if place.stored.name == stored.name and (
+                place.load is load or place.load.model_dump() == load.model_dump()
+            ):
                 if place.is_as(stored):
                     return place
                 place.pinned, place.keep_s = False, 0.0
@@ -190,6 +195,7 @@ class Pool:
             place.keep_s = keep_s
 
     def _opened(self, place: _Place) -> Model:
+        self.sweep()  # what is outdated is not needed any more
         deadline = time.monotonic() + NO_ROOM_WAIT_S
         while True:
             try:

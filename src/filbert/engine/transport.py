@@ -50,7 +50,7 @@ class WorkerSocket:
     """`address` is unix:///path/x.sock or http://127.0.0.1:port."""
 
     def __init__(self, address: str, secret: str, stall_s: float) -> None:
-        self.address, self.stall_s = address, stall_s
+        self.address, self.secret, self.stall_s = address, secret, stall_s
         self.headers = {"Content-Type": "application/json", "Authorization": f"Bearer {secret}"}
 
     def send(self, route: str, body: Mapping[str, Any], more_s: float = 0) -> HttpExchange:

@@ -78,13 +78,15 @@ class Model(engine.Model):
         await asyncio.to_thread(self.close)
 
 
-def load(name: str | os.PathLike[str], **options: Any) -> Model:
+def load(name: str | os.PathLike[str], *, shared: bool = True, **options: Any) -> Model:
     """Load a model by name or path; one that is not here yet is pulled first. Keyword arguments are the fields of
-    LoadOptions: context=8192, threads=2, … Raises UnknownModel, BadModelFile, OfflineRefused, DownloadFailed."""
+    LoadOptions: context=8192, threads=2, … shared: where `filbert serve` runs, use its workers instead of loading the
+    model twice. Raises UnknownModel, BadModelFile, OfflineRefused, DownloadFailed."""
     wanted = configured(LoadOptions, options)  # what is wrong here should not cost a download
     if isinstance(name, os.PathLike):
         name = str(Path(name).absolute())
-    model = Model(store.resolve_or_pull(name, threads=wanted.threads), wanted)
+    stored = store.resolve_or_pull(name, threads=wanted.threads)
+    model = Model.shared(stored, wanted) if shared else Model(stored, wanted)
     model.wait_until_loaded()
     return model
 

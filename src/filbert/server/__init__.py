@@ -4,6 +4,7 @@ app.py            the application, put together
 bodies.py         requests as clients write them
 door.py           what is let in: hosts, origins, sizes
 error_bodies.py   our errors in OpenAI's shape
+leases.py         the private socket by which CLI and Python use our models
 offered.py        the models that may be asked for by name
 response.py       a worker's answer as our own
 routes/           the routes, a file a protocol

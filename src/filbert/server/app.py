@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
@@ -39,13 +39,13 @@ async def sweeping(pool: Pool) -> AsyncIterator[None]:
     task.cancel()
 
 
-def make_app(offered: Offered) -> FastAPI:
-    """The application over models, which it closes when it ends."""
+def make_app(offered: Offered, share: AbstractAsyncContextManager[None] | None = None) -> FastAPI:
+    """The application over models, which it closes when it ends. share: lets other processes use them meanwhile."""
 
     @asynccontextmanager
     async def life(app: FastAPI) -> AsyncIterator[None]:
         asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(WAITING_THREADS, "filbert-serve"))
-        async with sweeping(offered.pool):
+        async with sweeping(offered.pool), share or nullcontext():
             yield
         offered.close()  # first: the loop waits for its threads, and they wait for workers
 

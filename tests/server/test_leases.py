@@ -1,0 +1,179 @@
+"""One worker for the server, the CLI and Python, over the private socket."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import psutil
+import pytest
+from running_server import STARTER, RunningServer, gone, install, serving
+
+import filbert
+from filbert.core.errors import BadSetting, EngineCrashed
+from filbert.engine.children import Children
+from filbert.engine.lease import Leased, ask_server, running_server, server_file
+from running import until
+
+USER = {"role": "user", "content": "Say hi."}
+
+
+@pytest.fixture
+def served(home: Path, starter: Path) -> Iterator[RunningServer]:
+    """A server of this test's own store."""
+    install(home, starter)
+    with serving(home, "-m", STARTER, "--context", "1024") as running:
+        yield running
+
+
+def held() -> list[dict[str, object]]:
+    told = ask_server({"do": "ps"})
+    assert told
+    return list(told["models"])
+
+
+def test_python_uses_the_worker_of_the_server(served: RunningServer) -> None:
+    worker = served.worker().pid
+    with filbert.load(STARTER) as model:
+        assert isinstance(model.children, Leased)
+        assert model.context == 1024
+        assert "by the running server" in model.summary
+        reply = model.generate("Say hi.", max_tokens=4).reply()
+        assert reply.usage.completion_tokens == 4
+        assert held()[0]["in_use"] == 1
+    assert until(lambda: held()[0]["in_use"] == 0)
+    assert [served.worker().pid, psutil.Process().children()] == [worker, psutil.Process().children()]
+
+
+def test_the_command_line_uses_it_unless_told_not_to(served: RunningServer, home: Path) -> None:
+    command = [str(Path(sys.executable).with_name("filbert")), "chat", "-m", STARTER, "--max-tokens", "4", "Say hi."]
+    environment = {**os.environ, "FILBERT_HOME": str(home)}
+    shared = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    alone = subprocess.run([*command, "--no-server"], env=environment, capture_output=True, text=True, check=True)
+    assert "by the running server" in shared.stderr
+    assert "by the running server" not in alone.stderr
+    assert shared.stdout.strip() and alone.stdout.strip()
+
+
+def test_other_load_options_are_a_worker_of_the_servers_own(served: RunningServer) -> None:
+    with filbert.load(STARTER, context=512) as model:
+        assert model.context == 512
+        assert sorted(each["context"] for each in held()) == [512, 1024]  # type: ignore[type-var]
+        assert model.generate("Say hi.", max_tokens=2).reply().usage.completion_tokens
+    with pytest.raises(BadSetting, match="threads"):
+        filbert.load(STARTER, threads=0)
+
+
+def test_the_context_is_shared_with_the_servers_own_requests(served: RunningServer) -> None:
+    """Together they ask three times the context; none fails."""
+    with filbert.load(STARTER) as model, ThreadPoolExecutor(16) as threads:
+        ours = [threads.submit(lambda: model.generate("Count.", max_tokens=170).reply()) for _ in range(8)]
+        theirs = [threads.submit(served.chat, "Count.", max_tokens=170) for _ in range(8)]
+        assert all(each.result().finish.reason in ("stop", "length") for each in ours)
+        assert all(each.result().choices[0].finish_reason in ("stop", "length") for each in theirs)
+
+
+def test_a_client_that_is_killed_gives_back_what_it_had(served: RunningServer, home: Path) -> None:
+    code = (
+        f"import filbert\nmodel = filbert.load({STARTER!r})\n"
+        "answer = iter(model.generate('Count to a million.', max_tokens=900))\nnext(answer)\nprint('begun', flush=True)\n"
+        "import time; time.sleep(600)"
+    )
+    environment = {**os.environ, "FILBERT_HOME": str(home)}
+    with subprocess.Popen([sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE, text=True) as client:
+        assert client.stdout
+        assert client.stdout.readline() == "begun\n"
+        client.send_signal(signal.SIGKILL)
+    assert served.chat(max_tokens=900).choices[0].finish_reason in ("stop", "length")
+    assert until(lambda: held()[0]["in_use"] == 0)
+
+
+def test_a_worker_that_dies_is_replaced_for_clients_too(served: RunningServer) -> None:
+    with filbert.load(STARTER) as model:
+        answer = iter(model.generate("Count to a million.", max_tokens=900))
+        next(answer)
+        served.worker().kill()
+        with pytest.raises(EngineCrashed):
+            list(answer)
+        assert model.generate("Say hi.", max_tokens=2).reply().usage.completion_tokens
+
+
+def test_when_the_server_ends_the_model_is_loaded_here(served: RunningServer) -> None:
+    with filbert.load(STARTER) as model:
+        assert model.generate("Say hi.", max_tokens=2).text
+        served.end()
+        assert not server_file().exists()
+        assert until(lambda: isinstance(model.children, Leased) and not model.children._lease.open)
+        assert model.generate("Say hi.", max_tokens=2).text
+
+
+def test_a_server_that_was_killed_is_no_server(served: RunningServer) -> None:
+    workers = served.workers()
+    served.end(signal.SIGKILL)
+    assert gone(workers)
+    assert server_file().exists()
+    assert running_server() is None
+    with filbert.load(STARTER) as model:
+        assert isinstance(model.children, Children)
+
+
+def test_vectors_and_scores_work_over_a_lease(served: RunningServer) -> None:
+    with filbert.load(STARTER) as model:
+        (vector,) = model.embed(["a text"]).vectors
+        assert len(vector) == 576
+        assert model.score("The sky is", [" blue"])[0].loglikelihood
+        assert any(part == "scorer" for part in held()[0]["parts"])  # type: ignore[attr-defined]
+    assert until(lambda: "scorer" not in held()[0]["parts"])  # type: ignore[operator]
+
+
+def test_of_two_servers_of_a_store_the_first_shares(served: RunningServer, home: Path) -> None:
+    before = json.loads(server_file().read_text())
+    with serving(home) as second:
+        assert second.post().status_code == 200
+        assert json.loads(server_file().read_text()) == before
+    assert running_server() == before
+
+
+def test_the_private_socket_stands_what_is_no_client(served: RunningServer) -> None:
+    import socket
+
+    said = running_server()
+    assert said
+    for garbage in (
+        b"",
+        b"\n",
+        b"no json\n",
+        b"[1]\n",
+        b'{"do": "what"}\n',
+        b'{"lease": "nothing", "load": {}}\n',
+        b"x" * (2 << 20),
+    ):
+        with socket.socket(socket.AF_UNIX) as stranger:
+            stranger.connect(said["socket"])
+            try:
+                stranger.sendall(garbage)
+                stranger.shutdown(socket.SHUT_WR)
+                stranger.recv(1 << 16)
+            except OSError:
+                pass
+    assert served.chat().choices
+
+
+def test_threads_of_one_client_share_its_connection(served: RunningServer) -> None:
+    with filbert.load(STARTER) as model:
+        answers: list[str] = []
+        threads = [
+            threading.Thread(target=lambda: answers.append(model.generate("Hi.", max_tokens=8).text)) for _ in range(8)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert len(answers) == 8
