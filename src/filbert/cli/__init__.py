@@ -25,6 +25,7 @@ markdown_layout.py     Markdown as lines of a terminal
 markdown_screen.py     Markdown on the screen while it is written
 ollama_words.py        commands by the names that Ollama's people type
 perplexity.py          filbert perplexity
+ps.py                  filbert ps, filbert stop
 pull.py                filbert pull
 remove.py              filbert rm
 rerank.py              filbert rerank

@@ -15,6 +15,7 @@ from filbert.cli import (
     list_models,
     ollama_words,
     perplexity,
+    ps,
     pull,
     remove,
     rerank,
@@ -51,6 +52,8 @@ app.command("rerank")(rerank.rerank)
 app.command("score")(score.score)
 app.command("perplexity")(perplexity.perplexity)
 app.command("serve")(serve.serve)
+app.command("ps")(ps.ps)
+app.command("stop")(ps.stop)
 app.add_typer(config.app, name="config")
 app.command("doctor")(doctor.doctor)
 app.command("run", hidden=True)(ollama_words.run)

@@ -1,25 +1,40 @@
-"""`filbert serve`: OpenAI's protocol on loopback."""
+"""`filbert serve`: one server for other programs, the command line and Python."""
 
 from __future__ import annotations
 
 import logging
 import socket
+import subprocess
+import sys
+import time
 from contextlib import closing, suppress
-from typing import Annotated
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from filbert.cli.completion import installed_names
-from filbert.cli.console import note
+from filbert.cli.console import note, patience, say
 from filbert.cli.flags_from_options import with_options
 from filbert.cli.loading import present
-from filbert.core.errors import BadInput
+from filbert.core import paths
+from filbert.core.errors import BadInput, EngineError
 from filbert.core.log import log
 from filbert.core.settings import Settings
 from filbert.engine.load_options import LoadOptions
 from filbert.server.serve_options import ServeOptions
 
+if TYPE_CHECKING:
+    from filbert.engine.lease import Said
+
 GRACE_S = 3  # answers under way may end within it when the server is told to
+POLL_S = 0.1
+NAMED = "Load this model at once, and keep it. May be repeated."
+
+
+class Ask(StrEnum):
+    status = "status"
+    stop = "stop"
 
 
 @with_options(ServeOptions, LoadOptions)
@@ -27,12 +42,33 @@ def serve(
     serve: ServeOptions,
     load: LoadOptions,
     settings: Settings,
+    ask: Annotated[
+        Ask | None, typer.Argument(help="Of the server that runs: tell where it listens, or end it.")
+    ] = None,
     model: Annotated[
         list[str] | None,
-        typer.Option("--model", "-m", help="Load this model at once. May be repeated.", autocompletion=installed_names),
+        typer.Option(
+            "--model",
+            "-m",
+            help="Load this model at once, and keep it. May be repeated.",
+            autocompletion=installed_names,
+        ),
     ] = None,
+    background: Annotated[bool, typer.Option("--background", help="Return as soon as the server listens.")] = False,
 ) -> None:
-    """Answer OpenAI's HTTP protocol. It listens on 127.0.0.1 only, and offers every model that is here."""
+    """Answer OpenAI's HTTP protocol. It listens on 127.0.0.1 only, and offers every model that is here. The command
+    line and Python use its models meanwhile, instead of loading them twice."""
+    if ask is Ask.status:
+        say(_running()["url"])
+    elif ask is Ask.stop:
+        _stop(settings)
+    elif background:
+        _in_background(settings)
+    else:
+        _in_foreground(serve, load, settings, model or [])
+
+
+def _in_foreground(serve: ServeOptions, load: LoadOptions, settings: Settings, models: list[str]) -> None:
     import uvicorn
 
     from filbert.engine.pool import Pool
@@ -43,7 +79,7 @@ def serve(
     logging.getLogger("uvicorn").handlers = log.handlers  # its story belongs into our log file
     most = int(serve.memory_gb * 1e9) if serve.memory_gb else None
     with _listening(serve.port) as listener, closing(Offered(Pool(load, serve.keep_alive, most))) as offered:
-        for name in model or ():
+        for name in models:
             note(offered.add(present(name, settings, load.threads)).summary, settings)
         url = f"http://127.0.0.1:{listener.getsockname()[1]}/v1"
         server = uvicorn.Server(
@@ -59,6 +95,51 @@ def serve(
         note(f"{url} (Ctrl-C stops it)", settings)
         with suppress(KeyboardInterrupt):  # how one stops a server
             server.run(sockets=[listener])
+
+
+def _in_background(settings: Settings) -> None:
+    """The same command without the flag, in a session of its own. Raises BadInput where a server runs already, and what
+    the server says when it ends before it listens."""
+    from filbert.engine.lease import running_server
+
+    if found := running_server():
+        raise BadInput(f"A server runs already: {found['url']}", do="`filbert serve stop` ends it.")
+    command = [sys.argv[0], *(word for word in sys.argv[1:] if word != "--background")]
+    said = paths.log_file().with_name("serve.log")
+    said.parent.mkdir(parents=True, exist_ok=True)
+    with said.open("wb") as output, patience("starting the server", settings):
+        child = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
+        )
+        while not (found := running_server()):
+            if child.poll() is not None:
+                raise EngineError(_last_line(said.read_text("utf-8", "replace")), do=f"{said} holds all it said.")
+            time.sleep(POLL_S)
+    say(found["url"])
+
+
+def _stop(settings: Settings) -> None:
+    from filbert.engine.lease import ask_server, running_server
+
+    _running()
+    ask_server({"do": "end"})
+    with patience("waiting for the server", settings):
+        while running_server():
+            time.sleep(POLL_S)
+    note("The server has ended.", settings)
+
+
+def _running() -> Said:
+    from filbert.engine.lease import running_server
+
+    if found := running_server():
+        return found
+    raise BadInput("No server runs.", do="`filbert serve --background` starts one.")
+
+
+def _last_line(text: str) -> str:
+    lines = text.strip().splitlines()
+    return lines[-1].removeprefix("error: ") if lines else "The server ended before it listened."
 
 
 def _listening(port: int) -> socket.socket:
