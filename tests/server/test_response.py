@@ -19,7 +19,8 @@ from filbert.engine.relay import relay
 from filbert.engine.sampling import Sampling
 from filbert.engine.transport import WorkerSocket
 from filbert.models import store
-from filbert.server.response import legacy_logprobs, without_progress
+from filbert.server.openai_shape import legacy_logprobs
+from filbert.server.response import without_progress
 
 OWN = re.compile(rb'"(created|id)":("[^"]*"|\d+)|"timings":\{[^}]*\}')
 

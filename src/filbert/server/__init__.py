@@ -6,7 +6,8 @@ door.py           what is let in: hosts, origins, sizes
 error_bodies.py   our errors in OpenAI's shape
 leases.py         the private socket by which CLI and Python use our models
 offered.py        the models that may be asked for by name
-response.py       a worker's answer as our own
+openai_shape.py   an answer in OpenAI's shape
+response.py       a worker's answer on its way to a client
 routes/           the routes, a file a protocol
 serve_options.py  how the server listens
 """

@@ -1,42 +1,53 @@
-"""A worker's answer as our own: a stream's bytes as they come, or put together for a client that wants it whole.
+"""A worker's answer on its way to a client, in the shape of the client's protocol.
 
-Either way the gateway reads the worker as a stream, and a client that goes away closes it, which frees the slot.
+The gateway always reads the worker as a stream, and a client that goes away closes it, which frees the slot.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from functools import reduce
-from itertools import accumulate
-from typing import Any
+from typing import Any, Protocol
 
 from fastapi import Response
 from fastapi.responses import JSONResponse
 from starlette.types import Receive, Scope, Send
 
 from filbert.core.errors import EngineCrashed, EngineStalled, FilbertError
-from filbert.engine.generation import Reply, Usage, gather, heard, read_event
 from filbert.engine.model import Model, Prepared
 from filbert.engine.pool import Loan
 from filbert.engine.relay import RelayedAnswer, relay
 from filbert.engine.tool_calls import CallReader
-from filbert.engine.transport import Event, choice_of, finish_reason, refusal
-from filbert.server.error_bodies import error_body
+from filbert.engine.transport import Event, refusal
 
 PROGRESS = b'"prompt_progress":{'  # inside a string its quotes would be escaped
 
 
-class Relayed(Response):
-    """A stream: what the worker sends, as it comes."""
+class Shape(Protocol):
+    """How a protocol writes an answer. content_type: of its streams; calls: who reads the calls of tools in it."""
 
-    def __init__(self, loan: Loan, prepare: Callable[[], Prepared], calls: CallReader | None = None) -> None:
-        """loan: the model, given back when the answer is over; prepare: what to send to it, which may take a second;
-        calls: who reads the calls of tools in it."""
+    content_type: str
+    calls: CallReader | None
+
+    def stream(self, prepared: Prepared, pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        """The worker's bytes, events of a chat or a completion, as the protocol's."""
+
+    def whole(self, found: Sequence[Event]) -> Any:
+        """All events as one document."""
+
+    def failed(self, error: FilbertError) -> bytes:
+        """The end of a stream that broke off: its head is out, so that the stream has to say it."""
+
+
+class Streamed(Response):
+    """Sends what the worker writes, as it comes."""
+
+    def __init__(self, loan: Loan, prepare: Callable[[], Prepared], shape: Shape) -> None:
+        """loan: the model, given back when the answer is over; prepare: what to send to it, which may take a second."""
         super().__init__()
-        self._loan, self._prepare, self._calls = loan, prepare, calls
+        self._loan, self._prepare, self._shape = loan, prepare, shape
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         answering = asyncio.create_task(self._answer(scope, receive, send))
@@ -56,44 +67,29 @@ class Relayed(Response):
         try:
             prepared = await asyncio.to_thread(self._prepare)
             async with _worker_answer(self._loan.model, prepared) as answer:
-                async for piece in self._told(prepared, without_progress(answer.body())):
+                async for piece in self._shape.stream(prepared, without_progress(answer.body())):
                     if not begun:
                         begun = True
-                        await send({"type": "http.response.start", "status": 200, "headers": STREAM_HEADERS})
+                        await send({"type": "http.response.start", "status": 200, "headers": self._head})
                     await send({"type": "http.response.body", "body": piece, "more_body": True})
         except FilbertError as exc:
             if not begun:
                 raise
-            last = f"data: {json.dumps(error_body(exc))}\n\n".encode()  # the head is out: the stream has to say it
-            await send({"type": "http.response.body", "body": last, "more_body": True})
+            await send({"type": "http.response.body", "body": self._shape.failed(exc), "more_body": True})
         await send({"type": "http.response.body", "body": b""})
 
-    def _told(self, prepared: Prepared, pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-        """The stream in OpenAI's shape: untouched where the worker writes it so."""
-        legacy = prepared.route == "/v1/completions" and "logprobs" in prepared.body
-        thought = "timings_per_token" in prepared.body
-        if not (legacy or thought or self._calls):
-            return pieces
-        found = events(pieces)
-        if legacy:
-            found = with_legacy_logprobs(found)
-        if thought:
-            found = with_reasoning_tokens(found)
-        return as_bytes(with_calls(found, self._calls) if self._calls else found)
+    @property
+    def _head(self) -> list[tuple[bytes, bytes]]:
+        return [(b"content-type", self._shape.content_type.encode()), (b"cache-control", b"no-cache")]
 
 
-STREAM_HEADERS = [(b"content-type", b"text/event-stream"), (b"cache-control", b"no-cache")]
-
-
-class Gathered(Relayed):
+class Gathered(Streamed):
     """Waits for the whole answer and sends it as one document."""
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         prepared = await asyncio.to_thread(self._prepare)
         async with _worker_answer(self._loan.model, prepared) as answer:
-            found = events(answer.body())
-            told = with_calls(found, self._calls) if self._calls else found
-            document = gathered([event async for event in told])
+            document = self._shape.whole([event async for event in read(answer.body(), self._shape.calls)])
         await JSONResponse(document)(scope, receive, send)
 
 
@@ -150,10 +146,10 @@ async def events(pieces: AsyncIterator[bytes]) -> AsyncIterator[Event]:
                 yield event
 
 
-async def as_bytes(found: AsyncIterator[Event]) -> AsyncIterator[bytes]:
-    async for event in found:
-        yield f"data: {json.dumps(event)}\n\n".encode()
-    yield b"data: [DONE]\n\n"
+def read(pieces: AsyncIterator[bytes], calls: CallReader | None) -> AsyncIterator[Event]:
+    """The events of a stream, with the calls of tools that stand in its text."""
+    found = events(pieces)
+    return with_calls(found, calls) if calls else found
 
 
 async def with_calls(found: AsyncIterator[Event], calls: CallReader) -> AsyncIterator[Event]:
@@ -162,87 +158,3 @@ async def with_calls(found: AsyncIterator[Event], calls: CallReader) -> AsyncIte
             yield told
     for told in calls.rest():
         yield told
-
-
-async def with_reasoning_tokens(found: AsyncIterator[Event]) -> AsyncIterator[Event]:
-    """A stream whose usage tells the tokens of the thought. Each event of the worker counts them; the client gets
-    these counts at the end only."""
-    usage = Usage()
-    async for event in found:
-        usage = heard(event, usage)
-        if read_event(event, "stop").finish is None:
-            event.pop("timings", None)
-        if event.get("usage"):
-            event["usage"] |= reasoning_details(usage)
-        yield event
-
-
-def reasoning_details(usage: Usage) -> dict[str, Any]:
-    """Of an answer with a thought: what OpenAI's usage holds beside the totals."""
-    tokens = usage.reasoning_tokens
-    return {"completion_tokens_details": {"reasoning_tokens": tokens}} if tokens else {}
-
-
-async def with_legacy_logprobs(found: AsyncIterator[Event]) -> AsyncIterator[Event]:
-    """A stream of /v1/completions in OpenAI's shape; the worker writes log-probabilities as it does for a chat."""
-    begin = 0
-    async for event in found:
-        if tokens := _logprobs(event):
-            event["choices"][0]["logprobs"] = legacy_logprobs(tokens, begin)
-            begin += sum(len(token["token"]) for token in tokens)
-        yield event
-
-
-def legacy_logprobs(tokens: list[dict[str, Any]], begin: int = 0) -> dict[str, Any]:
-    """begin: characters of the answer before these tokens, from where their offsets are counted."""
-    ends = accumulate((len(token["token"]) for token in tokens), initial=begin)
-    return {
-        "tokens": [token["token"] for token in tokens],
-        "token_logprobs": [token["logprob"] for token in tokens],
-        "top_logprobs": [_likeliest(token) for token in tokens],
-        "text_offset": list(ends)[:-1],
-    }
-
-
-def _likeliest(token: dict[str, Any]) -> dict[str, float]:
-    """The chosen token is always among them, once: alone, a part of a character is written otherwise. Of two that are
-    written alike, the likelier counts."""
-    alternatives = [other for other in reversed(token["top_logprobs"]) if other["id"] != token["id"]]
-    others = {other["token"]: other["logprob"] for other in alternatives}
-    return {token["token"]: token["logprob"]} | others
-
-
-def gathered(found: list[dict[str, Any]]) -> dict[str, Any]:
-    """One document out of a stream's events, in the shape the worker gives to those who want it whole."""
-    reasons = [reason for event in found if (reason := finish_reason(event))]
-    reason = reasons[-1] if reasons else "stop"
-    reply = gather([read_event(event, reason) for event in found])
-    last = found[-1]
-    chat = last["object"].startswith("chat")
-    choice: dict[str, Any] = {"index": 0, "finish_reason": reason}
-    choice |= {"message": _message(reply)} if chat else {"text": reply.text}
-    if tokens := [token for event in found for token in _logprobs(event)]:
-        choice["logprobs"] = {"content": tokens} if chat else legacy_logprobs(tokens)
-    usage = next((event["usage"] for event in reversed(found) if event.get("usage")), None)
-    return {
-        "id": last["id"],
-        "object": "chat.completion" if chat else "text_completion",
-        "created": last["created"],
-        "model": last["model"],
-        "choices": [choice],
-        "usage": usage
-        and usage | reasoning_details(reduce(lambda before, event: heard(event, before), found, Usage())),
-    }
-
-
-def _message(reply: Reply) -> dict[str, Any]:
-    message: dict[str, Any] = {"role": "assistant", "content": reply.text}
-    if reply.reasoning:
-        message["reasoning_content"] = reply.reasoning
-    if reply.tool_calls:
-        message |= {"content": reply.text or None, "tool_calls": list(reply.tool_calls)}
-    return message
-
-
-def _logprobs(event: dict[str, Any]) -> list[dict[str, Any]]:
-    return (choice_of(event).get("logprobs") or {}).get("content") or []

@@ -24,7 +24,8 @@ from filbert.models.store import StoredModel
 from filbert.server.bodies import ChatBody, CompletionBody, EmbeddingsBody, GenerationBody
 from filbert.server.error_bodies import ErrorBody
 from filbert.server.offered import Offered
-from filbert.server.response import Gathered, Relayed
+from filbert.server.openai_shape import OpenAIShape
+from filbert.server.response import Gathered, Streamed
 
 TEXTS_AT_ONCE = 32  # embedded between two looks whether the client is still there
 
@@ -117,7 +118,7 @@ def _answer(
         prepared = prepare()
         return replace(prepared, body={**prepared.body, **STREAMED, "stream_options": {"include_usage": usage}})
 
-    return Relayed(loan, wanted, calls) if body.stream else Gathered(loan, wanted, calls)
+    return (Streamed if body.stream else Gathered)(loan, wanted, OpenAIShape(calls))
 
 
 @router.post("/v1/embeddings")

@@ -1,0 +1,135 @@
+"""An answer in OpenAI's shape: the bytes of the worker, where it writes them so."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Sequence
+from functools import reduce
+from itertools import accumulate
+from typing import Any
+
+from filbert.core.errors import FilbertError
+from filbert.engine.generation import Reply, Usage, gather, heard, read_event
+from filbert.engine.model import Prepared
+from filbert.engine.tool_calls import CallReader
+from filbert.engine.transport import Event, choice_of, finish_reason
+from filbert.server.error_bodies import error_body
+from filbert.server.response import events, with_calls
+
+
+class OpenAIShape:
+    """Of a chat and of a completion."""
+
+    content_type = "text/event-stream"
+
+    def __init__(self, calls: CallReader | None = None) -> None:
+        self.calls = calls
+
+    def stream(self, prepared: Prepared, pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        """Untouched where the worker writes it so."""
+        legacy = prepared.route == "/v1/completions" and "logprobs" in prepared.body
+        thought = "timings_per_token" in prepared.body
+        if not (legacy or thought or self.calls):
+            return pieces
+        found = events(pieces)
+        if legacy:
+            found = with_legacy_logprobs(found)
+        if thought:
+            found = with_reasoning_tokens(found)
+        return as_bytes(with_calls(found, self.calls) if self.calls else found)
+
+    def whole(self, found: Sequence[Event]) -> dict[str, Any]:
+        """In the shape the worker gives to those who want it whole."""
+        return gathered(found)
+
+    def failed(self, error: FilbertError) -> bytes:
+        return f"data: {json.dumps(error_body(error))}\n\n".encode()
+
+
+async def as_bytes(found: AsyncIterator[Event]) -> AsyncIterator[bytes]:
+    async for event in found:
+        yield f"data: {json.dumps(event)}\n\n".encode()
+    yield b"data: [DONE]\n\n"
+
+
+async def with_reasoning_tokens(found: AsyncIterator[Event]) -> AsyncIterator[Event]:
+    """A stream whose usage tells the tokens of the thought. Each event of the worker counts them; the client gets
+    these counts at the end only."""
+    usage = Usage()
+    async for event in found:
+        usage = heard(event, usage)
+        if read_event(event, "stop").finish is None:
+            event.pop("timings", None)
+        if event.get("usage"):
+            event["usage"] |= reasoning_details(usage)
+        yield event
+
+
+def reasoning_details(usage: Usage) -> dict[str, Any]:
+    """Of an answer with a thought: what OpenAI's usage holds beside the totals."""
+    tokens = usage.reasoning_tokens
+    return {"completion_tokens_details": {"reasoning_tokens": tokens}} if tokens else {}
+
+
+async def with_legacy_logprobs(found: AsyncIterator[Event]) -> AsyncIterator[Event]:
+    """A stream of /v1/completions in OpenAI's shape; the worker writes log-probabilities as it does for a chat."""
+    begin = 0
+    async for event in found:
+        if tokens := _logprobs(event):
+            event["choices"][0]["logprobs"] = legacy_logprobs(tokens, begin)
+            begin += sum(len(token["token"]) for token in tokens)
+        yield event
+
+
+def legacy_logprobs(tokens: list[dict[str, Any]], begin: int = 0) -> dict[str, Any]:
+    """begin: characters of the answer before these tokens, from where their offsets are counted."""
+    ends = accumulate((len(token["token"]) for token in tokens), initial=begin)
+    return {
+        "tokens": [token["token"] for token in tokens],
+        "token_logprobs": [token["logprob"] for token in tokens],
+        "top_logprobs": [_likeliest(token) for token in tokens],
+        "text_offset": list(ends)[:-1],
+    }
+
+
+def _likeliest(token: dict[str, Any]) -> dict[str, float]:
+    """The chosen token is always among them, once: alone, a part of a character is written otherwise. Of two that are
+    written alike, the likelier counts."""
+    alternatives = [other for other in reversed(token["top_logprobs"]) if other["id"] != token["id"]]
+    others = {other["token"]: other["logprob"] for other in alternatives}
+    return {token["token"]: token["logprob"]} | others
+
+
+def gathered(found: Sequence[Event]) -> dict[str, Any]:
+    reasons = [reason for event in found if (reason := finish_reason(event))]
+    reason = reasons[-1] if reasons else "stop"
+    reply = gather([read_event(event, reason) for event in found])
+    last = found[-1]
+    chat = last["object"].startswith("chat")
+    choice: dict[str, Any] = {"index": 0, "finish_reason": reason}
+    choice |= {"message": _message(reply)} if chat else {"text": reply.text}
+    if tokens := [token for event in found for token in _logprobs(event)]:
+        choice["logprobs"] = {"content": tokens} if chat else legacy_logprobs(tokens)
+    usage = next((event["usage"] for event in reversed(found) if event.get("usage")), None)
+    return {
+        "id": last["id"],
+        "object": "chat.completion" if chat else "text_completion",
+        "created": last["created"],
+        "model": last["model"],
+        "choices": [choice],
+        "usage": usage
+        and usage | reasoning_details(reduce(lambda before, event: heard(event, before), found, Usage())),
+    }
+
+
+def _message(reply: Reply) -> dict[str, Any]:
+    message: dict[str, Any] = {"role": "assistant", "content": reply.text}
+    if reply.reasoning:
+        message["reasoning_content"] = reply.reasoning
+    if reply.tool_calls:
+        message |= {"content": reply.text or None, "tool_calls": list(reply.tool_calls)}
+    return message
+
+
+def _logprobs(event: dict[str, Any]) -> list[dict[str, Any]]:
+    return (choice_of(event).get("logprobs") or {}).get("content") or []
