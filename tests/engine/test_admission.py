@@ -4,10 +4,12 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from filbert import Model, Sampling
+from filbert.core.errors import Busy
 from filbert.engine.admission import Admission, Place
 
 TOKENS, SLOTS = 100, 3
@@ -46,6 +48,35 @@ def test_the_first_to_come_are_the_first_served_and_all_are(story: list[tuple[st
     while held:
         assert reached(held[0])
         held.pop(0).give_back()
+
+
+@given(st.lists(st.tuples(st.sampled_from("abc"), st.integers(1, 100)), min_size=1))
+def test_owners_take_turns_and_none_overtakes_itself(asked: list[tuple[str, int]]) -> None:
+    """One at a time: the n-th of an owner is served in the n-th round."""
+    admission = Admission(TOKENS, 1)
+    first = admission.ask(TOKENS, "first")
+    waiting = [admission.ask(tokens, owner) for owner, tokens in asked]
+    served: list[Place] = []
+    first.give_back()
+    while len(served) < len(waiting):
+        (running,) = [place for place in waiting if reached(place) and place not in served]
+        served.append(running)
+        running.give_back()
+    rounds = [sum(other.owner == place.owner for other in served[:at]) for at, place in enumerate(served)]
+    assert rounds == sorted(rounds)
+    for owner in "abc":
+        assert [place for place in served if place.owner == owner] == [p for p in waiting if p.owner == owner]
+
+
+def test_who_comes_when_enough_wait_is_told_when_to_come_back() -> None:
+    admission = Admission(TOKENS, 1)
+    held = [admission.ask(1, most_waiting=2) for _ in range(3)]
+    with pytest.raises(Busy) as told:
+        admission.ask(1, most_waiting=2)
+    assert 1 <= told.value.retry_after_s <= 60
+    assert admission.counts == (1, 2)
+    held[1].give_back()
+    assert not reached(admission.ask(1, most_waiting=2))
 
 
 def test_a_demand_for_more_than_there_is_gets_all_of_it() -> None:

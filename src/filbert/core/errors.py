@@ -15,6 +15,7 @@ FilbertError
 ├── DiskFull
 ├── StoreReadOnly
 ├── StoreBusy
+├── Busy                    too many wait already, or a limit is reached
 ├── HistoryDamaged          the file that keeps the chats is broken
 ├── BadModelFile
 ├── EngineError
@@ -112,6 +113,18 @@ class StoreBusy(FilbertError):
     code = "store_busy"
     exit_status = 5
     http_status = 503
+
+
+class Busy(FilbertError):
+    """retry_after_s: when to ask again."""
+
+    code = "busy"
+    exit_status = 5
+    http_status = 429
+
+    def __init__(self, what: str, *, why: str = "", do: str = "", retry_after_s: int = 1) -> None:
+        super().__init__(what, why=why, do=do)
+        self.retry_after_s = retry_after_s
 
 
 class HistoryDamaged(FilbertError):

@@ -4,9 +4,17 @@ runs full (llama.cpp#23652); so an answer starts only when its prompt and its ne
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from concurrent.futures import CancelledError, Future
+from math import ceil
 from typing import Protocol
+
+from filbert.core.errors import Busy
+
+FIRST_MEAN_S = 2.0  # that an answer takes, before any was timed
+NEWEST_SHARE = 0.1  # of the last answer in the mean
+MOST_WAIT_S = 60
 
 
 class Admits(Protocol):
@@ -16,11 +24,13 @@ class Admits(Protocol):
 
 
 class Place:
-    """A share of the context, asked for. `wait` until it is yours, `give_back` whether or not it was."""
+    """A share of the context, asked for. `wait` until it is yours, `give_back` whether or not it was. owner: whose turn
+    it takes."""
 
-    def __init__(self, admission: Admits, tokens: int) -> None:
-        self.tokens = tokens
+    def __init__(self, admission: Admits, tokens: int, owner: str = "") -> None:
+        self.tokens, self.owner = tokens, owner
         self.reached: Future[None] = Future()
+        self.since = time.monotonic()  # that it was asked for, and then that it was reached
         self._admission = admission
 
     def wait(self) -> bool:
@@ -36,38 +46,68 @@ class Place:
 
 
 class Admission:
-    """First come, first served over `tokens` of context and `slots` answers at once."""
+    """Owners take turns over `tokens` of context and `slots` answers at once; of one owner the first come are the first
+    served. Whose turn it is waits for room, and all others behind: nobody waits for ever."""
 
     def __init__(self, tokens: int, slots: int) -> None:
         self._tokens, self._slots = tokens, slots
-        self._waiting: deque[Place] = deque()
+        self._waiting: dict[str, deque[Place]] = {}  # the first owner's turn comes next
         self._given: set[Place] = set()
+        self._mean_s = FIRST_MEAN_S
         self._lock = threading.Lock()
 
-    def ask(self, tokens: int) -> Place:
-        place = Place(self, min(tokens, self._tokens))
+    def ask(self, tokens: int, owner: str = "", most_waiting: int | None = None) -> Place:
+        """Raises Busy where so many wait already."""
+        place = Place(self, min(tokens, self._tokens), owner)
         with self._lock:
-            self._waiting.append(place)
+            if most_waiting is not None and (waiting := self._n_waiting()) >= most_waiting:
+                raise busy(waiting, self._wait_s(waiting))
+            self._waiting.setdefault(owner, deque()).append(place)
             self._admit()
         return place
 
     def take_back(self, place: Place) -> None:
         with self._lock:
             place.reached.cancel()
-            self._given.discard(place)
+            if place in self._given:
+                self._given.discard(place)
+                self._mean_s += (time.monotonic() - place.since - self._mean_s) * NEWEST_SHARE
             self._admit()
+
+    @property
+    def counts(self) -> tuple[int, int]:
+        """How many have a place, and how many wait for one."""
+        with self._lock:
+            return len(self._given), self._n_waiting()
+
+    def _n_waiting(self) -> int:
+        return sum(not place.reached.cancelled() for queue in self._waiting.values() for place in queue)
+
+    def _wait_s(self, waiting: int) -> int:
+        return min(MOST_WAIT_S, ceil(self._mean_s * (waiting + 1) / self._slots))
 
     def _admit(self) -> None:
         used = sum(place.tokens for place in self._given)
         while self._waiting and len(self._given) < self._slots:
-            place = self._waiting[0]
-            if place.reached.cancelled():
-                self._waiting.popleft()
-                continue
-            if used + place.tokens > self._tokens:
+            owner, queue = next(iter(self._waiting.items()))
+            place = queue[0]
+            if not place.reached.cancelled() and used + place.tokens > self._tokens:
                 return
-            self._waiting.popleft()
+            queue.popleft()
+            if not queue:
+                del self._waiting[owner]
             if place.reached.set_running_or_notify_cancel():  # from here on nobody can cancel it under our hands
                 self._given.add(place)
                 used += place.tokens
+                place.since = time.monotonic()
                 place.reached.set_result(None)
+                if queue:
+                    self._waiting[owner] = self._waiting.pop(owner)  # to the end
+
+
+def busy(waiting: int, retry_after_s: int) -> Busy:
+    return Busy(
+        f"{waiting} requests wait for this model already.",
+        do=f"Ask again in {retry_after_s} s.",
+        retry_after_s=retry_after_s,
+    )
