@@ -27,7 +27,6 @@ from filbert.server.serve_options import ServeOptions
 if TYPE_CHECKING:
     from filbert.engine.lease import Said
 
-GRACE_S = 3  # answers under way may end within it when the server is told to
 POLL_S = 0.1
 NAMED = "Load this model at once, and keep it. May be repeated."
 
@@ -84,12 +83,12 @@ def _in_foreground(serve: ServeOptions, load: LoadOptions, settings: Settings, m
         url = f"http://127.0.0.1:{listener.getsockname()[1]}/v1"
         server = uvicorn.Server(
             uvicorn.Config(
-                make_app(offered, leasing(offered, url, lambda: setattr(server, "should_exit", True))),
+                make_app(offered, serve, leasing(offered, url, lambda: setattr(server, "should_exit", True))),
                 ws="none",
                 log_config=None,
                 access_log=False,
                 server_header=False,
-                timeout_graceful_shutdown=GRACE_S,
+                timeout_graceful_shutdown=int(serve.drain),
             )
         )
         note(f"{url} (Ctrl-C stops it)", settings)

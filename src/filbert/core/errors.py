@@ -16,6 +16,7 @@ FilbertError
 ├── StoreReadOnly
 ├── StoreBusy
 ├── Busy                    too many wait already, or a limit is reached
+├── DeadlinePassed          an answer took longer than it may
 ├── HistoryDamaged          the file that keeps the chats is broken
 ├── BadModelFile
 ├── EngineError
@@ -125,6 +126,12 @@ class Busy(FilbertError):
     def __init__(self, what: str, *, why: str = "", do: str = "", retry_after_s: int = 1) -> None:
         super().__init__(what, why=why, do=do)
         self.retry_after_s = retry_after_s
+
+
+class DeadlinePassed(FilbertError):
+    code = "deadline_passed"
+    exit_status = 7
+    http_status = 504
 
 
 class HistoryDamaged(FilbertError):

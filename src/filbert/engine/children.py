@@ -44,13 +44,18 @@ class Children:
         if scorer:
             scorer.close()
 
-    def ask(self, tokens: int) -> Place:
-        """A place for an answer whose prompt and new tokens are so many."""
-        return self._admission.ask(tokens)
+    def ask(self, tokens: int, owner: str = "", most_waiting: int | None = None) -> Place:
+        """A place for an answer whose prompt and new tokens are so many. Raises Busy where so many wait already."""
+        return self._admission.ask(tokens, owner, most_waiting)
 
     def ask_pooled(self, texts: int) -> Place:
         """A place for texts that are embedded or ranked at once."""
         return self._pooling_admission.ask(texts)
+
+    @property
+    def counts(self) -> tuple[int, int]:
+        """How many answers are under way, and how many wait."""
+        return self._admission.counts
 
     def socket(self, role: Role) -> WorkerSocket:
         """The way to a worker, started and loaded if need be."""

@@ -151,7 +151,8 @@ class Leased:
         self._lease.close()
         self._own.close()
 
-    def ask(self, tokens: int) -> Place:
+    def ask(self, tokens: int, owner: str = "", most_waiting: int | None = None) -> Place:
+        """The server takes everybody of one machine for one owner."""
         return self._place("ask", tokens) if self._lease.open else self._own.ask(tokens)
 
     def ask_pooled(self, texts: int) -> Place:

@@ -249,8 +249,9 @@ class Model:
     def _recommended_sampling(self) -> Mapping[str, float]:
         return catalogue.recommended_sampling(self.stored.hashes)
 
-    def admit(self, prepared: Prepared) -> Place:
-        return self.children.ask(prepared.tokens)
+    def admit(self, prepared: Prepared, owner: str = "", most_waiting: int | None = None) -> Place:
+        """owner: whose turn it takes. Raises Busy where so many wait already."""
+        return self.children.ask(prepared.tokens, owner, most_waiting)
 
     def _count(self, route: str, body: Mapping[str, Any]) -> int:
         trained = self.header.context_length

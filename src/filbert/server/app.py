@@ -17,6 +17,7 @@ from filbert.server import error_bodies
 from filbert.server.door import Door
 from filbert.server.offered import Offered
 from filbert.server.routes import openai
+from filbert.server.serve_options import ServeOptions
 from filbert.version import __version__
 
 WAITING_THREADS = 64  # they count tokens and load models: they wait for workers, and take no time of their own
@@ -39,7 +40,9 @@ async def sweeping(pool: Pool) -> AsyncIterator[None]:
     task.cancel()
 
 
-def make_app(offered: Offered, share: AbstractAsyncContextManager[None] | None = None) -> FastAPI:
+def make_app(
+    offered: Offered, options: ServeOptions, share: AbstractAsyncContextManager[None] | None = None
+) -> FastAPI:
     """The application over models, which it closes when it ends. share: lets other processes use them meanwhile."""
 
     @asynccontextmanager
@@ -52,7 +55,7 @@ def make_app(offered: Offered, share: AbstractAsyncContextManager[None] | None =
     app = FastAPI(
         title="Filbert", version=__version__, lifespan=life, docs_url=None, redoc_url=None, strict_content_type=False
     )
-    app.state.offered = offered
+    app.state.offered, app.state.options = offered, options
     app.include_router(openai.router)
     app.add_exception_handler(FilbertError, error_bodies.say_error)
     app.add_exception_handler(RequestValidationError, error_bodies.say_invalid)

@@ -11,7 +11,7 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
-from filbert.core.errors import BadInput, EngineError, FilbertError
+from filbert.core.errors import BadInput, Busy, EngineError, FilbertError
 from filbert.core.log import log
 
 OPENAI_CODES = {"unknown_model": "model_not_found", "context_overflow": "context_length_exceeded"}
@@ -42,7 +42,8 @@ def error_body(error: FilbertError, param: str | None = None) -> dict[str, Any]:
 
 
 def error_answer(error: FilbertError, param: str | None = None) -> JSONResponse:
-    return JSONResponse(error_body(error, param), error.http_status)
+    later = {"retry-after": str(error.retry_after_s)} if isinstance(error, Busy) else None
+    return JSONResponse(error_body(error, param), error.http_status, later)
 
 
 async def say_error(request: Request, error: Exception) -> JSONResponse:

@@ -15,12 +15,13 @@ from fastapi import Response
 from fastapi.responses import JSONResponse
 from starlette.types import Receive, Scope, Send
 
-from filbert.core.errors import EngineCrashed, EngineStalled, FilbertError
+from filbert.core.errors import DeadlinePassed, EngineCrashed, EngineStalled, FilbertError
 from filbert.engine.model import Model, Prepared
 from filbert.engine.pool import Loan
 from filbert.engine.relay import RelayedAnswer, relay
 from filbert.engine.tool_calls import CallReader
 from filbert.engine.transport import Event, refusal
+from filbert.server.serve_options import ServeOptions
 
 PROGRESS = b'"prompt_progress":{'  # inside a string its quotes would be escaped
 
@@ -65,8 +66,7 @@ class Streamed(Response):
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         begun = False
         try:
-            prepared = await asyncio.to_thread(self._prepare)
-            async with _worker_answer(self._loan.model, prepared) as answer:
+            async with _asked(scope, self._loan.model, self._prepare) as (prepared, answer):
                 async for piece in self._shape.stream(prepared, without_progress(answer.body())):
                     if not begun:
                         begun = True
@@ -87,30 +87,52 @@ class Gathered(Streamed):
     """Waits for the whole answer and sends it as one document."""
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
-        prepared = await asyncio.to_thread(self._prepare)
-        async with _worker_answer(self._loan.model, prepared) as answer:
+        async with _asked(scope, self._loan.model, self._prepare) as (_, answer):
             document = self._shape.whole([event async for event in read(answer.body(), self._shape.calls)])
         await JSONResponse(document)(scope, receive, send)
 
 
 @asynccontextmanager
-async def _worker_answer(model: Model, prepared: Prepared) -> AsyncIterator[RelayedAnswer]:
-    """The worker's answer under way, once there is room for it. Raises what the engine refuses."""
-    place = model.admit(prepared)
+async def _asked(
+    scope: Scope, model: Model, prepare: Callable[[], Prepared]
+) -> AsyncIterator[tuple[Prepared, RelayedAnswer]]:
+    """The worker's answer under way, once there is room for it and it is the client's turn. Raises what the engine
+    refuses, Busy, DeadlinePassed."""
+    options: ServeOptions = scope["app"].state.options
     try:
-        await asyncio.shield(asyncio.wrap_future(place.reached))
-        socket = await asyncio.to_thread(model.children.socket, prepared.role)
-        try:
-            body = json.dumps(prepared.body).encode()
-            async with relay(socket, prepared.route, body, prepared.more_s) as answer:
-                if answer.status != 200:
-                    raise refusal(answer.status, b"".join([piece async for piece in answer.body()]))
-                yield answer
-        except (EngineCrashed, EngineStalled):
-            await asyncio.to_thread(model.children.end, prepared.role, socket)
-            raise
-    finally:
-        place.give_back()
+        async with asyncio.timeout(options.deadline):
+            prepared = await asyncio.to_thread(prepare)
+            place = model.admit(prepared, owner_of(scope), options.queue)
+            try:
+                await asyncio.shield(asyncio.wrap_future(place.reached))
+                async with _worker_answer(model, prepared) as answer:
+                    yield prepared, answer
+            finally:
+                place.give_back()
+    except TimeoutError as exc:
+        raise DeadlinePassed(
+            f"The answer took longer than {options.deadline:g} s.", do="Ask for fewer max_tokens, or when less waits."
+        ) from exc
+
+
+def owner_of(scope: Scope) -> str:
+    """Whose turn a request takes: the key it came with."""
+    key: str | None = scope.get("state", {}).get("key")
+    return key or ""
+
+
+@asynccontextmanager
+async def _worker_answer(model: Model, prepared: Prepared) -> AsyncIterator[RelayedAnswer]:
+    socket = await asyncio.to_thread(model.children.socket, prepared.role)
+    try:
+        body = json.dumps(prepared.body).encode()
+        async with relay(socket, prepared.route, body, prepared.more_s) as answer:
+            if answer.status != 200:
+                raise refusal(answer.status, b"".join([piece async for piece in answer.body()]))
+            yield answer
+    except (EngineCrashed, EngineStalled):
+        await asyncio.to_thread(model.children.end, prepared.role, socket)
+        raise
 
 
 async def _client_left(receive: Receive) -> None:

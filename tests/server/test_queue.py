@@ -1,0 +1,70 @@
+"""What happens when more is asked than can be answered."""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx
+import pytest
+from running_server import FOR_EVER, RunningServer, documents, install, serving
+
+
+@pytest.fixture(scope="module")
+def strict(starter: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
+    """One answer at a time, two may wait, and none takes longer than four seconds."""
+    home = tmp_path_factory.mktemp("strict")
+    install(home, starter)
+    flags = ("--context", "1024", "--parallel", "1", "--queue", "2", "--deadline", "4")
+    with serving(home, *flags) as running:
+        assert running.post().status_code == 200
+        yield running
+
+
+def test_who_comes_when_the_queue_is_full_is_told_when_to_come_back(strict: RunningServer) -> None:
+    with strict.streaming(grammar=FOR_EVER, max_tokens=900) as running:
+        next(running.iter_raw())
+        with ThreadPoolExecutor(8) as threads:
+            answers = list(threads.map(lambda _: strict.post(max_tokens=1), range(8)))
+    assert Counter(answer.status_code for answer in answers)[429] == 6
+    refused = next(answer for answer in answers if answer.status_code == 429)
+    assert 1 <= int(refused.headers["retry-after"]) <= 60
+    assert refused.json()["error"]["code"] == "busy"
+    assert strict.post().status_code == 200
+
+
+def test_an_answer_ends_at_its_deadline_and_its_place_is_free(strict: RunningServer) -> None:
+    whole = strict.post(grammar=FOR_EVER, max_tokens=900)
+    assert (whole.status_code, whole.json()["error"]["code"]) == (504, "deadline_passed")
+    with strict.streaming(grammar=FOR_EVER, max_tokens=900) as running:
+        *_, last = documents(running.iter_lines())
+    assert last["error"]["code"] == "deadline_passed"
+    assert strict.post().status_code == 200
+
+
+def test_500_clients_are_answered_or_sent_away(strict: RunningServer) -> None:
+    def ask(_: int) -> int:
+        body = {"model": "smollm2:135m-q4_1", "messages": [{"role": "user", "content": "Hi."}], "max_tokens": 1}
+        return httpx.post(f"{strict.url}/v1/chat/completions", json=body, timeout=60).status_code
+
+    with ThreadPoolExecutor(100) as threads:
+        statuses = Counter(threads.map(ask, range(500)))
+    assert set(statuses) <= {200, 429, 504}
+    assert statuses[200]
+    assert strict.post().status_code == 200
+
+
+def test_an_answer_under_way_ends_well_when_the_server_is_told_to_end(stocked: Path) -> None:
+    with serving(stocked, "--context", "1024") as server:
+        assert server.post().status_code == 200
+        with server.streaming(max_tokens=60, ignore_eos=True) as running:
+            lines = running.iter_lines()
+            assert json.loads(next(lines).removeprefix("data: "))
+            server.process.send_signal(signal.SIGTERM)
+            told = list(documents(lines))
+        assert told[-1]["choices"][0]["finish_reason"] in ("stop", "length")
+        assert server.process.wait(60) in (0, -signal.SIGTERM)
