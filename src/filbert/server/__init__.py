@@ -3,7 +3,7 @@
 app.py            the application, put together
 bodies.py         requests as clients write them
 door.py           what is let in: hosts, origins, sizes
-error_bodies.py   our errors in OpenAI's shape
+error_bodies.py   our errors in each protocol's shape
 leases.py         the private socket by which CLI and Python use our models
 offered.py        the models that may be asked for by name
 openai_shape.py   an answer in OpenAI's shape

@@ -28,7 +28,7 @@ class Door:
             check_origin(Headers(scope=scope))
             body = await read_body(Headers(scope=scope), receive)
         except FilbertError as exc:
-            answer = error_answer(exc)
+            answer = error_answer(exc, scope)
             answer.headers["connection"] = "close"  # or the rest of the body would still be read
             await answer(scope, receive, send)
             return

@@ -13,7 +13,7 @@ from filbert.engine.generation import Reply, Usage, gather, heard, read_event
 from filbert.engine.model import Prepared
 from filbert.engine.tool_calls import CallReader
 from filbert.engine.transport import Event, choice_of, finish_reason
-from filbert.server.error_bodies import error_body
+from filbert.server.error_bodies import openai_error
 from filbert.server.response import events, with_calls
 
 
@@ -43,7 +43,7 @@ class OpenAIShape:
         return gathered(found)
 
     def failed(self, error: FilbertError) -> bytes:
-        return f"data: {json.dumps(error_body(error))}\n\n".encode()
+        return f"data: {json.dumps(openai_error(error))}\n\n".encode()
 
 
 async def as_bytes(found: AsyncIterator[Event]) -> AsyncIterator[bytes]:
