@@ -4,6 +4,7 @@ app.py            the application, put together
 bodies.py         requests as clients write them
 door.py           what is let in: hosts, origins, sizes
 error_bodies.py   our errors in each protocol's shape
+json_route.py     what the routes of all protocols have in common
 leases.py         the private socket by which CLI and Python use our models
 offered.py        the models that may be asked for by name
 openai_shape.py   an answer in OpenAI's shape

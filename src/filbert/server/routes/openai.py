@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import json
 import struct
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
-from fastapi.routing import APIRoute
-from pydantic_core import from_json
 
 from filbert.core.errors import Cancelled
 from filbert.engine.bounds import text_bound
@@ -23,33 +20,11 @@ from filbert.engine.tool_calls import CallReader, reader
 from filbert.models.store import StoredModel
 from filbert.server.bodies import ChatBody, CompletionBody, EmbeddingsBody, GenerationBody
 from filbert.server.error_bodies import ErrorBody
-from filbert.server.offered import Offered
+from filbert.server.json_route import JsonRoute, offered_by
 from filbert.server.openai_shape import OpenAIShape
 from filbert.server.response import Gathered, Streamed
 
 TEXTS_AT_ONCE = 32  # embedded between two looks whether the client is still there
-
-
-class JsonRequest(Request):
-    """JSON as its standard has it: no NaN, nothing nested deeper than 200, text that is UTF-8."""
-
-    async def json(self) -> Any:
-        try:
-            return from_json(await self.body(), allow_inf_nan=False)
-        except ValueError as exc:
-            raise json.JSONDecodeError(str(exc), "", 0) from exc
-
-
-class JsonRoute(APIRoute):
-    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        handle = super().get_route_handler()
-
-        async def as_json(request: Request) -> Response:
-            # Whatever type it says it is, as curl's -d says "form": pages of other sites were stopped at the door.
-            headers = [(name, value) for name, value in request.scope["headers"] if name != b"content-type"]
-            return await handle(JsonRequest({**request.scope, "headers": headers}, request.receive))
-
-        return as_json
 
 
 router = APIRouter(route_class=JsonRoute, responses={"4XX": {"model": ErrorBody}, "5XX": {"model": ErrorBody}})
@@ -67,14 +42,14 @@ async def health() -> dict[str, str]:
 @router.get("/v1/models")
 async def models(request: Request) -> dict[str, Any]:
     """Every model that can be asked for."""
-    found = await asyncio.to_thread(_offered(request).known)
+    found = await asyncio.to_thread(offered_by(request).known)
     return {"object": "list", "data": [_shown(stored) for stored in found]}
 
 
 @router.get("/v1/models/{name:path}")
 async def model(name: str, request: Request) -> dict[str, Any]:
     """One model."""
-    return _shown(await asyncio.to_thread(_offered(request).find, name))
+    return _shown(await asyncio.to_thread(offered_by(request).find, name))
 
 
 def _shown(stored: StoredModel) -> dict[str, Any]:
@@ -87,7 +62,7 @@ def _shown(stored: StoredModel) -> dict[str, Any]:
 async def chat_completions(body: ChatBody, request: Request) -> Response:
     """Answer a conversation."""
     use = body.tool_use()
-    loan = await _offered(request).lend(body.model)
+    loan = await offered_by(request).lend(body.model)
 
     def prepare() -> Prepared:
         sampling = body.sampling_for(thinks=loan.model.thinking is not None)
@@ -99,7 +74,7 @@ async def chat_completions(body: ChatBody, request: Request) -> Response:
 @router.post("/v1/completions", responses=STREAM)
 async def completions(body: CompletionBody, request: Request) -> Response:
     """Go on from a text as it stands, without a chat template."""
-    loan = await _offered(request).lend(body.model)
+    loan = await offered_by(request).lend(body.model)
 
     def prepare() -> Prepared:
         loan.model.need("text")
@@ -127,7 +102,7 @@ async def embeddings(body: EmbeddingsBody, request: Request) -> dict[str, Any]:
     texts = [body.input] if isinstance(body.input, str) else body.input
     vectors: list[list[float]] = []
     tokens = 0
-    with await _offered(request).lend(body.model) as loan:
+    with await offered_by(request).lend(body.model) as loan:
         for start in range(0, len(texts), TEXTS_AT_ONCE):
             if await request.is_disconnected():
                 raise Cancelled("The client left.")
@@ -143,8 +118,3 @@ async def embeddings(body: EmbeddingsBody, request: Request) -> dict[str, Any]:
 def _base64(vector: list[float]) -> str:
     """Little-endian 32-bit numbers, as OpenAI's clients read them."""
     return base64.b64encode(struct.pack(f"<{len(vector)}f", *vector)).decode()
-
-
-def _offered(request: Request) -> Offered:
-    offered: Offered = request.app.state.offered
-    return offered
