@@ -1,6 +1,7 @@
 """The ground: what every other room stands on. It imports nothing of ours.
 
 archives.py        zip files of others, and what reading a damaged one raises
+database.py        tables in a file of our own, or in a database by its URL
 errors.py          every error Filbert raises, with its exit status and HTTP status
 files.py           files whole or not at all, locks, room on the disk, safe names, sha256, texts and sizes
 images.py          images: checked, turned upright, made small, written anew

@@ -7,7 +7,9 @@ FilbertError
 │   ├── ContextOverflow
 │   ├── BadRequest          the engine refused a request (a broken grammar, a value out of range)
 │   ├── Forbidden           a request of a page or name that this server does not serve
+│   ├── Unauthorized        a request without a key, or with one that is none
 │   ├── BodyTooLarge
+│   ├── TooSlow             a request that takes too long to arrive
 │   └── NoRoom              no memory beside what is loaded
 ├── OfflineRefused
 ├── DownloadFailed
@@ -71,6 +73,16 @@ class BadRequest(BadInput):
 class Forbidden(BadInput):
     code = "forbidden"
     http_status = 403
+
+
+class Unauthorized(BadInput):
+    code = "unauthorized"
+    http_status = 401
+
+
+class TooSlow(BadInput):
+    code = "too_slow"
+    http_status = 408
 
 
 class BodyTooLarge(BadInput):
