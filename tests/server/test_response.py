@@ -19,7 +19,8 @@ from filbert.engine.relay import relay
 from filbert.engine.sampling import Sampling
 from filbert.engine.transport import WorkerSocket
 from filbert.models import store
-from filbert.server.openai_shape import legacy_logprobs
+from filbert.server.measured import Measured, tapped
+from filbert.server.openai_shape import legacy_logprobs, without_usage
 from filbert.server.response import without_progress
 
 OWN = re.compile(rb'"(created|id)":("[^"]*"|\d+)|"timings":\{[^}]*\}')
@@ -113,3 +114,26 @@ def test_a_reader_that_takes_nothing_keeps_the_worker_waiting_not_the_memory_fil
             return before
 
     assert 0 < asyncio.run(read_one_piece()) < 4_000_000
+
+
+@given(st.lists(st.integers(1, 40)), st.booleans())
+def test_usage_is_taken_out_wherever_the_pieces_are_cut(cuts: list[int], has_choices: bool) -> None:
+    said = b'data: {"choices":[{"delta":{"content":"\\"usage\\":{"}}]}\n\n'
+    choices = b'[{"text":""}]' if has_choices else b"[]"
+    last = b'data: {"choices":' + choices + b',"usage":{"total_tokens":3},"timings":{"cache_n":0}}\n\n'
+    whole = said + last + b"data: [DONE]\n\n"
+
+    async def pieces() -> AsyncIterator[bytes]:
+        at = 0
+        for cut in cuts:
+            yield whole[at : at + cut]
+            at += cut
+        yield whole[at:]
+
+    async def taken() -> bytes:
+        return b"".join([piece async for piece in without_usage(tapped(pieces(), measured))])
+
+    measured = Measured()
+    out = asyncio.run(taken())
+    kept = b'data: {"choices":[{"text":""}],"timings":{"cache_n":0}}\n\n' if has_choices else b""
+    assert out == said + kept + b"data: [DONE]\n\n"

@@ -6,6 +6,7 @@ door.py           what is let in: hosts, origins, sizes
 error_bodies.py   our errors in each protocol's shape
 json_route.py     what the routes of all protocols have in common
 leases.py         the private socket by which CLI and Python use our models
+measured.py       what an answer took
 offered.py        the models that may be asked for by name
 openai_shape.py   an answer in OpenAI's shape
 response.py       a worker's answer on its way to a client

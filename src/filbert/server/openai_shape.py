@@ -16,27 +16,32 @@ from filbert.engine.transport import Event, choice_of, finish_reason
 from filbert.server.error_bodies import openai_error
 from filbert.server.response import events, with_calls
 
+COMPACT = (",", ":")  # as the worker writes
+USAGE = b'"usage":{'  # inside a string its quotes would be escaped
+
 
 class OpenAIShape:
     """Of a chat and of a completion."""
 
     content_type = "text/event-stream"
 
-    def __init__(self, calls: CallReader | None = None) -> None:
-        self.calls = calls
+    def __init__(self, calls: CallReader | None = None, usage: bool = True) -> None:
+        """usage: whether the client asked for it; the worker always tells it."""
+        self.calls, self._usage = calls, usage
 
     def stream(self, prepared: Prepared, pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         """Untouched where the worker writes it so."""
         legacy = prepared.route == "/v1/completions" and "logprobs" in prepared.body
         thought = "timings_per_token" in prepared.body
         if not (legacy or thought or self.calls):
-            return pieces
+            return pieces if self._usage else without_usage(pieces)
         found = events(pieces)
         if legacy:
             found = with_legacy_logprobs(found)
         if thought:
             found = with_reasoning_tokens(found)
-        return as_bytes(with_calls(found, self.calls) if self.calls else found)
+        told = as_bytes(with_calls(found, self.calls) if self.calls else found)
+        return told if self._usage else without_usage(told)
 
     def whole(self, found: Sequence[Event]) -> dict[str, Any]:
         """In the shape the worker gives to those who want it whole."""
@@ -46,9 +51,32 @@ class OpenAIShape:
         return f"data: {json.dumps(openai_error(error))}\n\n".encode()
 
 
+async def without_usage(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """The stream without the usage in its last event. Events before it are not parsed, and not held back."""
+    held = b""
+    async for piece in pieces:
+        held += piece
+        last, boundary, held = held.rpartition(b"\n\n")
+        whole = last + boundary
+        if USAGE in whole:
+            whole = b"".join(map(_without_usage, whole.split(b"\n\n")[:-1]))
+        if whole:
+            yield whole
+    if held:
+        yield held
+
+
+def _without_usage(event: bytes) -> bytes:
+    if USAGE not in event:
+        return event + b"\n\n"
+    told: Event = json.loads(event.removeprefix(b"data: "))
+    told.pop("usage")
+    return f"data: {json.dumps(told, separators=COMPACT)}\n\n".encode() if told["choices"] else b""
+
+
 async def as_bytes(found: AsyncIterator[Event]) -> AsyncIterator[bytes]:
     async for event in found:
-        yield f"data: {json.dumps(event)}\n\n".encode()
+        yield f"data: {json.dumps(event, separators=COMPACT)}\n\n".encode()
     yield b"data: [DONE]\n\n"
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Protocol
@@ -21,6 +22,7 @@ from filbert.engine.pool import Loan
 from filbert.engine.relay import RelayedAnswer, relay
 from filbert.engine.tool_calls import CallReader
 from filbert.engine.transport import Event, refusal
+from filbert.server.measured import measured_of, tapped
 from filbert.server.serve_options import ServeOptions
 
 PROGRESS = b'"prompt_progress":{'  # inside a string its quotes would be escaped
@@ -64,12 +66,13 @@ class Streamed(Response):
             answering.result()
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
-        begun = False
+        begun, measured, since = False, measured_of(scope), time.monotonic()
         try:
             async with _asked(scope, self._loan.model, self._prepare) as (prepared, answer):
-                async for piece in self._shape.stream(prepared, without_progress(answer.body())):
+                pieces = without_progress(tapped(answer.body(), measured))
+                async for piece in self._shape.stream(prepared, pieces):
                     if not begun:
-                        begun = True
+                        begun, measured.first_s = True, time.monotonic() - since
                         await send({"type": "http.response.start", "status": 200, "headers": self._head})
                     await send({"type": "http.response.body", "body": piece, "more_body": True})
         except FilbertError as exc:
@@ -88,7 +91,8 @@ class Gathered(Streamed):
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         async with _asked(scope, self._loan.model, self._prepare) as (_, answer):
-            document = self._shape.whole([event async for event in read(answer.body(), self._shape.calls)])
+            pieces = tapped(answer.body(), measured_of(scope))
+            document = self._shape.whole([event async for event in read(pieces, self._shape.calls)])
         await JSONResponse(document)(scope, receive, send)
 
 
@@ -99,6 +103,7 @@ async def _asked(
     """The worker's answer under way, once there is room for it and it is the client's turn. Raises what the engine
     refuses, Busy, DeadlinePassed."""
     options: ServeOptions = scope["app"].state.options
+    measured_of(scope).model = model.name
     try:
         async with asyncio.timeout(options.deadline):
             prepared = await asyncio.to_thread(prepare)

@@ -21,6 +21,7 @@ from filbert.models.store import StoredModel
 from filbert.server.bodies import ChatBody, CompletionBody, EmbeddingsBody, GenerationBody
 from filbert.server.error_bodies import ErrorBody
 from filbert.server.json_route import JsonRoute, offered_by
+from filbert.server.measured import measured_of
 from filbert.server.openai_shape import OpenAIShape
 from filbert.server.response import Gathered, Streamed
 
@@ -87,13 +88,12 @@ async def completions(body: CompletionBody, request: Request) -> Response:
 def _answer(
     loan: Loan, prepare: Callable[[], Prepared], body: GenerationBody, calls: CallReader | None = None
 ) -> Response:
-    usage = body.stream_options.include_usage or not body.stream
-
     def wanted() -> Prepared:
         prepared = prepare()
-        return replace(prepared, body={**prepared.body, **STREAMED, "stream_options": {"include_usage": usage}})
+        return replace(prepared, body={**prepared.body, **STREAMED})
 
-    return (Streamed if body.stream else Gathered)(loan, wanted, OpenAIShape(calls))
+    shape = OpenAIShape(calls, usage=body.stream_options.include_usage)
+    return (Streamed if body.stream else Gathered)(loan, wanted, shape)
 
 
 @router.post("/v1/embeddings")
@@ -101,16 +101,18 @@ async def embeddings(body: EmbeddingsBody, request: Request) -> dict[str, Any]:
     """Unit vectors, one a text."""
     texts = [body.input] if isinstance(body.input, str) else body.input
     vectors: list[list[float]] = []
-    tokens = 0
+    measured = measured_of(request.scope)
     with await offered_by(request).lend(body.model) as loan:
+        measured.model = loan.model.name
         for start in range(0, len(texts), TEXTS_AT_ONCE):
             if await request.is_disconnected():
                 raise Cancelled("The client left.")
             part = await asyncio.to_thread(loan.model.embed, texts[start : start + TEXTS_AT_ONCE])
             vectors += part.vectors
-            tokens += part.usage.prompt_tokens
+            measured.prompt_tokens += part.usage.prompt_tokens
     shape = _base64 if body.encoding_format == "base64" else list
     data = [{"object": "embedding", "index": i, "embedding": shape(vector)} for i, vector in enumerate(vectors)]
+    tokens = measured.prompt_tokens
     usage = {"prompt_tokens": tokens, "total_tokens": tokens}
     return {"object": "list", "model": loan.model.name, "data": data, "usage": usage}
 
