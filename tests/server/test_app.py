@@ -21,6 +21,8 @@ def test_the_openapi_document_names_every_route_and_what_goes_wrong(server: Runn
     document = server.http.get("/openapi.json").json()
     assert sorted(document["paths"]) == [
         "/health",
+        "/metrics",
+        "/ready",
         "/v1/chat/completions",
         "/v1/completions",
         "/v1/embeddings",

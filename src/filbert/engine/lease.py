@@ -158,6 +158,10 @@ class Leased:
     def ask_pooled(self, texts: int) -> Place:
         return self._place("ask_pooled", texts) if self._lease.open else self._own.ask_pooled(texts)
 
+    @property
+    def counts(self) -> tuple[int, int]:
+        return self._own.counts
+
     def socket(self, role: Role) -> WorkerSocket:
         if not self._lease.open:
             return self._own.socket(role)

@@ -15,14 +15,14 @@ from filbert.core.errors import FilbertError
 from filbert.engine.pool import Pool
 from filbert.server import error_bodies
 from filbert.server.door import Door
+from filbert.server.metrics import Metrics
 from filbert.server.offered import Offered
-from filbert.server.routes import openai
+from filbert.server.routes import health, openai
 from filbert.server.serve_options import ServeOptions
+from filbert.server.traced import Traced
 from filbert.version import __version__
 
 WAITING_THREADS = 64  # they count tokens and load models: they wait for workers, and take no time of their own
-
-
 SWEEP_S = 1.0
 
 
@@ -56,10 +56,13 @@ def make_app(
         title="Filbert", version=__version__, lifespan=life, docs_url=None, redoc_url=None, strict_content_type=False
     )
     app.state.offered, app.state.options = offered, options
+    app.state.metrics = metrics = Metrics(offered.pool)
+    app.include_router(health.router)
     app.include_router(openai.router)
     app.add_exception_handler(FilbertError, error_bodies.say_error)
     app.add_exception_handler(RequestValidationError, error_bodies.say_invalid)
     app.add_exception_handler(HTTPException, error_bodies.say_http)
     app.add_exception_handler(Exception, error_bodies.say_fault)
     app.add_middleware(Door)
+    app.add_middleware(Traced, metrics=metrics)  # the last is the outermost
     return app

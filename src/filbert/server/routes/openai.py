@@ -34,12 +34,6 @@ STREAM: dict[int | str, dict[str, Any]] = {
 }
 
 
-@router.get("/health")
-async def health() -> dict[str, str]:
-    """Whether the server answers."""
-    return {"status": "ok"}
-
-
 @router.get("/v1/models")
 async def models(request: Request) -> dict[str, Any]:
     """Every model that can be asked for."""

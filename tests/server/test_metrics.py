@@ -1,0 +1,73 @@
+"""What the server says of itself."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from prometheus_client.parser import text_string_to_metric_families
+from running_server import STARTER, RunningServer, serving
+
+
+def sample(server: RunningServer, name: str, **labels: str) -> float:
+    """The sum of a sample over all series that have these labels."""
+    families = text_string_to_metric_families(server.http.get("/metrics").text)
+    return sum(
+        each.value
+        for family in families
+        for each in family.samples
+        if each.name == name and labels.items() <= each.labels.items()
+    )
+
+
+def test_metrics_count_tokens_requests_and_memory_by_model(server: RunningServer) -> None:
+    tokens = sample(server, "filbert_completion_tokens_total", model=STARTER)
+    answers = sample(server, "filbert_requests_total", model=STARTER, status="200")
+    assert server.chat(max_tokens=5).usage.completion_tokens == 5
+    with server.streaming(max_tokens=3) as stream:
+        stream.read()
+    assert sample(server, "filbert_completion_tokens_total", model=STARTER) == tokens + 8
+    assert sample(server, "filbert_requests_total", model=STARTER, status="200") == answers + 2
+    assert sample(server, "filbert_first_token_seconds_count", model=STARTER) >= 1
+    assert sample(server, "filbert_model_memory_bytes", model=STARTER) > 98e6
+    assert sample(server, "filbert_running") == sample(server, "filbert_waiting") == 0
+
+
+def test_what_strangers_ask_for_makes_no_series(server: RunningServer) -> None:
+    before = server.http.get("/metrics").text.count("\n")
+    for number in range(20):
+        server.http.get(f"/nothing/{number}")
+        server.post(model=f"nothing-{number}")
+    assert server.http.get("/metrics").text.count("\n") < before + 60
+    assert "nothing" not in server.http.get("/metrics").text
+
+
+def test_a_client_is_told_usage_only_where_it_asked(server: RunningServer) -> None:
+    with server.streaming(max_tokens=3) as stream:
+        assert '"usage"' not in stream.read().decode()
+    with server.streaming(max_tokens=3, stream_options={"include_usage": True}) as stream:
+        assert stream.read().decode().count('"usage"') == 1
+
+
+def test_each_request_has_an_id_and_leaves_a_line_that_says_nothing_of_what_was_said(stocked: Path) -> None:
+    with serving(stocked, "--context", "512") as server:
+        secret = "the-secret-word"
+        named = server.http.post(
+            "/v1/chat/completions",
+            json={"model": STARTER, "messages": [{"role": "user", "content": secret}], "max_tokens": 4},
+            headers={"x-request-id": "mine-1"},
+        )
+        other = server.http.get("/health", headers={"x-request-id": "two\twords"})
+    assert named.headers["x-request-id"] == "mine-1"
+    assert other.headers["x-request-id"] != "two\twords"
+    log = (stocked / "log" / "filbert.log").read_text()
+    assert secret not in log
+    lines = [json.loads(line[line.index("{") :]) for line in log.splitlines() if '"request"' in line]
+    (line,) = [each for each in lines if each["request"] == "mine-1"]
+    assert (line["route"], line["status"], line["model"]) == ("/v1/chat/completions", 200, STARTER)
+    assert line["completion_tokens"] == 4
+
+
+def test_the_server_is_ready(server: RunningServer) -> None:
+    assert server.http.get("/ready").json() == {"status": "ready"}
+    assert server.http.get("/health").json() == {"status": "ok"}
