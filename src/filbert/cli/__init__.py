@@ -18,6 +18,7 @@ fit.py                 filbert fit
 flags_from_options.py  options classes to flags
 highlight.py           colours for code, a line at a time
 import_models.py       filbert import
+keys.py                filbert keys: who may use the server
 list_models.py         filbert list
 loading.py             how commands get their model
 main.py                the way in: exit statuses, errors as sentences

@@ -12,6 +12,7 @@ from filbert.cli import (
     embed,
     fit,
     import_models,
+    keys,
     list_models,
     ollama_words,
     perplexity,
@@ -54,6 +55,7 @@ app.command("perplexity")(perplexity.perplexity)
 app.command("serve")(serve.serve)
 app.command("ps")(ps.ps)
 app.command("stop")(ps.stop)
+app.add_typer(keys.app, name="keys")
 app.add_typer(config.app, name="config")
 app.command("doctor")(doctor.doctor)
 app.command("run", hidden=True)(ollama_words.run)

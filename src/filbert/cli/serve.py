@@ -55,8 +55,8 @@ def serve(
     ] = None,
     background: Annotated[bool, typer.Option("--background", help="Return as soon as the server listens.")] = False,
 ) -> None:
-    """Answer OpenAI's HTTP protocol. It listens on 127.0.0.1 only, and offers every model that is here. The command
-    line and Python use its models meanwhile, instead of loading them twice."""
+    """Answer OpenAI's HTTP protocol. It listens on 127.0.0.1 unless told otherwise, and offers every model that is
+    here. The command line and Python use its models meanwhile, instead of loading them twice."""
     if ask is Ask.status:
         say(_running()["url"])
     elif ask is Ask.stop:
@@ -72,19 +72,24 @@ def _in_foreground(serve: ServeOptions, load: LoadOptions, settings: Settings, m
 
     from filbert.engine.pool import Pool
     from filbert.server.app import make_app
+    from filbert.server.connections import BoundedConnection
     from filbert.server.leases import leasing
     from filbert.server.offered import Offered
 
     logging.getLogger("uvicorn").handlers = log.handlers  # its story belongs into our log file
     most = int(serve.memory_gb * 1e9) if serve.memory_gb else None
-    with _listening(serve.port) as listener, closing(Offered(Pool(load, serve.keep_alive, most))) as offered:
+    _check_entry(serve, settings)
+    with _listening(serve) as listener, closing(Offered(Pool(load, serve.keep_alive, most))) as offered:
         for name in models:
             note(offered.add(present(name, settings, load.threads)).summary, settings)
-        url = f"http://127.0.0.1:{listener.getsockname()[1]}/v1"
+        url = _url(serve, listener.getsockname()[1])
         server = uvicorn.Server(
             uvicorn.Config(
                 make_app(offered, serve, leasing(offered, url, lambda: setattr(server, "should_exit", True))),
+                http=BoundedConnection,
                 ws="none",
+                ssl_certfile=serve.tls_cert or None,
+                ssl_keyfile=serve.tls_key or None,
                 log_config=None,
                 access_log=False,
                 server_header=False,
@@ -141,10 +146,34 @@ def _last_line(text: str) -> str:
     return lines[-1].removeprefix("error: ") if lines else "The server ended before it listened."
 
 
-def _listening(port: int) -> socket.socket:
+def _check_entry(serve: ServeOptions, settings: Settings) -> None:
+    """Raises BadInput where the server could be reached by those who should not."""
+    from filbert.server.entry import check_start, is_loopback
+    from filbert.server.keys import Keys
+
+    with closing(Keys()) as keys:
+        check_start(serve, keys.in_use())
+    if is_loopback(serve.host):
+        return
+    if serve.no_auth:
+        note(f"warning: without keys, whoever reaches {serve.host} may use every model here.", settings)
+    if not serve.tls_cert:
+        note("warning: keys and chats pass the network as plain text: --tls-cert and --tls-key hide them.", settings)
+
+
+def _url(serve: ServeOptions, port: int) -> str:
+    """Where this machine reaches the server."""
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(serve.host, serve.host)
+    return f"{'https' if serve.tls_cert else 'http'}://{f'[{host}]' if ':' in host else host}:{port}/v1"
+
+
+def _listening(serve: ServeOptions) -> socket.socket:
+    host = "127.0.0.1" if serve.host.lower() == "localhost" else serve.host  # whatever else that name is told to be
     try:
-        return socket.create_server(("127.0.0.1", port))
-    except OSError as exc:
+        return socket.create_server((host, serve.port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+    except (OSError, UnicodeError) as exc:
         raise BadInput(
-            f"Port {port} cannot be used.", why=f"{exc.strerror}.", do="Name another with --port; 0 takes a free one."
+            f"{host}, port {serve.port}, cannot be used.",
+            why=f"{exc}.",
+            do="Name another with --port (0 takes a free one) or --host.",
         ) from exc

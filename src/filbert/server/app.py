@@ -9,15 +9,19 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcon
 
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
+from fastapi.middleware.cors import CORSMiddleware
 from starlette.exceptions import HTTPException
 
 from filbert.core.errors import FilbertError
 from filbert.engine.pool import Pool
 from filbert.server import error_bodies
-from filbert.server.door import Door
+from filbert.server.door import Door, Turnstile
+from filbert.server.entry import entry_of
+from filbert.server.key_ring import KeyRing
+from filbert.server.keys import Keys
 from filbert.server.metrics import Metrics
 from filbert.server.offered import Offered
-from filbert.server.routes import health, openai
+from filbert.server.routes import anthropic, health, openai
 from filbert.server.serve_options import ServeOptions
 from filbert.server.traced import Traced
 from filbert.version import __version__
@@ -44,11 +48,12 @@ def make_app(
     offered: Offered, options: ServeOptions, share: AbstractAsyncContextManager[None] | None = None
 ) -> FastAPI:
     """The application over models, which it closes when it ends. share: lets other processes use them meanwhile."""
+    entry, key_ring = entry_of(options), KeyRing(Keys())
 
     @asynccontextmanager
     async def life(app: FastAPI) -> AsyncIterator[None]:
         asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(WAITING_THREADS, "filbert-serve"))
-        async with sweeping(offered.pool), share or nullcontext():
+        async with sweeping(offered.pool), key_ring.keeping(), share or nullcontext():
             yield
         offered.close()  # first: the loop waits for its threads, and they wait for workers
 
@@ -59,10 +64,20 @@ def make_app(
     app.state.metrics = metrics = Metrics(offered.pool)
     app.include_router(health.router)
     app.include_router(openai.router)
+    app.include_router(anthropic.router)
     app.add_exception_handler(FilbertError, error_bodies.say_error)
     app.add_exception_handler(RequestValidationError, error_bodies.say_invalid)
     app.add_exception_handler(HTTPException, error_bodies.say_http)
     app.add_exception_handler(Exception, error_bodies.say_fault)
-    app.add_middleware(Door)
+    app.add_middleware(Turnstile, entry=entry, key_ring=key_ring)
+    if options.allow_origin:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=options.allow_origin,
+            allow_methods=["GET", "POST", "DELETE"],
+            allow_headers=["*"],
+            expose_headers=["retry-after", "x-request-id"],
+        )
+    app.add_middleware(Door, entry=entry)
     app.add_middleware(Traced, metrics=metrics)  # the last is the outermost
     return app

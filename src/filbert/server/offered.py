@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+from contextvars import ContextVar
 from dataclasses import replace
 
-from filbert.core.errors import BadInput, BadModelFile
+from filbert.core.errors import BadInput, BadModelFile, UnknownModel
 from filbert.core.log import log
 from filbert.engine.load_options import LoadOptions
 from filbert.engine.model import Model
 from filbert.engine.pool import Loan, Pool
 from filbert.models import catalogue, preset, store
 from filbert.models.store import StoredModel
+
+# Of the request under way: the names that its key may see, None for all. What a route asks is always answered within
+# them, so that none can forget to look.
+MODELS_SHOWN: ContextVar[frozenset[str] | None] = ContextVar("models_shown", default=None)
+
+
+def is_shown(*names: str) -> bool:
+    """Whether a model is there for whoever asks. names: those that it goes by."""
+    shown = MODELS_SHOWN.get()
+    return shown is None or not shown.isdisjoint(names)
 
 
 class Offered:
@@ -35,10 +46,22 @@ class Offered:
 
     def known(self) -> list[StoredModel]:
         """Every model that can be asked for."""
-        return [*self._files.values(), *store.list_models()]
+        return [stored for stored in (*self._files.values(), *store.list_models()) if is_shown(stored.name)]
 
     def find(self, name: str) -> StoredModel:
-        """Raises UnknownModel with the nearest names; never another model. Raises BadModelFile."""
+        """Raises UnknownModel with the nearest names; never another model, and none that is not shown. Raises
+        BadModelFile."""
+        try:
+            stored = self._find(name)
+        except (BadInput, BadModelFile):
+            if not is_shown(name):
+                raise self._unknown(name) from None
+            raise
+        if not is_shown(name, stored.name):
+            raise self._unknown(name)
+        return stored
+
+    def _find(self, name: str) -> StoredModel:
         if name in self._files:
             return self._files[name]
         try:
@@ -46,9 +69,12 @@ class Offered:
         except BadInput as exc:
             if name in preset.stand_in_names():
                 raise  # what it stands for is gone
-            raise catalogue.unknown(name, [stored.name for stored in self.known()]) from exc
+            raise self._unknown(name) from exc
         except BadModelFile as exc:
             raise _unusable(name) from exc
+
+    def _unknown(self, name: str) -> UnknownModel:
+        return catalogue.unknown(name, [stored.name for stored in self.known()])
 
     async def lend(self, name: str, load: LoadOptions | None = None, keep_s: float | None = None) -> Loan:
         """The model of that name, loaded if need be. Raises what `find` and `Pool.lend` raise."""
@@ -61,6 +87,14 @@ class Offered:
         except asyncio.CancelledError:  # the client left; what it asked for is loaded all the same
             lending.add_done_callback(_given_back)
             raise
+
+    def delete(self, stored: StoredModel) -> None:
+        """Take a model from the store, and out of memory as soon as nobody uses it. Raises BadInput for a file that lies
+        elsewhere."""
+        if stored.name in self._files:
+            raise BadInput(f"{stored.name} is a file outside the store.", do="Delete it where it lies.")
+        store.remove(stored.name)
+        self.pool.stop(stored.name)
 
     def close(self) -> None:
         self.pool.close()

@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+import re
+from typing import Annotated, ClassVar
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from filbert.core.settings import Options
+
+
+def _origin(given: str) -> str:
+    if not re.fullmatch(r"https?://[^/\s*]+", good := given.lower().removesuffix("/")):
+        raise ValueError("it is a site as browsers name it, https://app.example or http://localhost:3000")
+    return good
+
+
+Origin = Annotated[str, AfterValidator(_origin)]
 
 
 class ServeOptions(Options):
@@ -23,4 +33,15 @@ class ServeOptions(Options):
     drain: float = Field(
         10, ge=0, description="Seconds that answers under way have left when the server is told to end."
     )
-    port: int = Field(4891, ge=0, le=65535, description="Port on 127.0.0.1; 0 takes a free one.")
+    port: int = Field(4891, ge=0, le=65535, description="Port to listen at; 0 takes a free one.")
+    host: str = Field(
+        "127.0.0.1",
+        min_length=1,
+        description="Address to listen at; beyond this machine it needs a key.",
+    )
+    require_key: bool = Field(False, description="Ask for a key on this machine, too.")
+    no_auth: bool = Field(False, description="Listen beyond this machine without keys: whoever reaches it may use it.")
+    allow_host: tuple[str, ...] = Field((), description="A name by which clients call this server, as my-box.lan.")
+    allow_origin: tuple[Origin, ...] = Field((), description="A site whose pages may use it, as https://app.example.")
+    tls_cert: str = Field("", description="File with the certificate to speak HTTPS with, and its chain, as PEM.")
+    tls_key: str = Field("", description="File with the key of that certificate, as PEM.")
