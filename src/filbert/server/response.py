@@ -69,7 +69,7 @@ class Streamed(Response):
         begun, measured, since = False, measured_of(scope), time.monotonic()
         try:
             async with _asked(scope, self._loan.model, self._prepare) as (prepared, answer):
-                pieces = without_progress(tapped(answer.body(), measured))
+                pieces = self._pieces(tapped(answer.body(), measured))
                 async for piece in self._shape.stream(prepared, pieces):
                     if not begun:
                         begun, measured.first_s = True, time.monotonic() - since
@@ -81,9 +81,19 @@ class Streamed(Response):
             await send({"type": "http.response.body", "body": self._shape.failed(exc), "more_body": True})
         await send({"type": "http.response.body", "body": b""})
 
+    def _pieces(self, pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        return without_progress(pieces)
+
     @property
     def _head(self) -> list[tuple[bytes, bytes]]:
         return [(b"content-type", self._shape.content_type.encode()), (b"cache-control", b"no-cache")]
+
+
+class StreamedWithProgress(Streamed):
+    """Lets the shape hear how far the prompt is."""
+
+    def _pieces(self, pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        return pieces
 
 
 class Gathered(Streamed):

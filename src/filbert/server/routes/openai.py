@@ -18,8 +18,9 @@ from filbert.engine.model import STREAMED, Prepared
 from filbert.engine.pool import Loan
 from filbert.engine.tool_calls import CallReader, reader
 from filbert.models.store import StoredModel
+from filbert.server.anthropic_shape import model_info, models_page
 from filbert.server.bodies import ChatBody, CompletionBody, EmbeddingsBody, GenerationBody
-from filbert.server.error_bodies import ErrorBody
+from filbert.server.error_bodies import ErrorBody, speaks_anthropic
 from filbert.server.json_route import JsonRoute, offered_by
 from filbert.server.measured import measured_of
 from filbert.server.openai_shape import OpenAIShape
@@ -38,13 +39,16 @@ STREAM: dict[int | str, dict[str, Any]] = {
 async def models(request: Request) -> dict[str, Any]:
     """Every model that can be asked for."""
     found = await asyncio.to_thread(offered_by(request).known)
+    if speaks_anthropic(request.scope):
+        return models_page(found)
     return {"object": "list", "data": [_shown(stored) for stored in found]}
 
 
 @router.get("/v1/models/{name:path}")
 async def model(name: str, request: Request) -> dict[str, Any]:
     """One model."""
-    return _shown(await asyncio.to_thread(offered_by(request).find, name))
+    found = await asyncio.to_thread(offered_by(request).find, name)
+    return model_info(found) if speaks_anthropic(request.scope) else _shown(found)
 
 
 def _shown(stored: StoredModel) -> dict[str, Any]:

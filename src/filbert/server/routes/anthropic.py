@@ -1,0 +1,48 @@
+"""Anthropic's routes. /v1/models answers in their shape as well, where their clients ask; it stands in openai.py."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+
+from filbert.engine.model import STREAMED, Prepared
+from filbert.engine.tool_calls import reader
+from filbert.server.anthropic_shape import AnthropicShape
+from filbert.server.bodies_anthropic import CountBody, MessagesBody
+from filbert.server.error_bodies import AnthropicErrorBody
+from filbert.server.json_route import JsonRoute, offered_by
+from filbert.server.response import Gathered, StreamedWithProgress
+
+router = APIRouter(
+    route_class=JsonRoute, responses={"4XX": {"model": AnthropicErrorBody}, "5XX": {"model": AnthropicErrorBody}}
+)
+STREAM: dict[int | str, dict[str, Any]] = {
+    200: {"description": "A message, or with `stream` its events.", "content": {"text/event-stream": {}}}
+}
+
+
+@router.post("/v1/messages", responses=STREAM)
+async def messages(body: MessagesBody, request: Request) -> Response:
+    """Answer a conversation, as Anthropic's API does."""
+    use = body.tool_use()
+    loan = await offered_by(request).lend(body.model)
+
+    def prepare() -> Prepared:
+        prepared = loan.model.prepare_chat(body.conversation(), body.sampling_for(loan.model), use)
+        return replace(prepared, body={**prepared.body, **STREAMED, **body.engine_fields(loan.model)})
+
+    shape = AnthropicShape(reader(use), body.shows_thought)
+    return (StreamedWithProgress if body.stream else Gathered)(loan, prepare, shape)
+
+
+@router.post("/v1/messages/count_tokens")
+async def count_tokens(body: CountBody, request: Request) -> dict[str, int]:
+    """Prompt tokens of a conversation that would be asked."""
+    use = body.tool_use()
+    with await offered_by(request).lend(body.model) as loan:
+        loan.model.need("text")
+        counted = await asyncio.to_thread(lambda: loan.model.count_tokens(body.conversation(), use))
+    return {"input_tokens": counted}
