@@ -8,6 +8,10 @@ from pathlib import Path
 import pytest
 from running_server import STARTER, RunningServer, install, serving
 
+import make_tiny
+
+THINKER = Path(__file__).parent.parent / "data" / "thinking.jinja"
+
 
 @pytest.fixture(scope="session")
 def server(starter: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
@@ -32,3 +36,28 @@ def stocked(home: Path, starter: Path) -> Path:
     """A store of this test's own that holds the starter."""
     install(home, starter)
     return home
+
+
+@pytest.fixture
+def served_alone(stocked: Path) -> Iterator[RunningServer]:
+    """A server of this test's own store, for what changes it."""
+    with serving(stocked, "--context", "1024") as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def thinker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
+    """A tiny random model with a template that knows thought."""
+    folder = tmp_path_factory.mktemp("thinker")
+    path = make_tiny.dense(folder / "thinker.gguf", template=THINKER.read_text("utf-8"))
+    with serving(folder / "home", "-m", str(path), "--context", "512") as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def eyes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
+    """A tiny random model that sees."""
+    folder = tmp_path_factory.mktemp("eyes")
+    path, _ = make_tiny.vision(folder / "eyes.gguf", folder / "mmproj-eyes.gguf")
+    with serving(folder / "home", "-m", str(path), "--context", "512") as running:
+        yield running

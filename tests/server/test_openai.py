@@ -275,9 +275,9 @@ def test_a_prompt_longer_than_any_context_is_a_400_too(server: RunningServer) ->
         ({"seed": "x"}, "seed"),
         ({"stop": ["x"] * 65}, "stop"),
         ({"stop": [1]}, "stop"),
-        ({"n": 2}, "n"),
+        ({"n": 0}, "n"),
         ({"logprobs": True, "top_logprobs": 100000000}, "top_logprobs"),
-        ({"logit_bias": {"1": 5}}, "logit_bias"),
+        ({"logit_bias": []}, "logit_bias"),
         ({"messages": []}, "messages"),
         ({"messages": "hi"}, "messages"),
         ({"messages": None}, "messages"),
@@ -316,7 +316,6 @@ def test_a_grammar_that_is_none_is_a_400_from_the_engine(server: RunningServer) 
 def test_what_is_not_done_yet_is_refused_rather_than_left_out(server: RunningServer) -> None:
     for extra in ({"echo": True}, {"suffix": "end"}):
         assert server.post("/v1/completions", prompt="x", **extra).json()["error"]["param"] == next(iter(extra))
-    assert server.post("/v1/embeddings", input="x", dimensions=64).json()["error"]["param"] == "dimensions"
     assert server.post("/v1/completions", prompt="x", echo=False, suffix="", logit_bias={}).status_code == 200
 
 

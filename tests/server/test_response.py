@@ -120,7 +120,11 @@ def test_a_reader_that_takes_nothing_keeps_the_worker_waiting_not_the_memory_fil
 def test_usage_is_taken_out_wherever_the_pieces_are_cut(cuts: list[int], has_choices: bool) -> None:
     said = b'data: {"choices":[{"delta":{"content":"\\"usage\\":{"}}]}\n\n'
     choices = b'[{"text":""}]' if has_choices else b"[]"
-    last = b'data: {"choices":' + choices + b',"usage":{"total_tokens":3},"timings":{"cache_n":0}}\n\n'
+    last = (
+        b'data: {"choices":'
+        + choices
+        + b',"usage":{"prompt_tokens":1,"completion_tokens":2},"timings":{"cache_n":0}}\n\n'
+    )
     whole = said + last + b"data: [DONE]\n\n"
 
     async def pieces() -> AsyncIterator[bytes]:
@@ -136,4 +140,5 @@ def test_usage_is_taken_out_wherever_the_pieces_are_cut(cuts: list[int], has_cho
     measured = Measured()
     out = asyncio.run(taken())
     kept = b'data: {"choices":[{"text":""}],"timings":{"cache_n":0}}\n\n' if has_choices else b""
+    assert (measured.prompt_tokens, measured.completion_tokens) == (1, 2)
     assert out == said + kept + b"data: [DONE]\n\n"

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from filbert.core.errors import BadInput, ContextOverflow
 
 LONGEST_TOKEN = 256  # bytes: vocabularies hold runs of 128 blanks or dashes, and nothing longer is known
 MESSAGE_OVERHEAD = 64  # tokens a chat template may put around one message, generously
 TEMPLATE_OVERHEAD = 256  # and at the head of them all: a date, an identity
+Input = str | Sequence[int]  # a text, or its tokens
+AnyText = TypeVar("AnyText", bound=Input)
 UNBOUNDED = 1 << 40  # an image has as many tokens as its projector likes
 
 
@@ -24,8 +26,13 @@ def text_bound(text: str) -> int:
         raise BadInput("The text holds half a character (a lone surrogate).", do="Decode it as UTF-8.") from exc
 
 
-def listed(texts: Iterable[str]) -> list[str]:
-    """The texts, also out of what gives them only once. Raises BadInput for what is no list of texts."""
+def input_bound(text: Input) -> int:
+    """Of a text, or of its tokens, which are as many as they are. Raises BadInput for what is neither."""
+    return len(text) if isinstance(text, list | tuple) else text_bound(text)  # type: ignore[arg-type]
+
+
+def listed(texts: Iterable[AnyText]) -> list[AnyText]:
+    """The texts, also out of what gives them only once. Raises BadInput for what is no list of them."""
     if isinstance(texts, str | bytes) or not isinstance(texts, Iterable):
         raise BadInput(f"A list of texts is wanted, not {type(texts).__name__}.", do="Write [text].")
     return list(texts)
@@ -71,7 +78,8 @@ def more_room(context: int, trained: int | None) -> str:
 def text_bytes(body: Mapping[str, Any]) -> int:
     """Of the prompt, or the messages and tools, of a request, without images."""
     if "prompt" in body:
-        return len(body["prompt"].encode(errors="replace"))
+        prompt = body["prompt"]
+        return len(prompt.encode(errors="replace")) if isinstance(prompt, str) else len(prompt)
     parts = (part for message in body["messages"] for part in _parts(message))
     tools = len(json.dumps(body["tools"])) if body.get("tools") else 0
     return tools + sum(len(part.get("text", "").encode(errors="replace")) for part in parts)

@@ -7,7 +7,7 @@ weights are memory-mapped, so they share its pages. A child that dies or hangs i
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self
 
@@ -16,7 +16,17 @@ from filbert.core.messages import Message, flatten, turns
 from filbert.core.settings import Settings, configured
 from filbert.engine import speculation
 from filbert.engine.admission import Place
-from filbert.engine.bounds import conversation_bound, listed, need_context, need_messages, text_bound, text_bytes
+from filbert.engine.bounds import (
+    AnyText,
+    Input,
+    conversation_bound,
+    input_bound,
+    listed,
+    need_context,
+    need_messages,
+    text_bound,
+    text_bytes,
+)
 from filbert.engine.budget import OF_THIS_PROCESS, Budget
 from filbert.engine.children import Children
 from filbert.engine.generation import Generation, Usage
@@ -249,6 +259,15 @@ class Model:
     def _recommended_sampling(self) -> Mapping[str, float]:
         return catalogue.recommended_sampling(self.stored.hashes)
 
+    def times(self, prepared: Prepared, answers: int) -> Prepared:
+        """The same for several answers at once to the one prompt. Raises BadInput for more than are made at once,
+        ContextOverflow where the context does not hold them all."""
+        if answers > self.options.parallel:
+            raise BadInput(f"{answers} answers at once are too many.", do=f"Ask for {self.options.parallel} at most.")
+        if (tokens := answers * prepared.tokens) > self.context:
+            raise overflow(tokens, self.context, self.header.context_length)
+        return replace(prepared, tokens=tokens, body={**prepared.body, "n": answers})
+
     def admit(self, prepared: Prepared, owner: str = "", most_waiting: int | None = None) -> Place:
         """owner: whose turn it takes. Raises Busy where so many wait already."""
         return self.children.ask(prepared.tokens, owner, most_waiting)
@@ -258,6 +277,8 @@ class Model:
         need_context(text_bytes(body), self.context, trained)
         need_messages(len(body.get("messages", ())), self.context, trained)
         if route == "/v1/completions":
+            if not isinstance(body["prompt"], str):
+                return len(body["prompt"])
             (event,) = self.children.send("text", "/tokenize", {"content": body["prompt"], "add_special": True})
             return len(event["tokens"])
         (event,) = self.children.send("text", "/v1/chat/completions/input_tokens", body)
@@ -269,9 +290,9 @@ class Model:
 
     # Vectors and ranks
 
-    def embed(self, texts: Iterable[str]) -> Embeddings:
-        """Unit vectors. A text model gives the mean of its last layer; an embedder pools as its file says.
-        Raises ContextOverflow for a text longer than the model's context."""
+    def embed(self, texts: Iterable[Input]) -> Embeddings:
+        """Unit vectors, of texts or of their tokens. A text model gives the mean of its last layer; an embedder pools
+        as its file says. Raises ContextOverflow for a text longer than the model's context."""
         self.need_embeddings()
         vectors: list[list[float]] = []
         tokens = 0
@@ -298,16 +319,23 @@ class Model:
             found += [Ranked(before + int(row["index"]), float(row["relevance_score"])) for row in event["results"]]
         return sorted(found, key=lambda ranked: -ranked.score)
 
-    def _batches(self, texts: list[str]) -> Iterator[list[str]]:
+    def need_tokens(self, tokens: Iterable[int]) -> None:
+        """Raises BadInput for a number that no token of the model has: the engine would read beyond its table."""
+        if (highest := max(tokens, default=0)) >= (most := self.header.vocab_size or 0):
+            raise BadInput(f"There is no token {highest}: {self.name} has {most}.", do="Send text, or its own tokens.")
+
+    def _batches(self, texts: list[AnyText]) -> Iterator[list[AnyText]]:
         """As many as are computed at once: the answer to thousands would look like an engine that hangs."""
         for text in texts:
-            need_context(text_bound(text), self._plan.pooled_context, self.header.context_length)
+            if isinstance(text, list | tuple):
+                self.need_tokens(text)
+            need_context(input_bound(text), self._plan.pooled_context, self.header.context_length)
         for start in range(0, len(texts), self._plan.pooled_slots):
             yield texts[start : start + self._plan.pooled_slots]
 
-    def _pooled(self, role: Role, route: str, body: Mapping[str, Any], texts: Sequence[str]) -> Event:
+    def _pooled(self, role: Role, route: str, body: Mapping[str, Any], texts: Sequence[Input]) -> Event:
         """The engine gives no sign of life until all texts are done, so it is given the time they may take."""
-        tokens = sum(min(text_bound(text), self._plan.pooled_context) for text in texts)
+        tokens = sum(min(input_bound(text), self._plan.pooled_context) for text in texts)
         place = self.children.ask_pooled(len(texts))
         try:
             place.wait()

@@ -22,6 +22,7 @@ from filbert.core.settings import configured
 from filbert.engine.sampling import Sampling, Think
 from filbert.engine.schema import bounded_schema
 from filbert.engine.tools import MAX_TOOLS, Tool, ToolUse, tool_use, use_of_one
+from filbert.models.context_lengths import MOST_CONTEXT
 
 SEEDS = 2**32 - 1
 EFFORTS: dict[str, Think] = {
@@ -32,6 +33,7 @@ EFFORTS: dict[str, Think] = {
     "high": "high",
     "xhigh": "high",
 }
+TokenId = Annotated[int, Field(ge=0, lt=2**31)]
 ONE_OR_MANY = {"type": ["string", "array"], "items": {"type": "string"}}
 
 
@@ -92,8 +94,10 @@ class GenerationBody(Sampling):
     max_completion_tokens: int | None = Field(None, gt=0, le=10_000_000, description="The newer name of max_tokens.")
     stop: Annotated[tuple[str, ...], WithJsonSchema(ONE_OR_MANY)] = Field((), max_length=64)
     response_format: ResponseFormat = ResponseFormat()
-    n: Literal[1] = 1
-    logit_bias: Unsupported = None
+    n: int = Field(1, ge=1, le=128, description="Answers to the one prompt, at most as many as are made at once.")
+    logit_bias: dict[TokenId, Annotated[float, Field(ge=-100, le=100)]] = Field(
+        default_factory=dict, max_length=1024, description="By the token's number: what is added to its logit."
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -105,6 +109,11 @@ class GenerationBody(Sampling):
     def _folded(cls, seed: Any) -> Any:
         """Theirs have 64 bits and a sign, the engine's 32."""
         return seed % SEEDS if type(seed) is int else seed
+
+    @property
+    def engine_fields(self) -> dict[str, Any]:
+        """Wishes that the engine takes as they are."""
+        return {"logit_bias": {str(token): by for token, by in self.logit_bias.items()}} if self.logit_bias else {}
 
     def sampling(self) -> Sampling:
         given = self.model_dump(include=self.model_fields_set & set(Sampling.model_fields))
@@ -288,18 +297,48 @@ class ChatBody(GenerationBody):
 
 
 class CompletionBody(GenerationBody):
-    prompt: str
+    prompt: str | Annotated[list[TokenId], Field(min_length=1, max_length=MOST_CONTEXT)]
     echo: Unsupported = None
     suffix: Unsupported = None
 
     @field_validator("prompt", mode="before")
     @classmethod
     def _only_one(cls, prompt: Any) -> Any:
-        return prompt[0] if isinstance(prompt, list) and len(prompt) == 1 else prompt
+        return prompt[0] if isinstance(prompt, list) and len(prompt) == 1 and not isinstance(prompt[0], int) else prompt
 
 
 class EmbeddingsBody(Body):
     model: str
-    input: str | Annotated[list[str], Field(min_length=1, max_length=2048)]
+    input: (
+        str
+        | Annotated[list[str], Field(min_length=1, max_length=2048)]
+        | Annotated[list[TokenId], Field(min_length=1, max_length=MOST_CONTEXT)]
+        | Annotated[list[Annotated[list[TokenId], Field(min_length=1)]], Field(min_length=1, max_length=2048)]
+    )
     encoding_format: Literal["float", "base64"] = "float"
-    dimensions: Unsupported = None
+    dimensions: int | None = Field(None, ge=1, description="Keep so many numbers of each vector, made unit again.")
+
+    @property
+    def inputs(self) -> list[str | list[int]]:
+        """What is to be embedded, each by itself."""
+        if isinstance(self.input, str):
+            return [self.input]
+        return [self.input] if isinstance(self.input[0], int) else list(self.input)
+
+
+class Document(Body):
+    text: str
+
+
+class RerankBody(Body):
+    """As Jina, Cohere and llama.cpp have it."""
+
+    model: str
+    query: str
+    documents: list[str | Document] = Field(min_length=1, max_length=2048)
+    top_n: int | None = Field(None, ge=1)
+    return_documents: bool = False
+
+    @property
+    def texts(self) -> list[str]:
+        return [each if isinstance(each, str) else each.text for each in self.documents]

@@ -9,9 +9,7 @@ from typing import Any
 
 from starlette.types import Scope
 
-TIMINGS = b'"timings":{'  # inside a string its quotes would be escaped
-TAIL_BYTES = 16_384  # an answer's last events
-EVENT = b"data: {"
+USAGE = b'"usage":{'  # inside a string its quotes would be escaped
 
 
 @dataclass(slots=True)
@@ -31,13 +29,14 @@ class Measured:
     def tokens(self) -> int:
         return self.prompt_tokens + self.completion_tokens
 
-    def read(self, event: Mapping[str, Any]) -> None:
-        """event: the worker's last."""
-        timings, usage = event.get("timings") or {}, event.get("usage") or {}
-        self.prompt_tokens = usage.get("prompt_tokens", 0)
-        self.cached_tokens = timings.get("cache_n", 0)
-        self.completion_tokens = usage.get("completion_tokens", 0)
-        self.prompt_ms, self.generation_ms = timings.get("prompt_ms", 0.0), timings.get("predicted_ms", 0.0)
+    def add(self, event: Mapping[str, Any]) -> None:
+        """event: the worker's last of an answer. Several answers to one prompt have that in common."""
+        timings, usage = event.get("timings") or {}, event["usage"]
+        self.prompt_tokens = usage["prompt_tokens"]
+        self.cached_tokens = max(self.cached_tokens, timings.get("cache_n", 0))
+        self.completion_tokens += usage["completion_tokens"]
+        self.prompt_ms = max(self.prompt_ms, timings.get("prompt_ms", 0.0))
+        self.generation_ms += timings.get("predicted_ms", 0.0)
 
 
 def measured_of(scope: Scope) -> Measured:
@@ -48,10 +47,12 @@ def measured_of(scope: Scope) -> Measured:
 
 
 async def tapped(pieces: AsyncIterator[bytes], measured: Measured) -> AsyncIterator[bytes]:
-    """The pieces as they come; what they say at their end is kept. Nothing is parsed before."""
-    tail = b""
+    """The pieces as they come; what they say of usage is kept. Only events that do are parsed."""
+    rest = b""
     async for piece in pieces:
-        tail = (tail + piece)[-TAIL_BYTES:]
+        whole, _, rest = (rest + piece).rpartition(b"\n\n")
+        if USAGE in whole:
+            for event in whole.split(b"\n\n"):
+                if USAGE in event:
+                    measured.add(json.loads(event.removeprefix(b"data: ")))
         yield piece
-    if (at := tail.rfind(TIMINGS)) >= 0 and (begin := tail.rfind(EVENT, 0, at)) >= 0:
-        measured.read(json.loads(tail[begin + 6 : tail.index(b"\n\n", at)]))

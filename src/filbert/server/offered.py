@@ -12,6 +12,7 @@ from filbert.engine.load_options import LoadOptions
 from filbert.engine.model import Model
 from filbert.engine.pool import Loan, Pool
 from filbert.models import catalogue, preset, store
+from filbert.models.modelfile import named_by_ollama
 from filbert.models.store import StoredModel
 
 # Of the request under way: the names that its key may see, None for all. What a route asks is always answered within
@@ -62,6 +63,15 @@ class Offered:
         return stored
 
     def _find(self, name: str) -> StoredModel:
+        """Also as Ollama's clients write a name: x:latest where there is only x."""
+        try:
+            return self._named(name)
+        except UnknownModel:
+            if (ours := named_by_ollama(name)) == name:
+                raise
+            return self._named(ours)
+
+    def _named(self, name: str) -> StoredModel:
         if name in self._files:
             return self._files[name]
         try:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from functools import reduce
-from itertools import accumulate
+from itertools import accumulate, chain
 from typing import Any
 
 from filbert.core.errors import FilbertError
@@ -14,10 +14,30 @@ from filbert.engine.model import Prepared
 from filbert.engine.tool_calls import CallReader
 from filbert.engine.transport import Event, choice_of, finish_reason
 from filbert.server.error_bodies import openai_error
+from filbert.server.measured import USAGE
 from filbert.server.response import events, with_calls
 
 COMPACT = (",", ":")  # as the worker writes
-USAGE = b'"usage":{'  # inside a string its quotes would be escaped
+
+
+class EachChoice:
+    """Reads the calls of several answers to one prompt, each by a reader of its own."""
+
+    def __init__(self, make: Callable[[], CallReader | None]) -> None:
+        self._make = make
+        self._readers: dict[int, CallReader | None] = {}
+
+    def read(self, event: Event) -> Iterable[Event]:
+        number = choice_number(event)
+        if number is None:
+            return (event,)
+        if number not in self._readers:
+            self._readers[number] = self._make()
+        found = self._readers[number]
+        return found.read(event) if found else (event,)
+
+    def rest(self) -> Iterable[Event]:
+        return chain.from_iterable(found.rest() for found in self._readers.values() if found)
 
 
 class OpenAIShape:
@@ -33,13 +53,16 @@ class OpenAIShape:
         """Untouched where the worker writes it so."""
         legacy = prepared.route == "/v1/completions" and "logprobs" in prepared.body
         thought = "timings_per_token" in prepared.body
-        if not (legacy or thought or self.calls):
+        several = prepared.body.get("n", 1) > 1
+        if not (legacy or thought or several or self.calls):
             return pieces if self._usage else without_usage(pieces)
         found = events(pieces)
         if legacy:
             found = with_legacy_logprobs(found)
         if thought:
             found = with_reasoning_tokens(found)
+        if several:
+            found = with_one_usage(found)
         told = as_bytes(with_calls(found, self.calls) if self.calls else found)
         return told if self._usage else without_usage(told)
 
@@ -99,6 +122,28 @@ def reasoning_details(usage: Usage) -> dict[str, Any]:
     return {"completion_tokens_details": {"reasoning_tokens": tokens}} if tokens else {}
 
 
+async def with_one_usage(found: AsyncIterator[Event]) -> AsyncIterator[Event]:
+    """Of several answers to one prompt the worker counts each by itself; their sum comes at the end."""
+    counted: list[Event] = []
+    async for event in found:
+        if event.get("usage"):
+            counted.append(event)
+            event = {key: value for key, value in event.items() if key not in ("usage", "timings")}
+        if event["choices"]:
+            yield event
+    if counted:
+        yield {**counted[-1], "choices": [], "usage": summed_usage(counted)}
+
+
+def summed_usage(found: Sequence[Event]) -> dict[str, Any] | None:
+    """The prompt once, and what was written to it in all."""
+    usages = [event["usage"] for event in found if event.get("usage")]
+    if len(usages) < 2:
+        return usages[0] if usages else None
+    written = sum(usage["completion_tokens"] for usage in usages)
+    return {**usages[-1], "completion_tokens": written, "total_tokens": usages[-1]["prompt_tokens"] + written}
+
+
 async def with_legacy_logprobs(found: AsyncIterator[Event]) -> AsyncIterator[Event]:
     """A stream of /v1/completions in OpenAI's shape; the worker writes log-probabilities as it does for a chat."""
     begin = 0
@@ -129,25 +174,37 @@ def _likeliest(token: dict[str, Any]) -> dict[str, float]:
 
 
 def gathered(found: Sequence[Event]) -> dict[str, Any]:
-    reasons = [reason for event in found if (reason := finish_reason(event))]
-    reason = reasons[-1] if reasons else "stop"
-    reply = gather([read_event(event, reason) for event in found])
     last = found[-1]
-    chat = last["object"].startswith("chat")
-    choice: dict[str, Any] = {"index": 0, "finish_reason": reason}
-    choice |= {"message": _message(reply)} if chat else {"text": reply.text}
-    if tokens := [token for event in found for token in _logprobs(event)]:
-        choice["logprobs"] = {"content": tokens} if chat else legacy_logprobs(tokens)
-    usage = next((event["usage"] for event in reversed(found) if event.get("usage")), None)
+    usage = summed_usage(found)
+    numbers = sorted({number for event in found if (number := choice_number(event)) is not None})
     return {
         "id": last["id"],
-        "object": "chat.completion" if chat else "text_completion",
+        "object": "chat.completion" if last["object"].startswith("chat") else "text_completion",
         "created": last["created"],
         "model": last["model"],
-        "choices": [choice],
+        "choices": [
+            _choice(number, [each for each in found if choice_number(each) in (number, None)]) for number in numbers
+        ],
         "usage": usage
         and usage | reasoning_details(reduce(lambda before, event: heard(event, before), found, Usage())),
     }
+
+
+def choice_number(event: Event) -> int | None:
+    """Of several answers to one prompt, which an event belongs to; None of one that tells of all."""
+    return int(event["choices"][0].get("index", 0)) if event.get("choices") else None
+
+
+def _choice(number: int, found: Sequence[Event]) -> dict[str, Any]:
+    reasons = [reason for event in found if (reason := finish_reason(event))]
+    reason = reasons[-1] if reasons else "stop"
+    reply = gather([read_event(event, reason) for event in found])
+    chat = found[-1]["object"].startswith("chat")
+    choice: dict[str, Any] = {"index": number, "finish_reason": reason}
+    choice |= {"message": _message(reply)} if chat else {"text": reply.text}
+    if tokens := [token for event in found for token in _logprobs(event)]:
+        choice["logprobs"] = {"content": tokens} if chat else legacy_logprobs(tokens)
+    return choice
 
 
 def _message(reply: Reply) -> dict[str, Any]:

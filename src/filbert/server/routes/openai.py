@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import math
 import struct
 from collections.abc import Callable
 from dataclasses import replace
@@ -12,22 +13,20 @@ from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
-from filbert.core.errors import Cancelled
-from filbert.engine.bounds import text_bound
+from filbert.core.errors import BadInput
+from filbert.engine.bounds import input_bound
 from filbert.engine.model import STREAMED, Prepared
 from filbert.engine.pool import Loan
 from filbert.engine.tool_calls import CallReader, reader
 from filbert.models.store import StoredModel
 from filbert.server.anthropic_shape import model_info, models_page
-from filbert.server.bodies import ChatBody, CompletionBody, EmbeddingsBody, GenerationBody
+from filbert.server.bodies import ChatBody, CompletionBody, EmbeddingsBody, GenerationBody, RerankBody
 from filbert.server.error_bodies import ErrorBody, speaks_anthropic
 from filbert.server.json_route import JsonRoute, offered_by
 from filbert.server.measured import measured_of
-from filbert.server.openai_shape import OpenAIShape
+from filbert.server.openai_shape import EachChoice, OpenAIShape
 from filbert.server.response import Gathered, Streamed
-
-TEXTS_AT_ONCE = 32  # embedded between two looks whether the client is still there
-
+from filbert.server.vectors import embedded
 
 router = APIRouter(route_class=JsonRoute, responses={"4XX": {"model": ErrorBody}, "5XX": {"model": ErrorBody}})
 STREAM: dict[int | str, dict[str, Any]] = {
@@ -67,7 +66,8 @@ async def chat_completions(body: ChatBody, request: Request) -> Response:
         sampling = body.sampling_for(thinks=loan.model.thinking is not None)
         return loan.model.prepare_chat([message.message() for message in body.messages], sampling, use)
 
-    return _answer(loan, prepare, body, reader(use))
+    calls = EachChoice(lambda: reader(use)) if body.n > 1 and use.tools else reader(use)
+    return _answer(loan, prepare, body, calls)
 
 
 @router.post("/v1/completions", responses=STREAM)
@@ -77,7 +77,9 @@ async def completions(body: CompletionBody, request: Request) -> Response:
 
     def prepare() -> Prepared:
         loan.model.need("text")
-        bound = text_bound(body.prompt)
+        if not isinstance(body.prompt, str):
+            loan.model.need_tokens(body.prompt)
+        bound = input_bound(body.prompt)
         return loan.model.prepare("/v1/completions", {"prompt": body.prompt}, body.sampling(), bound)
 
     return _answer(loan, prepare, body)
@@ -88,7 +90,8 @@ def _answer(
 ) -> Response:
     def wanted() -> Prepared:
         prepared = prepare()
-        return replace(prepared, body={**prepared.body, **STREAMED})
+        prepared = replace(prepared, body={**prepared.body, **STREAMED, **body.engine_fields})
+        return loan.model.times(prepared, body.n) if body.n > 1 else prepared
 
     shape = OpenAIShape(calls, usage=body.stream_options.include_usage)
     return (Streamed if body.stream else Gathered)(loan, wanted, shape)
@@ -97,24 +100,51 @@ def _answer(
 @router.post("/v1/embeddings")
 async def embeddings(body: EmbeddingsBody, request: Request) -> dict[str, Any]:
     """Unit vectors, one a text."""
-    texts = [body.input] if isinstance(body.input, str) else body.input
-    vectors: list[list[float]] = []
-    measured = measured_of(request.scope)
     with await offered_by(request).lend(body.model) as loan:
-        measured.model = loan.model.name
-        for start in range(0, len(texts), TEXTS_AT_ONCE):
-            if await request.is_disconnected():
-                raise Cancelled("The client left.")
-            part = await asyncio.to_thread(loan.model.embed, texts[start : start + TEXTS_AT_ONCE])
-            vectors += part.vectors
-            measured.prompt_tokens += part.usage.prompt_tokens
+        vectors = await embedded(loan, body.inputs, request)
+    if body.dimensions:
+        vectors = [shortened(vector, body.dimensions) for vector in vectors]
     shape = _base64 if body.encoding_format == "base64" else list
     data = [{"object": "embedding", "index": i, "embedding": shape(vector)} for i, vector in enumerate(vectors)]
-    tokens = measured.prompt_tokens
+    tokens = measured_of(request.scope).prompt_tokens
     usage = {"prompt_tokens": tokens, "total_tokens": tokens}
     return {"object": "list", "model": loan.model.name, "data": data, "usage": usage}
+
+
+def shortened(vector: list[float], dimensions: int) -> list[float]:
+    """The first numbers of a vector, a unit again: models trained for it (Matryoshka) keep most of the meaning there.
+    Raises BadInput for more than there are."""
+    if dimensions > len(vector):
+        raise BadInput(f"The model's vectors have {len(vector)} numbers.", do="Ask for so many dimensions at most.")
+    first = vector[:dimensions]
+    length = math.hypot(*first) or 1.0
+    return [value / length for value in first]
 
 
 def _base64(vector: list[float]) -> str:
     """Little-endian 32-bit numbers, as OpenAI's clients read them."""
     return base64.b64encode(struct.pack(f"<{len(vector)}f", *vector)).decode()
+
+
+@router.delete("/v1/models/{name:path}")
+async def delete(name: str, request: Request) -> dict[str, Any]:
+    """Delete a model, or a name of one's own, from the store."""
+    offered = offered_by(request)
+    stored = await asyncio.to_thread(offered.find, name)
+    await asyncio.to_thread(offered.delete, stored)
+    return {"id": stored.name, "object": "model", "deleted": True}
+
+
+@router.post("/v1/rerank")
+async def rerank(body: RerankBody, request: Request) -> dict[str, Any]:
+    """Documents by closeness to a query, the closest first."""
+    measured = measured_of(request.scope)
+    with await offered_by(request).lend(body.model) as loan:
+        measured.model = loan.model.name
+        ranked = await asyncio.to_thread(loan.model.rerank, body.query, body.texts)
+    results = [
+        {"index": each.index, "relevance_score": each.score}
+        | ({"document": {"text": body.texts[each.index]}} if body.return_documents else {})
+        for each in ranked[: body.top_n]
+    ]
+    return {"object": "list", "model": loan.model.name, "results": results}

@@ -1,0 +1,40 @@
+"""Texts as vectors, for the routes of all protocols."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Sequence
+
+from fastapi import Request
+
+from filbert.core.errors import BadInput, Cancelled
+from filbert.engine.bounds import Input
+from filbert.engine.pool import Loan
+from filbert.server.measured import measured_of
+
+TEXTS_AT_ONCE = 32  # embedded between two looks whether the client is still there
+
+
+async def embedded(loan: Loan, texts: Sequence[Input], request: Request) -> list[list[float]]:
+    """A unit vector a text; the request is measured. Raises ContextOverflow, BadInput, Cancelled."""
+    vectors: list[list[float]] = []
+    measured = measured_of(request.scope)
+    measured.model = loan.model.name
+    for start in range(0, len(texts), TEXTS_AT_ONCE):
+        if await request.is_disconnected():
+            raise Cancelled("The client left.")
+        part = await asyncio.to_thread(loan.model.embed, texts[start : start + TEXTS_AT_ONCE])
+        vectors += part.vectors
+        measured.prompt_tokens += part.usage.prompt_tokens
+    return vectors
+
+
+def shortened(vector: list[float], dimensions: int) -> list[float]:
+    """The first numbers of a vector, a unit again: models trained for it (Matryoshka) keep most of the meaning there.
+    Raises BadInput for more than there are."""
+    if dimensions > len(vector):
+        raise BadInput(f"The model's vectors have {len(vector)} numbers.", do="Ask for so many dimensions at most.")
+    first = vector[:dimensions]
+    length = math.hypot(*first) or 1.0
+    return [value / length for value in first]
