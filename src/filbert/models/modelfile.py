@@ -38,6 +38,7 @@ MOST_STOPS = 64
 NEGATIVE_MEANS_ANY = ("max_tokens", "seed", "gpu_layers")
 INSTRUCTIONS = ("from", "parameter", "template", "system", "adapter", "license", "message")
 PASSED_OVER = ("renderer", "parser", "requires", "draft")  # how Ollama's own engine renders, reads and runs a model
+OF_HUB = re.compile(r"(?:https?://)?(?:hf\.co|huggingface\.co)/(?P<rest>[^?#]+)", re.IGNORECASE)
 LINE = re.compile(r"\s*(?P<word>[A-Za-z]+)[ \t]+(?P<rest>.*)")
 MARKERS = re.compile(r"<\|[^|<>\s]{1,40}\|>|</?[a-z]\w{1,40}>|\[/?[A-Z_]{2,30}\]|<</?SYS>>|#{2,3} ?[A-Z]\w{1,30}")
 
@@ -185,9 +186,14 @@ def _example(each: _Instruction, name: str) -> Example:
 
 def _place(named: str, folder: Path) -> str:
     """A model's name in our spelling; a path from the file's own folder."""
-    if match := re.match(r"(?:https?://)?(?:hf\.co|huggingface\.co)/(?P<rest>[^?#]+)", named, re.IGNORECASE):
-        return f"hf:{match['rest']}"
     is_path = re.match(r"[.]{0,2}[/\\]|~|[A-Za-z]:[/\\]", named) or named.lower().endswith((".gguf", ".bin"))
-    if is_path and not re.match(r"[a-z]+:", named):
+    if is_path and not OF_HUB.match(named) and not re.match(r"[a-z]+:", named):
         return parse(named).text if named.startswith("~") else str((folder / named).absolute())
-    return named.removesuffix(":latest")
+    return named_by_ollama(named)
+
+
+def named_by_ollama(text: str) -> str:
+    """A model's name as Ollama's users write it, in our spelling."""
+    if match := OF_HUB.match(text):
+        return f"hf:{match['rest'].removesuffix(':latest')}"
+    return text.removesuffix(":latest")

@@ -1,24 +1,29 @@
 """The HTTP door: OpenAI's protocol on loopback.
 
-anthropic_shape.py  an answer in Anthropic's shape
-app.py            the application, put together
-bodies.py         requests as clients write them
+anthropic_shape.py   an answer in Anthropic's shape
+app.py               the application, put together
+bodies.py            requests as clients write them
 bodies_anthropic.py  requests as Anthropic's clients write them
-connections.py    connections of bounded number and patience
-door.py           what is let in: names, pages, keys, sizes
-entry.py          who may come in, decided from how the server listens
-error_bodies.py   our errors in each protocol's shape
-json_route.py     what the routes of all protocols have in common
-key_ring.py       the keys of a server that runs: found, limited, counted
-keys.py           the keys, kept
-leases.py         the private socket by which CLI and Python use our models
-measured.py       what an answer took
-metrics.py        numbers for Prometheus
-offered.py        the models that may be asked for by name
-openai_shape.py   an answer in OpenAI's shape
-response.py       a worker's answer on its way to a client
-routes/           the routes, a file a protocol
-scopes.py         what a key of each scope may do
-serve_options.py  how the server listens
-traced.py         an id, a count and a line of the log for each request
+bodies_ollama.py     requests as Ollama's clients write them
+connections.py       connections of bounded number and patience
+door.py              what is let in: names, pages, keys, sizes
+entry.py             who may come in, decided from how the server listens
+error_bodies.py      our errors in each protocol's shape
+json_route.py        what the routes of all protocols have in common
+key_ring.py          the keys of a server that runs: found, limited, counted
+keys.py              the keys, kept
+leases.py            the private socket by which CLI and Python use our models
+measured.py          what an answer took
+metrics.py           numbers for Prometheus
+offered.py           the models that may be asked for by name
+ollama_models.py     models as Ollama's clients are told of them
+ollama_pull.py       a pull as Ollama's clients watch it
+ollama_shape.py      an answer in Ollama's shape
+openai_shape.py      an answer in OpenAI's shape
+response.py          a worker's answer on its way to a client
+routes/              the routes, a file a protocol
+scopes.py            what a key of each scope may do
+serve_options.py     how the server listens
+traced.py            an id, a count and a line of the log for each request
+vectors.py           texts as vectors
 """

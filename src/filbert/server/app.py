@@ -21,7 +21,7 @@ from filbert.server.key_ring import KeyRing
 from filbert.server.keys import Keys
 from filbert.server.metrics import Metrics
 from filbert.server.offered import Offered
-from filbert.server.routes import anthropic, health, openai
+from filbert.server.routes import anthropic, health, ollama, ollama_models, openai
 from filbert.server.serve_options import ServeOptions
 from filbert.server.traced import Traced
 from filbert.version import __version__
@@ -65,6 +65,8 @@ def make_app(
     app.include_router(health.router)
     app.include_router(openai.router)
     app.include_router(anthropic.router)
+    app.include_router(ollama.router)
+    app.include_router(ollama_models.router)
     app.add_exception_handler(FilbertError, error_bodies.say_error)
     app.add_exception_handler(RequestValidationError, error_bodies.say_invalid)
     app.add_exception_handler(HTTPException, error_bodies.say_http)

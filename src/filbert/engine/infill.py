@@ -1,0 +1,30 @@
+"""Text between what stands before it and what comes after: models that were trained for it have marks of their own."""
+
+from __future__ import annotations
+
+from filbert.models.gguf import Header
+
+# What stands before the text before, before the text after, and before the answer. Families, the commonest first.
+MARKS = (
+    ("<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>"),  # Qwen, Granite, Gemma's code models
+    ("<fim_prefix>", "<fim_suffix>", "<fim_middle>"),  # StarCoder, SmolLM's code models
+    ("<fim-prefix>", "<fim-suffix>", "<fim-middle>"),  # SantaCoder
+    ("<|fim▁begin|>", "<|fim▁hole|>", "<|fim▁end|>"),  # DeepSeek
+    ("<｜fim▁begin｜>", "<｜fim▁hole｜>", "<｜fim▁end｜>"),
+    ("<|code_prefix|>", "<|code_suffix|>", "<|code_middle|>"),  # GLM
+    ("▁<PRE>", "▁<SUF>", "▁<MID>"),  # Code Llama
+)
+
+
+def infill_marks(header: Header) -> tuple[str, str, str] | None:
+    """The marks of the first family that are all in the vocabulary; None for a model that knows none."""
+    if "tokenizer.ggml.tokens" not in header.metadata:
+        return None
+    tokens = header.load("tokenizer.ggml.tokens")
+    known = set(tokens) if isinstance(tokens, tuple) else set()
+    return next((marks for marks in MARKS if known.issuperset(marks)), None)
+
+
+def infill_prompt(marks: tuple[str, str, str], prefix: str, suffix: str) -> str:
+    before, after, answer = marks
+    return f"{before}{prefix}{after}{suffix}{answer}"

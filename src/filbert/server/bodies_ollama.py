@@ -1,0 +1,298 @@
+"""Requests as Ollama's clients write them. Fields beyond these are ignored; null is as good as left out."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AliasChoices, BeforeValidator, ConfigDict, Field, WithJsonSchema, field_validator, model_validator
+
+from filbert.core.images import image_part_of_address
+from filbert.core.messages import Message
+from filbert.core.settings import configured
+from filbert.engine.pool import FOR_EVER
+from filbert.engine.sampling import Sampling
+from filbert.engine.schema import bounded_schema
+from filbert.engine.tools import MAX_TOOLS, Tool
+from filbert.models.modelfile import NEGATIVE_MEANS_ANY, PARAMETERS, Modelfile, named_by_ollama
+from filbert.models.preset import Example
+from filbert.server.bodies import ONE_OR_MANY, SEEDS, Body, GivenTool, Unsupported, without_nulls
+
+LEAST_CONTEXT, MOST_CONTEXT = 64, 1 << 30
+MOST_TOKENS = 10_000_000
+MOST_KEPT_S = 10**9
+DURATION = re.compile(r"[-+]?(?:(?:\d+\.?\d*|\.\d+)(?:ns|us|µs|ms|s|m|h))+", re.ASCII)
+PIECE = re.compile(r"([\d.]+)(ns|us|µs|ms|s|m|h)", re.ASCII)
+UNITS_S = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1, "m": 60, "h": 3600}
+
+
+def seconds(given: Any) -> Any:
+    """A number of seconds, or a duration as Go writes it ("1h30m"); below zero is for good."""
+    if isinstance(given, str):
+        if DURATION.fullmatch(given):
+            size = sum(float(number) * UNITS_S[unit] for number, unit in PIECE.findall(given))
+            given = -size if given.startswith("-") else size
+        elif re.fullmatch(r"[-+]?\d{1,12}", given, re.ASCII):
+            given = int(given)
+    if isinstance(given, bool) or not isinstance(given, int | float):
+        raise ValueError("it is a number of seconds or a duration such as 5m")
+    return FOR_EVER if given < 0 else min(given, MOST_KEPT_S)
+
+
+def schema_of(format: Any) -> Any:
+    if format == "":
+        return None
+    if format == "json":
+        return {"type": "object"}
+    if not isinstance(format, dict):
+        raise ValueError("it is json or a JSON schema")
+    return bounded_schema(format)
+
+
+KeepAlive = Annotated[
+    float | None, BeforeValidator(seconds), WithJsonSchema({"type": ["number", "string"], "examples": ["5m", -1]})
+]
+Format = Annotated[
+    dict[str, Any] | None,
+    BeforeValidator(schema_of),
+    WithJsonSchema({"type": ["string", "object"], "examples": ["json"]}),
+]
+ModelName = Annotated[str, Field(min_length=1, validation_alias=AliasChoices("model", "name"))]
+
+
+class RunOptions(Sampling):
+    """Ollama's `options`: our sampling, and its own names for some of it and for the context."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True, allow_inf_nan=False)
+
+    stop: Annotated[tuple[str, ...], WithJsonSchema(ONE_OR_MANY)] = Field((), max_length=64)
+    num_ctx: int | None = Field(
+        None, le=MOST_CONTEXT, description="Tokens of context; another than the usual one means a load of its own."
+    )
+    num_predict: int | None = Field(
+        None, description="New tokens at most; -1 as many as usual, -2 what the context holds."
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_nulls(cls, given: Any) -> Any:
+        return without_nulls(given)
+
+    @field_validator("seed", mode="before")
+    @classmethod
+    def _folded(cls, seed: Any) -> Any:
+        """Theirs have a sign, and -1 means any."""
+        return (None if seed == -1 else seed % SEEDS) if type(seed) is int else seed
+
+    @field_validator("top_k", mode="before")
+    @classmethod
+    def _all(cls, top_k: Any) -> Any:
+        return max(0, top_k) if type(top_k) is int else top_k
+
+    @property
+    def context(self) -> int | None:
+        return max(LEAST_CONTEXT, self.num_ctx) if self.num_ctx and self.num_ctx > 0 else None
+
+    @property
+    def most_tokens(self) -> int | None:
+        if self.num_predict is None:
+            return self.max_tokens
+        if self.num_predict == -2:
+            return MOST_TOKENS
+        return min(self.num_predict, MOST_TOKENS) if self.num_predict > 0 else None
+
+
+class NameBody(Body):
+    model: ModelName
+
+
+class RunBody(NameBody):
+    """Of what needs a model that is loaded."""
+
+    options: RunOptions = Field(default_factory=lambda: RunOptions.model_validate({}))
+    keep_alive: KeepAlive = None
+
+
+class AnswerBody(RunBody):
+    stream: bool = True
+    format: Format = None
+    think: bool | Literal["low", "medium", "high"] | None = None
+    logprobs: bool = False
+    top_logprobs: int = Field(0, ge=0, le=20)
+
+    def sampling(self) -> Sampling:
+        given = self.options.model_dump(include=self.options.model_fields_set & set(Sampling.model_fields))
+        given |= {
+            "max_tokens": self.options.most_tokens,
+            "json_schema": self.format or self.options.json_schema,
+            "think": self.options.think if self.think is None else self.think,
+            "logprobs": self.top_logprobs if self.logprobs else self.options.logprobs,
+            "stop": tuple(filter(None, self.options.stop)) or None,
+        }
+        return configured(Sampling, given)
+
+
+class CalledFunction(Body):
+    name: str
+    arguments: dict[str, Any] = Field(default_factory=dict)
+
+
+class MadeCall(Body):
+    id: str = ""
+    function: CalledFunction
+
+    def told(self, number: str) -> dict[str, Any]:
+        """In OpenAI's shape; number: its id where it has none."""
+        function = {"name": self.function.name, "arguments": json.dumps(self.function.arguments, ensure_ascii=False)}
+        return {"id": self.id or number, "type": "function", "function": function}
+
+
+class SaidMessage(Body):
+    role: Literal["system", "developer", "user", "assistant", "tool"]
+    content: str = ""
+    thinking: str = ""
+    images: list[str] = Field(default_factory=list)
+    tool_calls: list[MadeCall] = Field(default_factory=list)
+    tool_name: str = ""
+    tool_call_id: str = ""
+
+
+class OllamaChatBody(AnswerBody):
+    messages: list[SaidMessage] = Field(default_factory=list)
+    tools: list[GivenTool] = Field(default_factory=list, max_length=MAX_TOOLS)
+
+    def given_tools(self) -> list[Tool]:
+        return [tool.function.tool() for tool in self.tools]
+
+    def conversation(self) -> list[Message]:
+        """Decodes images, which may take a second. A call has no id there: a result belongs to the first call of its
+        name that has none yet. Raises BadInput."""
+        told: list[Message] = []
+        waiting: dict[str, str] = {}  # ids of calls without a result, and what they call
+        for message in self.messages:
+            calls = tuple(call.told(f"call{len(told):03}{at:02}") for at, call in enumerate(message.tool_calls))
+            waiting |= {call["id"]: call["function"]["name"] for call in calls}
+            answered = _answered(message, waiting)
+            waiting.pop(answered, None)
+            told.append(
+                Message(
+                    role="system" if message.role == "developer" else message.role,
+                    content=content(message.content, message.images),
+                    reasoning=message.thinking,
+                    tool_calls=calls,
+                    tool_call_id=answered,
+                    name=message.tool_name,
+                )
+            )
+        return told
+
+
+def _answered(message: SaidMessage, waiting: Mapping[str, str]) -> str:
+    if message.role != "tool":
+        return ""
+    of_that_name = (call for call, name in waiting.items() if message.tool_name in ("", name))
+    return message.tool_call_id or next(of_that_name, "")
+
+
+def content(text: str, images: Iterable[str]) -> str | tuple[dict[str, Any], ...]:
+    """images: in base64. Raises BadInput."""
+    parts = [image_part_of_address(image if image.startswith("data:") else f"data:;base64,{image}") for image in images]
+    return ({"type": "text", "text": text}, *parts) if parts else text
+
+
+class GenerateBody(AnswerBody):
+    prompt: str = ""
+    suffix: str = ""
+    system: str = ""
+    raw: bool = False
+    images: list[str] = Field(default_factory=list)
+    template: Unsupported = None
+    context: Unsupported = None
+
+    @model_validator(mode="after")
+    def _agrees(self) -> Self:
+        if (self.raw or self.suffix) and (self.system or self.images):
+            raise ValueError("a prompt that is raw, or has a suffix, goes with neither system nor images")
+        return self
+
+    @property
+    def is_empty(self) -> bool:
+        return not (self.prompt or self.suffix or self.images)
+
+    def conversation(self) -> list[Message]:
+        """Decodes images. Raises BadInput."""
+        asked = Message("user", content(self.prompt, self.images))
+        return [Message("system", self.system), asked] if self.system else [asked]
+
+
+class EmbedBody(RunBody):
+    input: str | Annotated[list[str], Field(max_length=2048)] = Field(default_factory=list)
+    dimensions: int | None = Field(None, ge=0)
+
+    @property
+    def texts(self) -> list[str]:
+        return [self.input] if isinstance(self.input, str) else self.input
+
+
+class OldEmbeddingsBody(RunBody):
+    prompt: str = ""
+
+
+class ShowBody(NameBody):
+    verbose: bool = False
+
+
+class PullBody(NameBody):
+    stream: bool = True
+
+
+class CopyBody(Body):
+    source: str = Field(min_length=1)
+    destination: str = Field(min_length=1)
+
+
+class ExampleMessage(Body):
+    role: Literal["system", "user", "assistant"]
+    content: str = ""
+
+
+class CreateBody(NameBody):
+    from_: str = Field(alias="from", min_length=1)
+    stream: bool = True
+    system: str = ""
+    template: str = ""
+    parameters: dict[str, Any] = Field(default_factory=dict)
+    messages: list[ExampleMessage] = Field(default_factory=list)
+    license: str | list[str] = ""
+    files: Unsupported = None
+    adapters: Unsupported = None
+    quantize: Unsupported = None
+
+    @property
+    def own_name(self) -> str:
+        return named_by_ollama(self.model)
+
+    def modelfile(self, of: str) -> Modelfile:
+        """of: the model that it is made from, as ours is called."""
+        values = {
+            ours: _value(given)
+            for theirs, given in self.parameters.items()
+            if (ours := PARAMETERS.get(theirs)) and given is not None and not _is_any(ours, given)
+        }
+        return Modelfile(
+            of=of,
+            values={**values, **({"system": self.system} if self.system else {})},
+            template=self.template,
+            examples=tuple(Example(role=each.role, content=each.content) for each in self.messages),
+            licence=self.license if isinstance(self.license, str) else "\n\n".join(self.license),
+        )
+
+
+def _is_any(ours: str, given: object) -> bool:
+    return ours in NEGATIVE_MEANS_ANY and isinstance(given, int | float) and given < 0
+
+
+def _value(given: object) -> str | list[str]:
+    return [str(text) for text in given] if isinstance(given, list) else str(given)

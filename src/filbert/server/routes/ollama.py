@@ -1,0 +1,166 @@
+"""Ollama's routes that ask a model. Each request is rebuilt from the schemas of `bodies_ollama`."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import JSONResponse, PlainTextResponse
+
+from filbert.core.errors import BadInput
+from filbert.engine.bounds import text_bound
+from filbert.engine.generation import Finish, Reply
+from filbert.engine.infill import infill_marks, infill_prompt
+from filbert.engine.model import STREAMED, Model, Prepared
+from filbert.engine.pool import Loan
+from filbert.engine.tool_calls import CallReader, reader
+from filbert.engine.tools import tool_use
+from filbert.server.bodies_ollama import (
+    AnswerBody,
+    EmbedBody,
+    GenerateBody,
+    OldEmbeddingsBody,
+    OllamaChatBody,
+    RunBody,
+)
+from filbert.server.error_bodies import OllamaErrorBody
+from filbert.server.json_route import JsonRoute, offered_by
+from filbert.server.measured import measured_of
+from filbert.server.offered import Offered
+from filbert.server.ollama_shape import LINES, Asked, OllamaShape, Put, as_message, as_response
+from filbert.server.response import Gathered, Streamed
+from filbert.server.vectors import embedded, shortened
+
+SPOKEN_VERSION = "0.12.11"  # of Ollama: clients ask it to know what they may send
+router = APIRouter(
+    route_class=JsonRoute, responses={"4XX": {"model": OllamaErrorBody}, "5XX": {"model": OllamaErrorBody}}
+)
+LINE_BY_LINE: dict[int | str, dict[str, Any]] = {
+    200: {"description": "Documents, one a line; without `stream` one document.", "content": {LINES: {}}}
+}
+
+
+@router.head("/", include_in_schema=False)
+@router.get("/", response_class=PlainTextResponse)
+async def root() -> str:
+    """A line for people, and for clients that look whether something is here."""
+    return "Filbert is running"
+
+
+@router.get("/api/version")
+async def version() -> dict[str, str]:
+    """The version of Ollama whose API this is."""
+    return {"version": SPOKEN_VERSION}
+
+
+@router.post("/api/chat", responses=LINE_BY_LINE)
+async def chat(body: OllamaChatBody, request: Request) -> Response:
+    """Answer a conversation; an empty one loads the model, or unloads it."""
+    if not body.messages:
+        return await _ready_or_gone(body, request, as_message)
+    use = tool_use(body.given_tools())
+    loan, asked = await _lent(body, request)
+
+    def prepare() -> Prepared:
+        return loan.model.prepare_chat(body.conversation(), body.sampling(), use)
+
+    return _answer(loan, prepare, asked, body, as_message, reader(use))
+
+
+@router.post("/api/generate", responses=LINE_BY_LINE)
+async def generate(body: GenerateBody, request: Request) -> Response:
+    """Answer a prompt, go on from it as it stands (`raw`), or write what stands before `suffix`."""
+    if body.is_empty:
+        return await _ready_or_gone(body, request, as_response)
+    loan, asked = await _lent(body, request)
+
+    def prepare() -> Prepared:
+        if not (body.raw or body.suffix):
+            return loan.model.prepare_chat(body.conversation(), body.sampling())
+        loan.model.need("text")
+        prompt = _between(loan.model, body) if body.suffix else body.prompt
+        return loan.model.prepare("/v1/completions", {"prompt": prompt}, body.sampling(), text_bound(prompt))
+
+    return _answer(loan, prepare, asked, body, as_response)
+
+
+def _between(model: Model, body: GenerateBody) -> str:
+    """The prompt for what stands before a suffix. Raises BadInput."""
+    marks = infill_marks(model.header)
+    if marks is None:
+        raise BadInput(
+            f"{model.name} does not fill in what is missing in a text.",
+            why="Its vocabulary has no marks for it.",
+            do="Leave suffix out, or take a model for code.",
+        )
+    return infill_prompt(marks, body.prompt, body.suffix)
+
+
+async def _lent(body: RunBody, request: Request) -> tuple[Loan, Asked]:
+    began, offered = time.monotonic(), offered_by(request)
+    context = body.options.context
+    load = offered.pool.load.choosing(context=context) if context else None
+    loan = await offered.lend(body.model, load, body.keep_alive)
+    return loan, Asked(body.model, began, time.monotonic() - began)
+
+
+def _answer(
+    loan: Loan,
+    prepare: Callable[[], Prepared],
+    asked: Asked,
+    body: AnswerBody,
+    put: Put,
+    calls: CallReader | None = None,
+) -> Response:
+    def wanted() -> Prepared:
+        prepared = prepare()
+        return replace(prepared, body={**prepared.body, **STREAMED})
+
+    return (Streamed if body.stream else Gathered)(loan, wanted, OllamaShape(asked, put, calls))
+
+
+async def _ready_or_gone(body: AnswerBody, request: Request, put: Put) -> Response:
+    """Load a model, or with a keep_alive of 0 unload it."""
+    asked, reason = Asked(body.model, time.monotonic(), 0), "unload"
+    if body.keep_alive == 0:
+        await asyncio.to_thread(_unload, offered_by(request), body.model)
+    else:
+        loan, asked = await _lent(body, request)
+        loan.give_back()
+        reason = "load"
+    nothing = put(Reply("", Finish("stop")))
+    return JSONResponse(asked.document(**nothing, done=True, done_reason=reason))
+
+
+def _unload(offered: Offered, name: str) -> None:
+    """What whoever started the server keeps for good stays. Raises UnknownModel."""
+    found = offered.find(name).name
+    if not any(each.pinned for each in offered.pool.loaded() if each.model.name == found):
+        offered.pool.stop(found)
+
+
+@router.post("/api/embed")
+async def embed(body: EmbedBody, request: Request) -> dict[str, Any]:
+    """Unit vectors, one a text."""
+    loan, asked = await _lent(body, request)
+    with loan:
+        vectors = await embedded(loan, body.texts, request)
+    return {
+        "model": body.model,
+        "embeddings": [shortened(vector, body.dimensions) for vector in vectors] if body.dimensions else vectors,
+        **asked.durations(),
+        "prompt_eval_count": measured_of(request.scope).prompt_tokens,
+    }
+
+
+@router.post("/api/embeddings")
+async def old_embeddings(body: OldEmbeddingsBody, request: Request) -> dict[str, Any]:
+    """The vector of one text, as older clients ask for it."""
+    loan, _ = await _lent(body, request)
+    with loan:
+        vectors = await embedded(loan, [body.prompt] if body.prompt else [], request)
+    return {"embedding": vectors[0] if vectors else []}

@@ -1,0 +1,115 @@
+"""Ollama's routes for the models themselves: told of, pulled, made, copied, deleted."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable
+from datetime import UTC, datetime
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import JSONResponse, StreamingResponse
+
+from filbert.core.errors import BadInput, FilbertError
+from filbert.face import presets
+from filbert.models.modelfile import named_by_ollama
+from filbert.models.store import StoredModel
+from filbert.server import ollama_models
+from filbert.server.bodies_ollama import CopyBody, CreateBody, NameBody, PullBody, ShowBody
+from filbert.server.error_bodies import OllamaErrorBody, ollama_error
+from filbert.server.json_route import JsonRoute, offered_by
+from filbert.server.offered import Offered
+from filbert.server.ollama_pull import begun, last_of, pullable, pulled
+from filbert.server.ollama_shape import LINES, line
+from filbert.server.routes.ollama import LINE_BY_LINE
+
+router = APIRouter(
+    route_class=JsonRoute, responses={"4XX": {"model": OllamaErrorBody}, "5XX": {"model": OllamaErrorBody}}
+)
+
+
+@router.get("/api/tags")
+async def tags(request: Request) -> dict[str, Any]:
+    """Every model that can be asked for."""
+    offered = offered_by(request)
+    return {"models": await asyncio.to_thread(lambda: [ollama_models.listed(each) for each in offered.known()])}
+
+
+@router.get("/api/ps")
+async def ps(request: Request) -> dict[str, Any]:
+    """The models in memory."""
+    now, loaded = datetime.now(UTC), await asyncio.to_thread(offered_by(request).pool.loaded)
+    return {"models": [ollama_models.running(each, now) for each in loaded]}
+
+
+@router.post("/api/show")
+async def show(body: ShowBody, request: Request) -> dict[str, Any]:
+    """One model: its licence, template, metadata, and what it can."""
+    offered = offered_by(request)
+    return await asyncio.to_thread(lambda: ollama_models.shown(offered.find(body.model), body.verbose))
+
+
+@router.post("/api/pull", responses=LINE_BY_LINE)
+async def pull(body: PullBody) -> Response:
+    """Get a model of the catalogue or the hub."""
+    documents = pulled(await asyncio.to_thread(pullable, body.model))
+    if not body.stream:
+        return JSONResponse(await last_of(documents))
+    return StreamingResponse(_lines(await begun(documents)), media_type=LINES)
+
+
+@router.post("/api/create", responses=LINE_BY_LINE)
+async def create(body: CreateBody, request: Request) -> Response:
+    """Make a name of one's own that stands for a model, with values kept for it."""
+    offered = offered_by(request)
+
+    def made() -> None:
+        modelfile = body.modelfile(_kept(offered, body.from_).name)
+        presets.change(body.own_name, {}, clear=True, modelfile=modelfile)
+
+    await asyncio.to_thread(made)
+    return _said([{"status": "writing manifest"}, {"status": "success"}], body.stream)
+
+
+@router.post("/api/copy")
+async def copy(body: CopyBody, request: Request) -> Response:
+    """Give a model a second name, which stands for the first."""
+    offered = offered_by(request)
+
+    def made() -> None:
+        source = _kept(offered, body.source).name
+        presets.change(named_by_ollama(body.destination), {"of": source}, clear=True)
+
+    await asyncio.to_thread(made)
+    return Response()
+
+
+@router.delete("/api/delete")
+async def delete(body: NameBody, request: Request) -> Response:
+    """Take a name out of the store, with the files that no other needs."""
+    offered = offered_by(request)
+    await asyncio.to_thread(lambda: offered.delete(offered.find(body.model)))
+    return Response()
+
+
+def _kept(offered: Offered, name: str) -> StoredModel:
+    """A model of the store. Raises UnknownModel, and BadInput for a file that somebody named at the start."""
+    stored = offered.find(name)
+    if not stored.pulled and not (stored.preset and stored.preset.is_stand_in):
+        raise BadInput(f"{stored.name} is not in the store.", do="Ask for one that is: /api/tags lists them.")
+    return stored
+
+
+def _said(documents: Iterable[dict[str, Any]], stream: bool) -> Response:
+    *before, last = documents
+    if not stream:
+        return JSONResponse(last)
+    return Response(b"".join(map(line, [*before, last])), media_type=LINES)
+
+
+async def _lines(documents: AsyncIterator[dict[str, Any]]) -> AsyncIterator[bytes]:
+    try:
+        async for document in documents:
+            yield line(document)
+    except FilbertError as exc:
+        yield line(ollama_error(exc))
