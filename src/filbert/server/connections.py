@@ -13,12 +13,12 @@ if TYPE_CHECKING:
 CROWDED = "crowded"  # in the state of a request: it came by a connection too many
 MOST_CONNECTIONS = 512
 MOST_TURNED_AWAY = 128  # connections beyond that which are told so; further ones are closed unheard
-HEAD_S = 15.0  # so long a connection may be without a whole head of a request
 
 
 class BoundedConnection(HttpToolsProtocol):
     """Silent and half-open connections are closed, as are those that send a head byte by byte."""
 
+    head_s = 15.0  # so long a connection may be without a whole head of a request
     _deadline: TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -45,7 +45,7 @@ class BoundedConnection(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def _expect_head(self) -> None:
-        self._deadline = self.loop.call_later(HEAD_S, self.transport.close)
+        self._deadline = self.loop.call_later(self.head_s, self.transport.close)
 
     def _stop_waiting(self) -> None:
         if self._deadline:

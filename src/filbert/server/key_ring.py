@@ -34,16 +34,16 @@ class KeyRing:
     async def find(self, texts: Iterable[str]) -> Key | None:
         """The key that one of the texts is. Others' keys are no business of ours, as clients send something even to
         those who ask for nothing. Raises Unauthorized for one that looks like ours and is none."""
-        ours = [text for text in texts if text.startswith(BEGINNING)]
+        ours, moment = [hashed(text) for text in texts if text.startswith(BEGINNING)], time.monotonic()
         if not ours:
             return None
-        await self._refresh()
-        for text in ours:
-            if key := self._known.get(hashed(text)):
-                return key
-        raise Unauthorized(
-            "This key does not open this server.", why="It was revoked, or never was one.", do="Ask for another."
-        )
+        for fresh_from in (moment - FRESH_S, moment):  # a key that was made just now opens at once
+            await self._refresh(fresh_from)
+            for sha256 in ours:
+                if key := self._known.get(sha256):
+                    return key
+        why = "It was revoked, or never was one."
+        raise Unauthorized("This key does not open this server.", why=why, do="Ask for another.")
 
     def admit(self, key: Key) -> None:
         """Count a request. Raises Busy where the key has reached a limit."""
@@ -90,13 +90,13 @@ class KeyRing:
             raise Busy(what, do=f"Ask again in {wait_s} s.", retry_after_s=wait_s)
         asked.append(moment)
 
-    async def _refresh(self) -> None:
+    async def _refresh(self, fresh_from: float) -> None:
+        """Read the keys again, unless that was begun after a moment: requests that wait for it share it."""
         async with self._reading:
-            if time.monotonic() - self._read_at < FRESH_S:
-                return
-            in_use = await asyncio.to_thread(self._keys.in_use)
-            self._known = {key.sha256: key for key in in_use}
-            self._read_at = time.monotonic()
+            if self._read_at < fresh_from:
+                begun = time.monotonic()
+                self._known = {key.sha256: key for key in await asyncio.to_thread(self._keys.in_use)}
+                self._read_at = begun
 
     async def _keep(self) -> None:
         """What cannot be kept now counts on here, and is tried again."""

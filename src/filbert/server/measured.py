@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +11,8 @@ from typing import Any
 from starlette.types import Scope
 
 USAGE = b'"usage":{'  # inside a string its quotes would be escaped
+PROMPT = re.compile(rb'"prompt_progress":\{"total":(\d+)')
+EVENT = b"data: {"
 
 
 @dataclass(slots=True)
@@ -47,12 +50,21 @@ def measured_of(scope: Scope) -> Measured:
 
 
 async def tapped(pieces: AsyncIterator[bytes], measured: Measured) -> AsyncIterator[bytes]:
-    """The pieces as they come; what they say of usage is kept. Only events that do are parsed."""
-    rest = b""
+    """The pieces as they come; what they say of usage is kept. Only events that do are parsed: of a client that leaves
+    before them it is known how long its prompt was, and each event counts for a token."""
+    rest, counted = b"", 0
     async for piece in pieces:
         whole, _, rest = (rest + piece).rpartition(b"\n\n")
         if USAGE in whole:
             for event in whole.split(b"\n\n"):
                 if USAGE in event:
+                    measured.completion_tokens -= counted
+                    counted = 0
                     measured.add(json.loads(event.removeprefix(b"data: ")))
+        elif progress := PROMPT.search(whole):
+            measured.prompt_tokens = int(progress[1])
+        else:
+            events = whole.count(EVENT)
+            counted += events
+            measured.completion_tokens += events
         yield piece
