@@ -26,6 +26,15 @@ from filbert.server.keys import Keys, Use, Wanted, hashed, now
 from filbert.server.offered import Offered
 from filbert.server.serve_options import ServeOptions
 
+ADMIN = {
+    "HEAD /openapi.json",
+    "GET /metrics",
+    "DELETE /v1/models/{name:path}",
+    "POST /api/pull",
+    "POST /api/create",
+    "POST /api/copy",
+    "DELETE /api/delete",
+}
 TWIN = "twin:135m-q4_1"
 FORMS: dict[str, Callable[[str], dict[str, str]]] = {
     "bearer": lambda key: {"Authorization": f"Bearer {key}".strip()},
@@ -216,8 +225,11 @@ def test_a_route_that_nobody_declared_is_for_admins_only() -> None:
     assert scopes.needed("GET", "/health") is None
 
 
-def test_what_the_table_of_scopes_names_is_there() -> None:
-    assert {f"{method} {path}" for method, path in routes()} >= scopes.OPEN
+def test_the_table_of_scopes_knows_every_route_and_no_other() -> None:
+    """Whoever adds a route decides who may use it: in server/scopes.py, or here."""
+    every = {f"{method} {path}" for method, path in routes()}
+    assert every - scopes.OPEN - scopes.INFER == ADMIN
+    assert every >= scopes.OPEN | scopes.INFER
 
 
 @pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
@@ -266,6 +278,9 @@ def test_other_models_are_as_if_they_did_not_exist(guarded: Guarded) -> None:
 
     assert listed(everything) == [STARTER, TWIN]
     assert listed(narrow) == [TWIN]
+    assert [each["name"] for each in guarded.ask(narrow, path="/api/tags").json()["models"]] == [TWIN]
+    assert guarded.ask(everything, path="/api/ps").json()["models"]
+    assert guarded.ask(narrow, path="/api/ps").json()["models"] == []
     hidden, absent = guarded.chat(narrow, model=STARTER), guarded.chat(narrow, model="smollm2:135m-q4_2")
     assert hidden.status_code == absent.status_code == 404
     assert f"installed: {STARTER}" not in absent.text

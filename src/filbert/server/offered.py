@@ -10,7 +10,7 @@ from filbert.core.errors import BadInput, BadModelFile, UnknownModel
 from filbert.core.log import log
 from filbert.engine.load_options import LoadOptions
 from filbert.engine.model import Model
-from filbert.engine.pool import Loan, Pool
+from filbert.engine.pool import Loaded, Loan, Pool
 from filbert.models import catalogue, preset, store
 from filbert.models.modelfile import named_by_ollama
 from filbert.models.store import StoredModel
@@ -48,6 +48,10 @@ class Offered:
     def known(self) -> list[StoredModel]:
         """Every model that can be asked for."""
         return [stored for stored in (*self._files.values(), *store.list_models()) if is_shown(stored.name)]
+
+    def loaded(self) -> list[Loaded]:
+        """Those of them that are in memory, or on their way into it."""
+        return [each for each in self.pool.loaded() if is_shown(each.model.name)]
 
     def find(self, name: str) -> StoredModel:
         """Raises UnknownModel with the nearest names; never another model, and none that is not shown. Raises
@@ -99,7 +103,7 @@ class Offered:
             raise
 
     def delete(self, stored: StoredModel) -> None:
-        """Take a model from the store, and out of memory as soon as nobody uses it. Raises BadInput for a file that lies
+        """Take a model from the store, and out of memory once nobody uses it. Raises BadInput for a file that lies
         elsewhere."""
         if stored.name in self._files:
             raise BadInput(f"{stored.name} is a file outside the store.", do="Delete it where it lies.")

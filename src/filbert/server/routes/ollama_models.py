@@ -38,7 +38,7 @@ async def tags(request: Request) -> dict[str, Any]:
 @router.get("/api/ps")
 async def ps(request: Request) -> dict[str, Any]:
     """The models in memory."""
-    now, loaded = datetime.now(UTC), await asyncio.to_thread(offered_by(request).pool.loaded)
+    now, loaded = datetime.now(UTC), await asyncio.to_thread(offered_by(request).loaded)
     return {"models": [ollama_models.running(each, now) for each in loaded]}
 
 
