@@ -193,5 +193,5 @@ def test_a_port_in_use_and_a_model_that_is_none_are_told_at_the_start(home: Path
         timeout=WAIT_S,
     )
     assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
-    assert f"Port {port} cannot be used." in refused.stderr
+    assert f"Port {port} cannot be used on 127.0.0.1. Address already in use." in refused.stderr
     assert (broken.returncode, broken.stderr.count("\n")) == (6, 1)

@@ -72,7 +72,7 @@ def test_other_load_options_are_a_worker_of_the_servers_own(served: RunningServe
 
 
 def test_the_context_is_shared_with_the_servers_own_requests(served: RunningServer) -> None:
-    """Together they ask three times the context; none fails."""
+    """Together 16 ask three times the context; none fails."""
     with filbert.load(STARTER) as model, ThreadPoolExecutor(16) as threads:
         ours = [threads.submit(lambda: model.generate("Count.", max_tokens=170).reply()) for _ in range(8)]
         theirs = [threads.submit(served.chat, "Count.", max_tokens=170) for _ in range(8)]

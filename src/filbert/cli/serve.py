@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import socket
 import subprocess
 import sys
@@ -172,8 +173,9 @@ def _listening(serve: ServeOptions) -> socket.socket:
     try:
         return socket.create_server((host, serve.port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
     except (OSError, UnicodeError) as exc:
+        why = os.strerror(exc.errno) if isinstance(exc, OSError) and exc.errno else str(exc)
         raise BadInput(
-            f"{host}, port {serve.port}, cannot be used.",
-            why=f"{exc}.",
+            f"Port {serve.port} cannot be used on {host}.",
+            why=f"{why}.",
             do="Name another with --port (0 takes a free one) or --host.",
         ) from exc
