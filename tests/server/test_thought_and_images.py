@@ -3,37 +3,17 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterator
 from io import BytesIO
-from pathlib import Path
 from typing import Any
 
 import openai
 import pytest
 from PIL import Image
-from running_server import RunningServer, serving
+from running_server import RunningServer
 
-import make_tiny
 from filbert.core.images import MOST_PIXELS
 
-THINKER = (Path(__file__).parent.parent / "data" / "thinking.jinja").read_text("utf-8")
 THOUGHT = 'root ::= "Two and two.</think>Four."'  # the template's prompt opens the thought
-
-
-@pytest.fixture(scope="module")
-def thinker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
-    folder = tmp_path_factory.mktemp("thinker")
-    path = make_tiny.dense(folder / "thinker.gguf", template=THINKER)
-    with serving(folder / "home", "-m", str(path), "--context", "512") as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def eyes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
-    folder = tmp_path_factory.mktemp("eyes")
-    path, _ = make_tiny.vision(folder / "eyes.gguf", folder / "mmproj-eyes.gguf")
-    with serving(folder / "home", "-m", str(path), "--context", "512") as running:
-        yield running
 
 
 def ask(server: RunningServer, **fields: Any) -> Any:

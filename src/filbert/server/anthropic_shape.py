@@ -61,7 +61,7 @@ class AnthropicShape:
                 yield tool_use(call) | {"input": arguments_of(call)}
 
     def failed(self, error: FilbertError) -> bytes:
-        return written("error", **anthropic_error(error))
+        return written(**anthropic_error(error))
 
 
 class Told:
