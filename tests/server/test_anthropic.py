@@ -11,8 +11,12 @@ from typing import Any
 import httpx
 import jsonschema
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from PIL import Image
 from running_server import FOR_EVER, STARTER, RunningServer, documents
+
+from filbert.server.bodies_anthropic import MessagesBody
 
 HEADERS = {
     "accept": "application/json",
@@ -365,6 +369,29 @@ def test_what_cannot_be_done_is_a_400_in_anthropic_s_shape(server: RunningServer
     assert (refused.status_code, said["type"], said["error"]["type"]) == (400, "error", "invalid_request_error")
     assert says in said["error"]["message"]
     assert said.keys() == {"type", "error"} and said["error"].keys() == {"type", "message"}
+
+
+JSON: Any = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=6,
+)
+TYPES = ("text", "image", "document", "thinking", "tool_use", "tool_result", "base64", "enabled", "any", "tool")
+NAMES = ("type", "text", "source", "content", "name", "id", "input", "data", "tool_use_id", "schema", "format")
+BLOCK: Any = st.fixed_dictionaries(
+    {"type": st.sampled_from(TYPES)}, optional={name: JSON | st.sampled_from(TYPES) for name in NAMES[1:]}
+)
+FIELDS = sorted({*MessagesBody.model_fields} - {"model", "max_tokens", "messages", "stream"})
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(BLOCK, max_size=3), st.dictionaries(st.sampled_from(FIELDS), JSON | BLOCK, max_size=2))
+def test_whatever_stands_in_a_request_is_answered_or_refused(
+    server: RunningServer, blocks: Any, fields: dict[str, Any]
+) -> None:
+    answer = asked(server, {"role": "user", "content": blocks}, **fields | {"max_tokens": 1})
+    assert answer.status_code in (200, 400), answer.text
+    assert answer.status_code == 200 or answer.json()["type"] == "error"
 
 
 def test_errors_of_the_door_and_of_names_have_anthropic_s_shape(server: RunningServer) -> None:

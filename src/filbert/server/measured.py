@@ -18,7 +18,7 @@ EVENT = b"data: {"
 @dataclass(slots=True)
 class Measured:
     """Of one request, filled in as it goes. Tokens of the prompt, those of them that were remembered, and those
-    written; milliseconds that the engine computed; first_s: seconds to the first byte of an answer."""
+    written; milliseconds that the engine computed; first_s: seconds to the first token of a stream."""
 
     model: str = ""
     prompt_tokens: int = 0

@@ -71,8 +71,10 @@ class Streamed(Response):
             async with _asked(scope, self._loan.model, self._prepare) as (prepared, answer):
                 pieces = self._pieces(tapped(answer.body(), measured))
                 async for piece in self._shape.stream(prepared, pieces):
+                    if measured.first_s is None and measured.completion_tokens:
+                        measured.first_s = time.monotonic() - since
                     if not begun:
-                        begun, measured.first_s = True, time.monotonic() - since
+                        begun = True
                         await send({"type": "http.response.start", "status": 200, "headers": self._head})
                     await send({"type": "http.response.body", "body": piece, "more_body": True})
         except FilbertError as exc:
