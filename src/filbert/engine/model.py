@@ -290,6 +290,11 @@ class Model:
 
     # Vectors and ranks
 
+    @property
+    def pooled_context(self) -> int:
+        """Tokens of one text at most, where texts are embedded or ranked."""
+        return self._plan.pooled_context
+
     def embed(self, texts: Iterable[Input]) -> Embeddings:
         """Unit vectors, of texts or of their tokens. A text model gives the mean of its last layer; an embedder pools
         as its file says. Raises ContextOverflow for a text longer than the model's context."""

@@ -230,6 +230,7 @@ class GenerateBody(AnswerBody):
 class EmbedBody(RunBody):
     input: str | Annotated[list[str], Field(max_length=2048)] = Field(default_factory=list)
     dimensions: int | None = Field(None, ge=0)
+    truncate: bool = Field(True, description="Take the beginning of a text that is too long, rather than refuse it.")
 
     @property
     def texts(self) -> list[str]:

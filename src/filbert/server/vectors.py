@@ -9,11 +9,13 @@ from collections.abc import Sequence
 from fastapi import Request
 
 from filbert.core.errors import BadInput, Cancelled
-from filbert.engine.bounds import Input
+from filbert.engine.bounds import LONGEST_TOKEN, Input, text_bound
+from filbert.engine.model import Model
 from filbert.engine.pool import Loan
 from filbert.server.measured import measured_of
 
 TEXTS_AT_ONCE = 32  # embedded between two looks whether the client is still there
+MARKS_AROUND = 4  # tokens that a model may want before and after a text
 
 
 async def embedded(loan: Loan, texts: Sequence[Input], request: Request) -> list[list[float]]:
@@ -28,6 +30,15 @@ async def embedded(loan: Loan, texts: Sequence[Input], request: Request) -> list
         vectors += part.vectors
         measured.prompt_tokens += part.usage.prompt_tokens
     return vectors
+
+
+def beginning(model: Model, text: str) -> str:
+    """As much of a text as the model takes at once."""
+    most = model.pooled_context - MARKS_AROUND
+    text = text[: most * LONGEST_TOKEN]  # more is not counted
+    while text_bound(text) > most and (tokens := len(model.tokenize(text))) > most:
+        text = text[: len(text) * most // tokens]
+    return text
 
 
 def shortened(vector: list[float], dimensions: int) -> list[float]:

@@ -33,7 +33,7 @@ from filbert.server.measured import measured_of
 from filbert.server.offered import Offered
 from filbert.server.ollama_shape import LINES, Asked, OllamaShape, Put, as_message, as_response
 from filbert.server.response import Gathered, Streamed
-from filbert.server.vectors import embedded, shortened
+from filbert.server.vectors import beginning, embedded, shortened
 
 SPOKEN_VERSION = "0.12.11"  # of Ollama: clients ask it to know what they may send
 router = APIRouter(
@@ -148,13 +148,18 @@ async def embed(body: EmbedBody, request: Request) -> dict[str, Any]:
     """Unit vectors, one a text."""
     loan, asked = await _lent(body, request)
     with loan:
-        vectors = await embedded(loan, body.texts, request)
+        vectors = await embedded(loan, await asyncio.to_thread(_fitting, loan.model, body), request)
     return {
         "model": body.model,
         "embeddings": [shortened(vector, body.dimensions) for vector in vectors] if body.dimensions else vectors,
         **asked.durations(),
         "prompt_eval_count": measured_of(request.scope).prompt_tokens,
     }
+
+
+def _fitting(model: Model, body: EmbedBody) -> list[str]:
+    model.need_embeddings()
+    return [beginning(model, text) for text in body.texts] if body.truncate else body.texts
 
 
 @router.post("/api/embeddings")
