@@ -159,23 +159,23 @@ def test_bytes_that_are_no_http_end_their_connection_and_nothing_else(server: Ru
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.5", "my-box.lan", "::ffff:127.0.0.1.evil"])
 def test_a_server_that_others_reach_needs_a_key_or_an_explicit_no(host: str) -> None:
     with pytest.raises(BadInput, match="needs a key"):
-        check_start(ServeOptions(host=host), [])
-    key = Keys().add(Wanted("ada"))[0]
-    check_start(ServeOptions(host=host), [key])
-    check_start(ServeOptions(host=host, no_auth=True), [])
+        check_start(ServeOptions(host=host), Keys())
+    check_start(ServeOptions(host=host, no_auth=True), Keys())
+    Keys().add(Wanted("ada"))
+    check_start(ServeOptions(host=host), Keys())
     assert entry_of(ServeOptions(host=host)).without_key is None
     assert entry_of(ServeOptions(host=host, no_auth=True)).without_key == "infer"
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.8.8.8", "::1", "localhost", "LocalHost"])
 def test_a_server_on_this_machine_needs_none_unless_told(host: str) -> None:
-    check_start(ServeOptions(host=host), [])
+    check_start(ServeOptions(host=host), Keys())
     assert entry_of(ServeOptions(host=host)).without_key == "admin"
     assert entry_of(ServeOptions(host=host, require_key=True)).without_key is None
     with pytest.raises(BadInput, match="asks for keys"):
-        check_start(ServeOptions(host=host, require_key=True), [])
+        check_start(ServeOptions(host=host, require_key=True), Keys())
     with pytest.raises(BadInput, match="contradict"):
-        check_start(ServeOptions(host=host, require_key=True, no_auth=True), [])
+        check_start(ServeOptions(host=host, require_key=True, no_auth=True), Keys())
 
 
 def test_addresses_in_figures_cannot_be_rebound_and_names_are_told() -> None:
@@ -379,4 +379,4 @@ def test_a_certificate_that_cannot_be_used_is_told_before_anything_starts(
     subprocess.run(command, check=True, capture_output=True)
     for wrong in ((str(cert), ""), ("", str(key)), (str(cert), str(cert)), (str(key), "nowhere"), (cert, locked)):
         with pytest.raises(BadInput, match="HTTPS"):
-            check_start(ServeOptions(tls_cert=str(wrong[0]), tls_key=str(wrong[1])), [])
+            check_start(ServeOptions(tls_cert=str(wrong[0]), tls_key=str(wrong[1])), Keys())

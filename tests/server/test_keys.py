@@ -11,6 +11,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import openai
 import pytest
 import sqlalchemy as sql
 from running_server import STARTER, WAIT_S, RunningServer, install, serving
@@ -341,6 +342,16 @@ def test_no_key_is_in_the_log(guarded: Guarded) -> None:
     log = (guarded.home / "log" / "filbert.log").read_text()
     assert '"status": 429' in log
     assert "fk-" not in log
+    (id,) = (each.id for each in guarded.keys.all() if each.name == "quiet")
+    assert f'"key": "{id}"' in log
+
+
+def test_clients_of_openai_bring_their_key(guarded: Guarded) -> None:
+    key = guarded.add("openai")
+    client = guarded.server.openai
+    assert client.with_options(api_key=key).models.list().data
+    with pytest.raises(openai.AuthenticationError):
+        client.models.list()
 
 
 # where none is asked for

@@ -153,7 +153,7 @@ def _check_entry(serve: ServeOptions, settings: Settings) -> None:
     from filbert.server.keys import Keys
 
     with closing(Keys()) as keys:
-        check_start(serve, keys.in_use())
+        check_start(serve, keys)
     if is_loopback(serve.host):
         return
     if serve.no_auth:

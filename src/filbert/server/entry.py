@@ -5,13 +5,12 @@ from __future__ import annotations
 import ipaddress
 import re
 import ssl
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from starlette.datastructures import Headers
 
 from filbert.core.errors import BadInput, Forbidden
-from filbert.server.keys import Key, Scope
+from filbert.server.keys import Keys, Scope
 from filbert.server.serve_options import ServeOptions
 
 THIS_MACHINE = frozenset({"127.0.0.1", "localhost", "[::1]"})
@@ -66,9 +65,9 @@ def entry_of(options: ServeOptions) -> Entry:
     return Entry(frozenset(hosts), wide, frozenset(options.allow_origin), without_key)
 
 
-def check_start(options: ServeOptions, in_use: Sequence[Key]) -> None:
+def check_start(options: ServeOptions, keys: Keys) -> None:
     """Raises BadInput where the server would listen beyond this machine, or ask for keys, and there is none."""
-    if entry_of(options).without_key is None and not in_use:
+    if entry_of(options).without_key is None and not keys.in_use():
         what = "A server that asks for keys needs one."
         if not is_loopback(options.host):
             what = f"{options.host} can be reached from other machines: that needs a key."
