@@ -220,6 +220,23 @@ def test_a_pull_that_fails_halfway_says_so_in_its_last_line(
     assert listed(pulling) == {}
 
 
+@pytest.mark.root
+def test_a_disk_that_runs_full_in_a_pull_is_told_without_a_path_and_the_next_pull_goes_on(
+    hub: HubServer, bulky: bytes, small_disk: Path, tmp_path: Path
+) -> None:
+    hub.repos["acme/Tiny"] = {"Tiny-Q4_K_M.gguf": bulky}
+    filler = small_disk / "filler"
+    filler.write_bytes(bytes(2_000_000))
+    with serving(small_disk, HF_ENDPOINT=hub.url, HF_HOME=str(tmp_path / "hf")) as running:
+        full = post(running, "pull", model="hf:acme/Tiny:Q4_K_M", stream=False)
+        *_, last = told(running, "pull", model="hf:acme/Tiny:Q4_K_M")
+        assert full.status_code == 507 and full.json() == last == {"error": full.json()["error"]}
+        assert "disk" in last["error"] and str(small_disk) not in last["error"]
+        filler.unlink()
+        assert told(running, "pull", model="hf:acme/Tiny:Q4_K_M")[-1] == {"status": "success"}
+        assert listed(running)["hf:acme/Tiny:Q4_K_M"]["digest"] == sha256(bulky)
+
+
 @pytest.mark.parametrize(
     ("name", "status"),
     [

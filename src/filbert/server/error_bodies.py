@@ -13,10 +13,14 @@ from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.types import Scope
 
-from filbert.core.errors import BadInput, Busy, EngineError, FilbertError
+from filbert.core.errors import BadInput, Busy, DiskFull, EngineError, FilbertError, StoreReadOnly
 from filbert.core.log import log
 
 OPENAI_CODES = {"unknown_model": "model_not_found", "context_overflow": "context_length_exceeded"}
+OF_DISKS: dict[type[FilbertError], str] = {
+    DiskFull: "The server's disk is full. Free some room there, and ask again to go on.",
+    StoreReadOnly: "The server cannot write to its store. Its log file says more.",
+}
 ANTHROPIC_TYPES = {
     401: "authentication_error",
     403: "permission_error",
@@ -78,10 +82,10 @@ def ollama_error(error: FilbertError) -> dict[str, Any]:
 
 
 def _message(error: FilbertError) -> str:
-    """An engine's own words stay in our log: they may name files."""
-    if isinstance(error, EngineError):
+    """An engine's own words, and those of a disk, stay in our log: they may name files."""
+    if isinstance(error, EngineError | DiskFull | StoreReadOnly):
         log.warning("%s", error)
-        return f"{error.what} {error.do}"
+        return OF_DISKS.get(type(error)) or f"{error.what} {error.do}"
     return str(error)
 
 
