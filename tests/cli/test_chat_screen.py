@@ -39,6 +39,8 @@ def leave(talk: Screen) -> str:
 def test_what_was_asked_may_be_edited_and_branches_stay(screen: Open) -> None:
     talk = screen("chat", *GREEDY, columns=100, rows=30)
     talk.ask("/edit Too early", "There is no question to edit.")
+    talk.ask("/edit", "/edit needs something more. Type /edit [N] TEXT.")
+    talk.ask("/edit 1", "/edit 1 needs the new text. Type /edit 1 TEXT.")
     talk.ask(PARIS, "Paris")
     talk.ask("/edit 1 What is 2+2?", "4")
     talk.ask("/branch", "* /branch 1 2  What is 2+2?")
@@ -212,6 +214,15 @@ def test_a_chat_is_exported_as_it_stands(screen: Open, tmp_path: Path) -> None:
     talk.ask(f"/export {tmp_path}/chat.md", "Written")
     talk.ask(f"/export {tmp_path}/chat.json", "Written")
     talk.ask(f"/export {tmp_path}/chat.doc", "End its name in .md or .json.")
+    talk.ask(f"/export {tmp_path}/nodir/chat.md", f"There is no folder {tmp_path}/nodir.")
+    (tmp_path / "mine.md").write_text("mine")
+    talk.type(f"/export {tmp_path}/mine.md\r")
+    talk.wait_for("mine.md is there already. Overwrite it? [y/N]")
+    talk.type("\r")
+    talk.wait_for("Nothing was written.")
+    assert (tmp_path / "mine.md").read_text() == "mine"
+    talk.ask(f"/export --force {tmp_path}/mine.md", "Written")
+    assert "What is the capital" in (tmp_path / "mine.md").read_text("utf-8")
     assert "## User\n\nWhat is the capital" in (tmp_path / "chat.md").read_text("utf-8")
     (chat,) = json.loads((tmp_path / "chat.json").read_text("utf-8"))["chats"]
     assert [message["role"] for message in chat["messages"]] == ["user", "assistant"]

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
 from filbert.cli.chat_answer import called, page
-from filbert.cli.chats import format_of, write, written
+from filbert.cli.chats import format_of, writable, write, written
 from filbert.cli.completion import OFFERED_CHATS, catalogue_names, installed_names
 from filbert.cli.console import cut, say, say_dim
 from filbert.cli.talk import Talk, last_turns
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 Offer = tuple[str, str]  # a text to complete to, and what it is
 AS_QUESTION = "A question that begins with / needs a blank before it."
 SHOWN_CHATS, SHOWN_TURNS = 20, 2
+FORCE = "--force "
 LINE_CHARACTERS = 60
 KEYS = (
     ("Ctrl-C", "stop the answer"),
@@ -49,7 +50,7 @@ class Command:
     def check(self, argument: str) -> None:
         if argument and not self.argument:
             raise BadInput(f"{self.name} takes nothing more.", do=f"Type {self.name} alone. {AS_QUESTION}")
-        if not argument and self.argument and not self.argument.startswith("["):
+        if not argument and self.argument and not (self.argument.startswith("[") and self.argument.endswith("]")):
             raise BadInput(f"{self.name} needs something more.", do=f"Type {self.name} {self.argument}.")
 
 
@@ -139,7 +140,9 @@ def _regen(talk: Talk, argument: str) -> None:
 def _edit(talk: Talk, argument: str) -> None:
     """A number names the question; without one it is the last."""
     first, _, rest = argument.partition(" ")
-    if first.isdecimal() and rest.strip():
+    if argument.isdecimal():
+        raise BadInput(f"/edit {argument} needs the new text.", do=f"Type /edit {argument} TEXT.")
+    if first.isdecimal():
         number, text = int(first), rest.strip()
     else:
         number, text = _last_question(talk), argument
@@ -234,11 +237,12 @@ def _efforts() -> tuple[str, ...]:
 
 def _export(talk: Talk, file: str) -> None:
     """Markdown by the ending .md, JSON by .json."""
-    path = Path(file)
+    path = Path(file.removeprefix(FORCE).strip())
     if path.suffix.lower() not in (".md", ".json"):
         raise BadInput(f"{path.name} does not say what it is to be.", do="End its name in .md or .json.")
+    path = writable(path, force=file.startswith(FORCE))
     write(written([talk.conversation.chat], format_of(path)), path)
-    say(f"Written: {path.expanduser()}")
+    say(f"Written: {path}")
 
 
 def _history(talk: Talk, words: str) -> None:
