@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from terminal import FILBERT, Run
+from terminal import FILBERT, Run, Terminal
 
 pytestmark = pytest.mark.usefixtures("stocked")
 STARTER = "smollm2:135m-q4_1"
@@ -84,6 +85,37 @@ def test_what_cannot_be_set_is_a_sentence(filbert: Run, arguments: tuple[str, ..
     done = filbert("set", *arguments)
     assert done.returncode == 2
     assert done.stderr.startswith(f"error: {why}")
+
+
+def test_a_model_that_names_stand_for_is_deleted_by_force_only(filbert: Run) -> None:
+    filbert("set", "mine", "of=smollm2:135m")
+    kept = filbert("rm", "smollm2:135m")
+    assert (kept.returncode, kept.stderr) == (
+        2,
+        "error: smollm2:135m stays. mine stands for it. --force deletes it all the same.\n",
+    )
+    assert filbert("show", STARTER).returncode == 0
+    assert filbert("rm", "smollm2:135m", "--force").returncode == 0
+    told = filbert("list").stderr
+    assert f"its model is gone: mine stands for {STARTER}, which is not here any more. `filbert pull smollm2" in told
+    assert "damaged" not in told and "No models yet." not in told
+
+
+def test_names_that_are_deleted_with_their_model_are_not_asked_for(filbert: Run) -> None:
+    filbert("set", "mine", "of=smollm2:135m")
+    assert filbert("rm", "smollm2:135m", "mine").returncode == 0
+    assert filbert("list").stderr.startswith("No models yet.")
+
+
+def test_a_person_is_asked_before_names_lose_their_model(filbert: Run, terminal: Callable[..., Terminal]) -> None:
+    filbert("set", "mine", "of=smollm2:135m")
+    filbert("set", "yours", "of=mine")
+    for answer, status in (("\n", 0), ("y\n", 2)):
+        asked = terminal("rm", "smollm2:135m")
+        asked.wait_for("mine, yours stand for it. Delete smollm2:135m all the same? [y/N]")
+        asked.type(answer)
+        assert asked.wait() == 0
+        assert filbert("show", STARTER).returncode == status
 
 
 def test_processes_that_set_one_name_at_once_lose_nothing(filbert: Run) -> None:

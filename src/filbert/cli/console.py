@@ -84,12 +84,12 @@ def has_person() -> bool:
     return bool(sys.stdin and sys.stdin.isatty() and sys.stderr.isatty())
 
 
-def agreed(question: str) -> bool:
-    """Raises Cancelled when the person leaves."""
+def agreed(question: str, *, default: bool = True) -> bool:
+    """default: what Enter means. Raises Cancelled when the person leaves."""
     import typer
 
     try:
-        return typer.confirm(without_controls(question, sys.stderr), default=True, err=True)
+        return typer.confirm(without_controls(question, sys.stderr), default=default, err=True)
     except typer.Abort as exc:
         raise Cancelled("Stopped.") from exc
 

@@ -46,6 +46,7 @@ def list_available(settings: Settings, as_json: bool) -> None:
 
 def list_installed(settings: Settings, as_json: bool) -> None:
     from filbert.models.installed import whole_and_damaged
+    from filbert.models.preset import ModelGone
     from filbert.report.table import table
 
     models, damaged = whole_and_damaged()
@@ -65,10 +66,10 @@ def list_installed(settings: Settings, as_json: bool) -> None:
     elif models:
         rows = [(m.name, size(m.size_bytes), m.kind, m.licence or "?", _origin(m)) for m in models]
         say(table(("name", "size", "kind", "licence", "source"), rows, line_width(), ("source", "licence")))
-    else:
+    elif not damaged:
         note("No models yet. `filbert pull smollm2:135m` fetches the starter (98 MB).", settings)
     for error in damaged:
-        note(f"damaged: {error}", settings)
+        note(f"{'its model is gone' if isinstance(error, ModelGone) else 'damaged'}: {error}", settings)
 
 
 def _origin(model: StoredModel) -> str:
