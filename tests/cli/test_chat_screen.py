@@ -47,13 +47,14 @@ def test_what_was_asked_may_be_edited_and_branches_stay(screen: Open) -> None:
     talk.ask("/branch 1 1", "> What is the capital", "Paris")
     talk.ask("/branch 7", "There is no message 7.")
     talk.ask("/branch x", "x is no number of a message.")
-    assert "`filbert chat --resume 1" in leave(talk)
+    left = leave(talk)
+    assert "`filbert chat --resume " in left and "or `--continue` goes on with this chat." in left
 
 
 def test_a_chat_is_resumed_where_it_stood(screen: Open, history: History) -> None:
     first = screen("chat", *GREEDY)
     first.ask("My dog is called Rex.")
-    first.ask("/save Dogs", "Kept as 1")
+    first.ask("/save Dogs", "Kept as ")
     assert "Kept on this machine; nothing leaves it." in leave(first)
     (chat,) = history.chats()
     assert (chat.title, chat.messages) == ("Dogs", 2)

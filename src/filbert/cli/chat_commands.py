@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, get_args
 
 from filbert.cli.chat_answer import called, page
@@ -13,7 +14,8 @@ from filbert.cli.completion import OFFERED_CHATS, catalogue_names, installed_nam
 from filbert.cli.console import cut, say, say_dim
 from filbert.cli.talk import Talk, last_turns
 from filbert.core.errors import BadInput
-from filbert.core.nearest import did_you_mean
+from filbert.core.nearest import closeness, nearest
+from filbert.core.settings import checked, takes
 
 if TYPE_CHECKING:
     from filbert.chat.history import History
@@ -23,6 +25,15 @@ Offer = tuple[str, str]  # a text to complete to, and what it is
 AS_QUESTION = "A question that begins with / needs a blank before it."
 SHOWN_CHATS, SHOWN_TURNS = 20, 2
 FORCE = "--force "
+LIKE_COMMANDS = ("exit", "quit", "help", "?")  # as the whole of a line
+FORGETTING, ALMOST = ("/reset", "/clear", "/new"), 0.85  # they are proposed for a slip of the finger only
+ELSEWHERE = MappingProxyType(
+    {
+        "/show": "/model tells the model, /system the system message, /set what is set.",
+        "/list": "`filbert list` shows the models, /history the chats.",
+        "/title": "/save TITLE gives the chat a title.",
+    }
+)
 LINE_CHARACTERS = 60
 KEYS = (
     ("Ctrl-C", "stop the answer"),
@@ -60,10 +71,19 @@ def run(talk: Talk, text: str) -> None:
     argument = rest.strip()
     command = _by_word().get(word)
     if command is None:
-        do = did_you_mean(word if word != "/" else "", _by_word(), "/help lists what there is.")
-        raise BadInput(f"There is no {word}.", do=f"{do} {AS_QUESTION}")
+        raise BadInput(f"There is no {word}.", do=f"{_meant(word)} {AS_QUESTION}")
     command.check(argument)
     command.run(talk, argument)
+
+
+def _meant(word: str) -> str:
+    """The nearest command, as a question, or what does the same here."""
+    if word in ELSEWHERE:
+        return ELSEWHERE[word]
+    for near in nearest(word, _by_word()) if word != "/" else ():
+        if near not in FORGETTING or near.startswith(word) or closeness(word, near) > ALMOST:
+            return f"Did you mean {near}?"
+    return "/help lists what there is."
 
 
 def offers(talk: Talk, typed: str) -> Iterator[Offer]:
@@ -212,6 +232,50 @@ def _system(talk: Talk, text: str) -> None:
     say(talk.conversation.system or talk.conversation.model.system or "There is no system message.")
 
 
+def _set(talk: Talk, words: str) -> None:
+    """`temperature 0.1` for the answers to come, also as Ollama has it: `parameter temperature 0.1`, `system TEXT`,
+    `think`, `nothink`. Without a value that of the field is told, alone that of all."""
+    from filbert.engine.sampling import Sampling
+
+    field, _, value = words.removeprefix("parameter ").strip().partition(" ")
+    if field == "system":
+        _system(talk, value.strip().strip('"'))
+    elif field in ("think", "nothink"):
+        _think(talk, "off" if field == "nothink" else value.strip() or "on")
+    elif field and field not in _settable():
+        raise BadInput(f"There is no {field} to set.", do=_settable_instead(field))
+    else:
+        if value:
+            kept = checked(Sampling, {field: value.strip()})
+            talk.conversation.sampling = talk.conversation.sampling.choosing(**{field: getattr(kept, field)})
+        for name in [field] if field else _settable():
+            now = getattr(talk.conversation.sampling, name)
+            say(f"{name}: {'as the model likes' if now in (None, ()) else now}")
+
+
+def _settable() -> list[str]:
+    from filbert.engine.sampling import Sampling
+
+    return [name for name in Sampling.model_fields if name not in ("think", "logprobs", "json_schema", "grammar")]
+
+
+def _settable_instead(field: str) -> str:
+    from filbert.engine.load_options import LoadOptions
+
+    field = {"num_ctx": "context", "num_thread": "threads"}.get(field, field)
+    if field in LoadOptions.model_fields:
+        return f"It is chosen when a model is loaded: `filbert chat --{field.replace('_', '-')}`."
+    near = nearest({"num_predict": "max_tokens"}.get(field, field), _settable())
+    return f"Did you mean /set {near[0]}?" if near else f"/set takes {', '.join(_settable())}."
+
+
+def _offer_fields(talk: Talk, typed: str) -> Iterator[Offer]:
+    from filbert.engine.sampling import Sampling
+
+    if " " not in typed:
+        yield from ((name, takes(Sampling.model_fields[name])) for name in _settable())
+
+
 def _attach(talk: Talk, file: str) -> None:
     talk.attach(Path(file))
 
@@ -295,8 +359,10 @@ def _offer_files(talk: Talk, typed: str) -> Iterator[Offer]:
 
 
 COMMANDS = (
-    Command("/help", "", "this list", _help),
-    Command("/reset", "", "forget the conversation and begin a new chat", _reset),
+    Command("/help", "", "this list", _help, also=("/?",)),
+    Command(
+        "/reset", "", "forget the conversation and begin a new chat (also /clear)", _reset, also=("/clear", "/new")
+    ),
     Command("/save", "[TITLE]", "give this chat a title (it is kept anyway)", _save),
     Command("/load", "[ID]", "go on with another chat; nothing: list the latest", _load, _offer_chats),
     Command("/history", "[WORDS]", "list the latest chats, or those in which words were said", _history),
@@ -306,6 +372,7 @@ COMMANDS = (
     Command("/branch", "[N [K]]", "go on from message N, or with its branch K; nothing: list", _branch),
     Command("/stats", "", "tokens and speed of the last answer, how full the context is", _stats),
     Command("/system", "[TEXT]", "set the system message; nothing: show it", _system),
+    Command("/set", "[FIELD [VALUE]]", "temperature, top_p, seed … of the answers to come", _set, _offer_fields),
     Command("/attach", "FILE", "send a text or an image with the next question", _attach, _offer_files),
     Command("/think", "[HOW]", "on, off, low, medium or high, for models that think", _think, _offer_efforts),
     Command("/export", "FILE", "write this chat to FILE.md or FILE.json", _export, _offer_files),
