@@ -77,7 +77,13 @@ def test_a_modelfile_names_once_what_means_nothing_here(filbert: Run, tmp_path: 
         (("mine",), "There is nothing to set."),
         (("mine", "context"), "context is no KEY=VALUE."),
         (("mine", "--from", "nothing:1b"), "There is no model nothing:1b."),
-        (("mine", "context=1"), "There is no model mine."),
+        (
+            ("mine", "context=1", "system=Be brief."),
+            "There is no model mine. A new name says what it stands for: "
+            "`filbert set mine of=MODEL context=1 'system=Be brief.'`.",
+        ),
+        (("qwen3:4b", "context=1"), "qwen3:4b is not here yet. `filbert pull qwen3:4b` gets it."),
+        (("./x.gguf", "context=1"), "There is no model file at"),
         (("smollm2:135m", "contxt=1"), "A preset has no key contxt. Did you mean context?"),
     ],
 )
