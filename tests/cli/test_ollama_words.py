@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import pytest
 from terminal import Run
 
 
@@ -21,6 +22,35 @@ def test_the_names_of_ollamas_commands_are_ours(filbert: Run, stocked: Path, tmp
     assert filbert("chats", "list", "--limit", "3").stderr == filbert("chats").stderr == "Nothing was said yet.\n"
 
 
+def test_other_words_lead_to_ours(filbert: Run) -> None:
+    assert filbert("version").stdout == filbert("--version").stdout
+    assert filbert("help").stdout == filbert("-h").stdout
+    assert filbert("help", "chats", "show").stdout == filbert("chats", "show", "-h").stdout
+    assert "`filbert set mario of=smollm2:135m` gives another." in filbert("cp", "smollm2:135m", "mario").stderr
+    assert "`filbert set NEW of=OLD`" in filbert("cp").stderr
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        ("delete x", "rm"),
+        ("rnu", "run"),
+        ("runn", "run"),
+        ("chats lst", "list"),
+        ("download x", "pull"),
+        ("hlep", "help"),
+    ],
+)
+def test_a_word_beside_a_command_names_it(filbert: Run, typed: str, meant: str) -> None:
+    done = filbert(*typed.split())
+    command = typed.removesuffix(" x")
+    assert (done.returncode, done.stderr) == (
+        2,
+        f"error: There is no command `filbert {command}`. Did you mean {meant}?\n",
+    )
+
+
 def test_they_are_not_in_the_help(filbert: Run) -> None:
     assert not re.search("^  (run|ls|create) ", filbert("-h").stdout, re.MULTILINE)
+    assert "As Ollama has them: run, ls, create." in " ".join(filbert("-h").stdout.split())
     assert "NAME" in filbert("run", "-h").stdout.splitlines()[0]

@@ -30,7 +30,7 @@ app = typer.Typer(
     name="filbert",
     cls=CommandGroup,
     help="Open language models in a nutshell: get one, run it, serve it, measure it.",
-    epilog="`filbert --version` prints the version.",
+    epilog="`filbert --version` prints the version. As Ollama has them: run, ls, create.",
     context_settings={"help_option_names": ["-h", "--help"]},
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -56,3 +56,5 @@ app.command("doctor")(doctor.doctor)
 app.command("run", hidden=True)(ollama_words.run)
 app.command("ls", hidden=True)(list_models.list_models)
 app.command("create", hidden=True)(ollama_words.create)
+app.command("cp", hidden=True)(ollama_words.copy)
+app.command("help", hidden=True)(ollama_words.show_help)

@@ -3,8 +3,10 @@ nobody knows."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import MappingProxyType
 from typing import Any
 
 import typer
@@ -15,6 +17,24 @@ from filbert.core.nearest import did_you_mean, nearest
 
 # typer's own types differ from version to version: some are click's, some a copy of them.
 UsageError: type[Exception] = typer.BadParameter.__mro__[1]
+LISTED = MappingProxyType(
+    {
+        "model": "`filbert list` shows the models that are here, `filbert search` those to get.",
+        "resume": "`filbert chats` lists the chats with their IDs.",
+        "id": "`filbert chats` lists the chats with their IDs.",
+        "setting": "`filbert config` lists the settings.",
+    }
+)
+KINDS = (  # what typer says of a value, and what it takes in our words
+    (r"valid (number|float)", "a number"),
+    (r"valid integer", "a whole number"),
+    (r"greater than or equal to (\S+)", r"\1 or more"),
+    (r"is not one of (.*)", r"\1"),
+)
+
+
+# What others call a command of ours.
+MEANS = {"delete": "rm", "remove": "rm", "download": "pull", "get": "pull", "install": "pull", "models": "list"}
 
 
 class CommandGroup(TyperGroup):
@@ -32,9 +52,10 @@ class CommandGroup(TyperGroup):
         word = args[0]
         if ctx.resilient_parsing or word.startswith("-") or self.get_command(ctx, word):
             return super().resolve_command(ctx, args)
-        told = [name for name, command in self.commands.items() if not command.hidden]
         otherwise = f"`{ctx.command_path} -h` lists them."
-        raise BadInput(f"There is no command `{ctx.command_path} {word}`.", do=did_you_mean(word, told, otherwise))
+        near = MEANS.get(word) if MEANS.get(word) in self.commands else None
+        do = f"Did you mean {near}?" if near else did_you_mean(word, self.commands, otherwise)
+        raise BadInput(f"There is no command `{ctx.command_path} {word}`.", do=do)
 
 
 @contextmanager
@@ -57,5 +78,26 @@ def _no_such_flag(exc: Any) -> BadInput:
 
 
 def _misused(exc: Any, command: str) -> BadInput:
-    path = exc.ctx.command_path if exc.ctx else command
-    return BadInput(f"{exc.format_message().rstrip('.')}.", do=f"`{path} -h` shows what it takes.")
+    path, kind = exc.ctx.command_path if exc.ctx else command, type(exc).__name__
+    told, do = exc.format_message().rstrip("."), f"`{path} -h` shows what it takes."
+    if kind == "MissingParameter":
+        missing = exc.param.metavar or exc.param.name.upper()
+        return BadInput(f"`{path}` needs {missing.strip('[]')}.", do=LISTED.get(exc.param.name, do))
+    if kind == "BadOptionUsage" and "requires an argument" in told:
+        return BadInput(f"{exc.option_name} needs a value.", do=LISTED.get(exc.option_name.lstrip("-"), do))
+    if kind == "BadParameter" and exc.param and (takes := _takes(exc.param.name, exc.message)):
+        name = exc.param.opts[0]
+        given = getattr(exc.__cause__, "errors", lambda: [{}])()[0].get("input") or exc.message.split("'")[1]
+        return BadInput(f"{name} cannot be {str(given)[:60]!r}.", why=f"It takes {takes}.", do=do)
+    return BadInput(f"{told}.", do=do)
+
+
+def _takes(name: str, message: str) -> str:
+    """As the settings tell it where it is one, else out of what typer says; "" for what is not known."""
+    from filbert.cli.config import tables
+    from filbert.core.settings import takes
+
+    if fields := [options.model_fields[name] for options in tables() if name in options.model_fields]:
+        return takes(fields[0])
+    found = ((re.search(pattern, message), ours) for pattern, ours in KINDS)
+    return next((match.expand(ours).rstrip(".") for match, ours in found if match), "")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import shlex
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,12 +13,16 @@ from filbert.cli import chat
 from filbert.cli.completion import installed_names
 from filbert.cli.flags_from_options import with_options
 from filbert.cli.set import keep
+from filbert.core.errors import BadInput
 from filbert.core.settings import Settings
 
 NAME = Annotated[
     str,
     typer.Argument(metavar="NAME", help="A model's name, or the path of a GGUF file.", autocompletion=installed_names),
 ]
+
+
+Words = Annotated[list[str] | None, typer.Argument()]
 
 
 def run(**given: Any) -> None:
@@ -44,3 +49,19 @@ def create(
 ) -> None:
     """`filbert set NAME --modelfile FILE`."""
     keep(settings, name, {}, modelfile=file)
+
+
+def copy(words: Words = None) -> None:
+    """A model under another name is `filbert set NEW of=OLD`."""
+    old, new = words if words and len(words) == 2 else ("OLD", "NEW")
+    raise BadInput(
+        "Models are not copied: a name stands for one.",
+        do=f"`{shlex.join(['filbert', 'set', new, f'of={old}'])}` gives another.",
+    )
+
+
+def show_help(words: Words = None) -> None:
+    """`filbert COMMAND -h`."""
+    from filbert.cli.app import app
+
+    app([*(words or ()), "-h"], prog_name="filbert")
