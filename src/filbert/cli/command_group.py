@@ -87,9 +87,16 @@ def _misused(exc: Any, command: str) -> BadInput:
         return BadInput(f"{exc.option_name} needs a value.", do=LISTED.get(exc.option_name.lstrip("-"), do))
     if kind == "BadParameter" and exc.param and (takes := _takes(exc.param.name, exc.message)):
         name = exc.param.opts[0]
-        given = getattr(exc.__cause__, "errors", lambda: [{}])()[0].get("input") or exc.message.split("'")[1]
-        return BadInput(f"{name} cannot be {str(given)[:60]!r}.", why=f"It takes {takes}.", do=do)
+        return BadInput(f"{name} cannot be {_given(exc)[:60]!r}.", why=f"It takes {takes}.", do=do)
     return BadInput(f"{told}.", do=do)
+
+
+def _given(exc: Any) -> str:
+    """What pydantic was given, or an older typer quotes."""
+    if hasattr(exc.__cause__, "errors"):
+        return str(exc.__cause__.errors()[0]["input"])
+    quoted = re.match(r"'(.*)' is not|(\S+)", exc.message)
+    return (quoted[1] or quoted[2]) if quoted else exc.message
 
 
 def _takes(name: str, message: str) -> str:
