@@ -85,11 +85,13 @@ def has_person() -> bool:
 
 
 def agreed(question: str, *, default: bool = True) -> bool:
-    """default: what Enter means. Raises Cancelled when the person leaves."""
+    """default: what Enter means; what is neither yes nor Enter is a no. Raises Cancelled when the person leaves."""
     import typer
 
+    asked = f"{without_controls(question, sys.stderr)} [{'Y/n' if default else 'y/N'}]"
     try:
-        return typer.confirm(without_controls(question, sys.stderr), default=default, err=True)
+        typed = typer.prompt(asked, default="", show_default=False, err=True).strip().lower()
+        return typed in ("y", "yes") or (default and not typed)
     except typer.Abort as exc:
         raise Cancelled("Stopped.") from exc
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from filbert.cli.catalogue_table import size_of
 from filbert.cli.console import hint, line_width, note, say
+from filbert.cli.default_model import default_model
 from filbert.core.errors import Cancelled
 from filbert.core.files import size
 from filbert.core.settings import Settings, configured
@@ -26,8 +27,10 @@ def first_model(settings: Settings) -> str:
     Raises Cancelled when the person leaves."""
     from filbert.models.manifest import installed_names
 
+    if installed_names():
+        return default_model(settings)
     asks = sys.stdin is not None and sys.stdin.isatty() and sys.stdout.isatty() and not settings.quiet
-    if settings.model != STARTER or settings.offline or not asks or installed_names():
+    if settings.model != STARTER or settings.offline or not asks:
         return settings.model
     return offered(settings)
 

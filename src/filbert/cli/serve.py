@@ -12,7 +12,7 @@ import typer
 from filbert.cli.completion import installed_names
 from filbert.cli.console import note
 from filbert.cli.flags_from_options import with_options
-from filbert.cli.loading import present
+from filbert.cli.loading import consent, present
 from filbert.core.errors import BadInput
 from filbert.core.log import log
 from filbert.core.settings import Settings
@@ -41,7 +41,7 @@ def serve(
     logging.getLogger("uvicorn").handlers = log.handlers  # its story belongs into our log file
     with _listening(serve.port) as listener, closing(Loaded(load)) as loaded:
         for name in model or ():
-            note(loaded.add(present(name, settings, load.threads)).summary, settings)
+            note(loaded.add(present(name, settings, load.threads, consent(settings))).summary, settings)
         config = uvicorn.Config(
             make_app(loaded),
             ws="none",
