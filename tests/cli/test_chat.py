@@ -130,6 +130,17 @@ def test_a_name_that_nobody_knows_offers_the_nearest(filbert: Run) -> None:
     assert "smollm2:135m" in done.stderr.replace("smolm2:135m", "", 1)
 
 
+def test_a_folder_is_told_as_one(filbert: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "mods").mkdir()
+    monkeypatch.chdir(tmp_path)
+    done = filbert("chat", "-m", "mods", "hi")
+    assert (done.returncode, done.stderr) == (
+        2,
+        "error: mods is a folder. `filbert import mods` finds models in it.\n",
+    )
+    assert "`filbert import FOLDER` finds models in a folder." in filbert("chat", "-m", "./mods", "hi").stderr
+
+
 def test_what_a_prompt_could_not_fit_is_said(filbert: Run) -> None:
     done = filbert("chat", "--context", "256", "hi", input=b"word " * 2000)
     assert done.returncode == 2
