@@ -46,7 +46,8 @@ class MachineFound:
 @dataclass(frozen=True, slots=True)
 class StoreFound:
     """models: how many, names of one file counted once, with `size_bytes` together. adapters: names of those that are
-    LoRA adapters. damaged: a sentence each. unfinished: the bytes of each download that no name needs yet or any more."""
+    LoRA adapters. damaged: a sentence each. unfinished: the bytes of each download that no name needs yet or any
+    more."""
 
     folder: str
     writable: bool
