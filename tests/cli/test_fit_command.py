@@ -50,6 +50,24 @@ def test_fit_without_a_name_means_the_setting_and_an_unknown_one_is_a_sentence(f
     assert "There is no model nonsense" in filbert("fit", "nonsense").stderr
 
 
+@pytest.mark.parametrize("unreached", [{"HF_ENDPOINT": "http://127.0.0.1:9"}, {"FILBERT_OFFLINE": "1"}])
+def test_without_the_header_the_catalogue_tells_roughly(filbert, measured, unreached: dict[str, str]) -> None:
+    done = filbert("fit", "qwen3:4b", **unreached, FILBERT_DOWNLOAD_RETRIES="0")
+    assert done.returncode == 0, done.stderr
+    head, why, fits, speed = done.stdout.splitlines()
+    assert head == "qwen3:4b-q4_k_m: about 2.44 GB, from the catalogue's figures; its header was not read."
+    assert why.strip()
+    assert "Roughly reckoned, it " in fits and "are free" in fits
+    assert speed.startswith("It will write about ")
+    found = json.loads(filbert("fit", "qwen3:4b", "--json", "--offline").stdout)
+    assert (found["rough"], found["weights"], found["fits"]) == (True, 2_445_000_000, "it fits" in fits)
+
+
+def test_without_the_header_and_figures_nothing_is_told(filbert, measured) -> None:
+    done = filbert("fit", "hf:owner/repo:Q4_K_M", "--offline")
+    assert (done.returncode, done.stdout) == (3, "")
+
+
 @pytest.fixture
 def no_index(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing can be fetched."""

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 
 from filbert.core.machine import Memory
 from filbert.models.catalogue import Entry
+from filbert.models.catalogue import entries as all_entries
+from filbert.models.name import parse
 from filbert.models.quantisation import bits_a_weight
 from filbert.models.speed import USABLE_TPS, Calibration, assumed, roughly
 
@@ -49,13 +51,25 @@ def _fitting(entries: Iterable[Entry], memory: Memory, machine: Calibration | No
             continue
         offer = offer_of(entry, machine)
         is_usable = _tps(entry, offer.size_bytes, reckoned) >= USABLE_TPS
-        if is_usable and offer.size_bytes <= SHARE_OF_MEMORY * memory.available:
+        if is_usable and has_room(offer, memory):
             yield offer
 
 
 def offer_of(entry: Entry, machine: Calibration | None) -> Offer:
     size_bytes = likely_size(entry) or 0
     return Offer(entry, size_bytes, _tps(entry, size_bytes, machine) if machine else None)
+
+
+def has_room(offer: Offer, memory: Memory) -> bool:
+    """Whether memory is left for the context beside the weights."""
+    return offer.size_bytes <= SHARE_OF_MEMORY * memory.available
+
+
+def known_offer(text: str, machine: Calibration | None) -> Offer | None:
+    """What the catalogue alone tells of a name; None where it states no size, or does not have it."""
+    name = parse(text).text
+    entry = next((entry for entry in all_entries() if name in (entry.name, entry.short)), None)
+    return offer_of(entry, machine) if entry and likely_size(entry) else None
 
 
 def likely_size(entry: Entry) -> int | None:
