@@ -47,6 +47,7 @@ def test_every_command_explains_itself(filbert: Run, command: str) -> None:
         (["frobnicate"], 2, "error: There is no command `filbert frobnicate`. `filbert -h` lists them."),
         (["lst"], 2, "There is no command `filbert lst`. Did you mean list?"),
         (["config", "sett"], 2, "There is no command `filbert config sett`. Did you mean set?"),
+        (["chats", "set"], 2, "There is no command `filbert chats set`. `filbert chats -h` lists them."),
         (["list", "--frobnicate"], 2, "error: `filbert list` has no flag --frobnicate. `filbert list -h` lists its f"),
         (
             ["set", "my", "--temperature", "0.3"],

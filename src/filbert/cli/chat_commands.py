@@ -14,7 +14,7 @@ from filbert.cli.completion import OFFERED_CHATS, catalogue_names, installed_nam
 from filbert.cli.console import cut, say, say_dim
 from filbert.cli.talk import Talk, last_turns
 from filbert.core.errors import BadInput
-from filbert.core.nearest import closeness, nearest
+from filbert.core.nearest import did_you_mean, nearest
 from filbert.core.settings import checked, takes
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ AS_QUESTION = "A question that begins with / needs a blank before it."
 SHOWN_CHATS, SHOWN_TURNS = 20, 2
 FORCE = "--force "
 LIKE_COMMANDS = ("exit", "quit", "help", "?")  # as the whole of a line
-FORGETTING, ALMOST = ("/reset", "/clear", "/new"), 0.85  # they are proposed for a slip of the finger only
+FORGETTING = ("/reset", "/clear", "/new")
 ELSEWHERE = MappingProxyType(
     {
         "/show": "/model tells the model, /system the system message, /set what is set.",
@@ -78,12 +78,8 @@ def run(talk: Talk, text: str) -> None:
 
 def _meant(word: str) -> str:
     """The nearest command, as a question, or what does the same here."""
-    if word in ELSEWHERE:
-        return ELSEWHERE[word]
-    for near in nearest(word, _by_word()) if word != "/" else ():
-        if near not in FORGETTING or near.startswith(word) or closeness(word, near) > ALMOST:
-            return f"Did you mean {near}?"
-    return "/help lists what there is."
+    asked, otherwise = word if word != "/" else "", "/help lists what there is."
+    return ELSEWHERE.get(word) or did_you_mean(asked, _by_word(), otherwise, sparing=FORGETTING)
 
 
 def offers(talk: Talk, typed: str) -> Iterator[Offer]:

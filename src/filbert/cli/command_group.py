@@ -31,10 +31,9 @@ KINDS = (  # what typer says of a value, and what it takes in our words
     (r"greater than or equal to (\S+)", r"\1 or more"),
     (r"is not one of (.*)", r"\1"),
 )
-
-
 # What others call a command of ours.
 MEANS = {"delete": "rm", "remove": "rm", "download": "pull", "get": "pull", "install": "pull", "models": "list"}
+DELETING = ("rm", "unset", "set-aside")
 
 
 class CommandGroup(TyperGroup):
@@ -54,7 +53,7 @@ class CommandGroup(TyperGroup):
             return super().resolve_command(ctx, args)
         otherwise = f"`{ctx.command_path} -h` lists them."
         near = MEANS.get(word) if MEANS.get(word) in self.commands else None
-        do = f"Did you mean {near}?" if near else did_you_mean(word, self.commands, otherwise)
+        do = f"Did you mean {near}?" if near else did_you_mean(word, self.commands, otherwise, DELETING)
         raise BadInput(f"There is no command `{ctx.command_path} {word}`.", do=do)
 
 
