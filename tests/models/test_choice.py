@@ -110,6 +110,13 @@ def test_offers_fit_have_a_licence_and_come_one_a_family() -> None:
     assert len({offer.entry.name.partition(":")[0] for offer in found}) == len(found)
 
 
+def test_no_first_download_is_larger_than_8_gb_or_a_third_of_the_free_memory() -> None:
+    fast = MACHINE.model_copy(update={"rates": {"Q4_K": speed.Rate(cached=1, memory=1, prompt=1)}})
+    for free in (4, 12, 200):
+        found = offers(catalogue.entries(), Memory(256 * GB, free * GB), fast)
+        assert found and all(offer.size_bytes <= min(8 * GB, free * GB / 3) for offer in found)
+
+
 def test_offers_shrink_with_the_memory_and_the_speed() -> None:
     most = [max(o.size_bytes for o in offers(catalogue.entries(), Memory(64 * GB, n * GB), None)) for n in (4, 32)]
     assert most[0] < most[1]

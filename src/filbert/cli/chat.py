@@ -80,7 +80,7 @@ def chat(
     keeps = settings.history and not no_history
     later = list(_needed_later(keeps, plain, talking=not question))
     before = _resumed(resume, keeps) if resume or last else None
-    name = model or _model_of(before, settings) or first_model(settings)
+    name = model or _model_of(before, settings) or first_model(settings, load.threads)
     functions, load = _functions(tools) if tools else (), load.choosing(parallel=1)
     with loaded(name, load, settings, later) as engine:
         from filbert.chat.conversation import Conversation

@@ -1,8 +1,8 @@
 """What to offer somebody who has no model yet: the best of the catalogue that this machine can run.
 
-Of each family the largest that fits and is fast enough, by what the machine was measured to do or else by a cautious
-reckoning (`speed.assumed`); first those that can most. Sizes that no list states follow
-from the parameters and the quantisation, and are said to be about so much.
+Of each family the largest that is soon downloaded, fits and is fast enough, by what the machine was measured to do or
+else by a cautious reckoning (`speed.assumed`); first those that can most. Sizes that no list states follow from the
+parameters and the quantisation, and are said to be about so much.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ from filbert.models.speed import USABLE_TPS, Calibration, assumed, roughly
 
 SAID = re.compile(r":(\d+(?:\.\d+)?)([mb])\b")  # smollm2:135m; not the e2b of gemma, whose files hold more
 SHARE_OF_MEMORY = 0.8  # the rest is for the context
+FIRST_TRY_BYTES = 8e9  # nobody waits for more to try a program out
+FIRST_TRY_SHARE = 1 / 3  # of the free memory
 MOST = 4
 ACTIVE = re.compile(r"-a(\d+(?:\.\d+)?)b\b")  # qwen3:30b-a3b computes three billion of its weights a token
 
@@ -37,6 +39,8 @@ def offers(entries: Iterable[Entry], memory: Memory, machine: Calibration | None
     """At most four, the best first."""
     best: dict[str, Offer] = {}
     for offer in _fitting(entries, memory, machine):
+        if offer.size_bytes > min(FIRST_TRY_BYTES, FIRST_TRY_SHARE * memory.available):
+            continue
         family = offer.entry.name.partition(":")[0]
         if family not in best or offer.size_bytes > best[family].size_bytes:
             best[family] = offer
