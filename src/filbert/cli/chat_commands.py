@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, get_args
 from filbert.cli.chat_answer import called, page
 from filbert.cli.chats import format_of, writable, write, written
 from filbert.cli.completion import OFFERED_CHATS, catalogue_names, installed_names
+from filbert.cli.config import shown
 from filbert.cli.console import cut, say, say_dim
 from filbert.cli.talk import Talk, last_turns
 from filbert.core.errors import BadInput
@@ -103,9 +104,9 @@ def show_turns(talk: Talk) -> None:
         if role == "user":
             say(f"> {text}")
         else:
-            shown = page(talk.settings, talk.plain)
-            shown.text(text)
-            shown.end()
+            sheet = page(talk.settings, talk.plain)
+            sheet.text(text)
+            sheet.end()
             say()
 
 
@@ -245,8 +246,7 @@ def _set(talk: Talk, words: str) -> None:
             kept = checked(Sampling, {field: value.strip()})
             talk.conversation.sampling = talk.conversation.sampling.choosing(**{field: getattr(kept, field)})
         for name in [field] if field else _settable():
-            now = getattr(talk.conversation.sampling, name)
-            say(f"{name}: {'as the model likes' if now in (None, ()) else now}")
+            say(f"{name}: {shown(getattr(talk.conversation.sampling, name)) or 'not set'}")
 
 
 def _settable() -> list[str]:
