@@ -7,6 +7,7 @@ from test_speed import MACHINE
 import make_tiny
 from filbert.core import machine
 from filbert.core.errors import BadInput, UnknownModel
+from filbert.core.jobs import Progress
 from filbert.core.machine import Memory
 from filbert.models import catalogue, speed, store
 from filbert.models.choice import Candidate, Choice, best, choose, kept_here
@@ -84,7 +85,9 @@ def test_of_a_repository_the_finest_is_pulled_under_the_name_that_was_asked(hub,
 def test_a_choice_that_was_made_is_kept_to(hub, tiny) -> None:
     hub.repos["acme/Tiny"] = {"Tiny-Q4_0.gguf": tiny, "Tiny-Q8_0.gguf": tiny}
     made = Choice("hf:acme/Tiny/Tiny-Q4_0.gguf", "because")
-    assert finish(store.pull("hf:acme/Tiny", None, made)).path.name == "Tiny-Q4_0.gguf"
+    steps: list[Progress] = []
+    assert finish(store.pull("hf:acme/Tiny", None, made), steps.append).path.name == "Tiny-Q4_0.gguf"
+    assert "because" not in [event.step for event in steps]  # who chose has told it
 
 
 def test_the_choice_for_a_base_is_not_that_of_the_adapters_upon_it(hub, tiny, tmp_path) -> None:

@@ -151,6 +151,8 @@ def _bar() -> Iterator[Watch]:
 
         def watch(event: Progress) -> None:
             if event.step not in tasks:
+                while tasks:  # what comes before is done
+                    bars.remove_task(tasks.popitem()[1])
                 tasks[event.step] = bars.add_task(event.step, total=event.total, share="")
             bars.update(tasks[event.step], completed=event.done, total=event.total, share=_share(event))
 
