@@ -22,6 +22,15 @@ def test_the_names_of_ollamas_commands_are_ours(filbert: Run, stocked: Path, tmp
     assert filbert("chats", "list", "--limit", "3").stderr == filbert("chats").stderr == "Nothing was said yet.\n"
 
 
+def test_create_tells_which_modelfile_it_takes(
+    filbert: Run, stocked: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert filbert("create", "mario").stderr == "error: There is no Modelfile in this folder. Name one with -f FILE.\n"
+    (tmp_path / "Modelfile").write_text("FROM smollm2:135m\n")
+    assert filbert("create", "mario").stderr == "Reading the Modelfile in this folder; -f names another.\n"
+
+
 def test_other_words_lead_to_ours(filbert: Run) -> None:
     assert filbert("version").stdout == filbert("--version").stdout
     assert filbert("help").stdout == filbert("-h").stdout

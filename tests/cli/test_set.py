@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -91,6 +92,20 @@ def test_what_cannot_be_set_is_a_sentence(filbert: Run, arguments: tuple[str, ..
     done = filbert("set", *arguments)
     assert done.returncode == 2
     assert done.stderr.startswith(f"error: {why}")
+
+
+def test_a_name_is_listed_with_the_licence_of_its_model(filbert: Run, starter: Path, tmp_path: Path) -> None:
+    filbert("set", "named", "of=smollm2:135m")
+    filbert("set", "lying", f"of={starter}")
+    (tmp_path / "Modelfile").write_text(f'FROM {starter}\nLICENSE """My licence\nin many lines"""\n')
+    filbert("set", "said", "--modelfile", str(tmp_path / "Modelfile"))
+    head, *rows = (re.split(" {2,}", line.strip()) for line in filbert("list").stdout.splitlines())
+    assert {row[0]: row[head.index("licence")] for row in rows} == {
+        "lying": "apache-2.0",
+        "named": "apache-2.0",
+        "said": "My licence",
+        STARTER: "apache-2.0",
+    }
 
 
 def test_a_model_that_names_stand_for_is_deleted_by_force_only(filbert: Run) -> None:

@@ -11,6 +11,7 @@ import typer
 
 from filbert.cli import chat
 from filbert.cli.completion import installed_names
+from filbert.cli.console import note
 from filbert.cli.flags_from_options import with_options
 from filbert.cli.set import keep
 from filbert.core.errors import BadInput
@@ -45,9 +46,17 @@ run.__annotations__ = {each.name: each.annotation for each in run.__signature__.
 def create(
     settings: Settings,
     name: Annotated[str, typer.Argument(help="A name of your own.")],
-    file: Annotated[Path, typer.Option("--file", "-f", metavar="FILE", help="Ollama's Modelfile.")] = Path("Modelfile"),
+    file: Annotated[
+        Path | None,
+        typer.Option("--file", "-f", metavar="FILE", help="Ollama's Modelfile; left out, the one in this folder."),
+    ] = None,
 ) -> None:
     """`filbert set NAME --modelfile FILE`."""
+    if not file:
+        file = Path("Modelfile")
+        if not file.is_file():
+            raise BadInput("There is no Modelfile in this folder.", do="Name one with -f FILE.")
+        note("Reading the Modelfile in this folder; -f names another.", settings)
     keep(settings, name, {}, modelfile=file)
 
 
