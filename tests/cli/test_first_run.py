@@ -122,6 +122,15 @@ def test_quiet_and_offline_ask_nothing(terminal: Open, flag: str) -> None:
     assert "or q:" not in opened.seen
 
 
+def test_offline_it_is_told_what_is_here_and_what_can_be_done(filbert: Run, adopt: Callable[[str], None]) -> None:
+    done = filbert("chat", "--offline", "hello")
+    assert done.returncode == 3
+    assert "No model is here yet; `filbert import` takes files of yours. Without that it can be pulled" in done.stderr
+    adopt("alpha:1b")
+    said = filbert("chat", "--offline", "-m", "gemma3:1b", "hello").stderr
+    assert "is not on this machine." in said and "Here: alpha:1b; `filbert import`" in said
+
+
 def test_without_a_terminal_the_starter_is_taken(filbert: Run) -> None:
     done = filbert("chat", "hello")
     assert "smollm2" in done.stderr
