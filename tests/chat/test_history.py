@@ -7,7 +7,6 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import closing, suppress
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -81,19 +80,25 @@ def test_the_latest_chat_comes_first_and_pages_follow(history: History) -> None:
     assert latest and latest.id == made[1].id
 
 
-def test_ids_sort_by_time() -> None:
-    times = [datetime(2024, 1, 1, tzinfo=UTC) + timedelta(milliseconds=step) for step in range(100)]
-    ids = [new_id(at) for at in times]
-    assert ids == sorted(ids)
-    assert {len(id) for id in ids} == {14}
+def test_ids_are_short_and_told_apart_by_their_beginnings() -> None:
+    ids = [new_id() for _ in range(100)]
+    assert {len(id) for id in ids} == {8}
+    assert len({id[:4] for id in ids}) > 95
+
+
+def test_a_chat_with_an_id_of_before_is_found_by_it(history: History) -> None:
+    chat = Chat(id="1m86y7371k9qzb")
+    history.begin(chat)
+    assert history.chat("1m86y7371k9qzb").id == history.chat("1m86y737").id == "1m86y7371k9qzb"
 
 
 def test_a_chat_is_found_by_the_beginning_of_its_id(history: History) -> None:
-    chat = tell(history, "hi")
-    assert history.chat(chat.id[:-1]).id == history.chat(chat.id.upper()).id == chat.id
-    tell(history, "ho")
+    chat = Chat(id="4kq7m2xd")
+    history.begin(chat)
+    assert history.chat("4kq7").id == history.chat("4KQ7M2XD").id == chat.id
+    history.begin(Chat(id="4kv30tbe"))
     with pytest.raises(BadInput, match="More than one"):
-        history.chat(chat.id[:1])
+        history.chat("4k")
     for wrong in ("", "zzz", "%", "_" * 14):
         with pytest.raises(BadInput, match="There is no chat"):
             history.chat(wrong)

@@ -130,6 +130,17 @@ def test_a_name_that_nobody_knows_offers_the_nearest(filbert: Run) -> None:
     assert "smollm2:135m" in done.stderr.replace("smolm2:135m", "", 1)
 
 
+def test_a_folder_is_told_as_one(filbert: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "mods").mkdir()
+    monkeypatch.chdir(tmp_path)
+    done = filbert("chat", "-m", "mods", "hi")
+    assert (done.returncode, done.stderr) == (
+        2,
+        "error: mods is a folder. `filbert import mods` finds models in it.\n",
+    )
+    assert "`filbert import FOLDER` finds models in a folder." in filbert("chat", "-m", "./mods", "hi").stderr
+
+
 def test_what_a_prompt_could_not_fit_is_said(filbert: Run) -> None:
     done = filbert("chat", "--context", "256", "hi", input=b"word " * 2000)
     assert done.returncode == 2
@@ -168,19 +179,34 @@ def test_the_commands_of_a_conversation(talk: Terminal) -> None:
         ("/system You are a nut.", "You are a nut."),
         ("/regen", "error: There is nothing to answer again."),
         ("/nonsense", "error: There is no /nonsense."),
+        ("/rst", "Did you mean /set?"),
+        ("/rest", "Did you mean /reset?"),
+        ("/show", "/model tells the model"),
+        ("/set", "top_p: not set"),
+        ("/set temperature 0.1", "temperature: 0.1"),
+        ("/set parameter top_k 3", "top_k: 3"),
+        ("/set stop END", 'stop: ["END"]'),
+        ("/set temperature hot", "error: temperature cannot be 'hot'. It takes 0 to 5."),
+        ("/set temprature 1", "There is no temprature to set. Did you mean /set temperature?"),
+        ("/set num_ctx 4096", "It is chosen when a model is loaded: `filbert chat --context`."),
+        ("/set num_predict 9", "Did you mean /set max_tokens?"),
+        ("/set nothink", "think: off"),
+        ("/?", "forget the conversation"),
+        ("help", "forget the conversation"),
         ("/quit now", "error: /quit takes nothing more. Type /quit alone."),
         ("/bin/sh is what?", "A question that begins with / needs a blank before it."),
         (" /quit", "\n"),
         ("hello", "\n"),
         ("/stats", "ended by"),
         ("/reset", "A new chat."),
+        ("/clear", "Forgotten."),
         ("/system", "You are a nut."),
     ):
         talk.type(f"{typed}\n")
         talk.wait_for(f"{typed}\n")
         talk.wait_for(answer)
         talk.wait_for("> ")
-    talk.type("/quit\n")
+    talk.type("exit\n")
     assert talk.wait() == 0
 
 
@@ -239,5 +265,6 @@ def test_a_fault_of_ours_ends_a_step_and_not_the_conversation(capsys: pytest.Cap
 
     step(cast(Talk, Broken()), "Hello")
     assert "fault of its own (AttributeError" in capsys.readouterr().err
-    with pytest.raises(Left):
-        step(cast(Talk, Broken()), "/quit")
+    for way_out in ("/quit", "quit", "exit "):
+        with pytest.raises(Left):
+            step(cast(Talk, Broken()), way_out)

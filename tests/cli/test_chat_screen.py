@@ -39,19 +39,22 @@ def leave(talk: Screen) -> str:
 def test_what_was_asked_may_be_edited_and_branches_stay(screen: Open) -> None:
     talk = screen("chat", *GREEDY, columns=100, rows=30)
     talk.ask("/edit Too early", "There is no question to edit.")
+    talk.ask("/edit", "/edit needs something more. Type /edit [N] TEXT.")
+    talk.ask("/edit 1", "/edit 1 needs the new text. Type /edit 1 TEXT.")
     talk.ask(PARIS, "Paris")
     talk.ask("/edit 1 What is 2+2?", "4")
     talk.ask("/branch", "* /branch 1 2  What is 2+2?")
     talk.ask("/branch 1 1", "> What is the capital", "Paris")
     talk.ask("/branch 7", "There is no message 7.")
     talk.ask("/branch x", "x is no number of a message.")
-    assert "`filbert chat --resume 1" in leave(talk)
+    left = leave(talk)
+    assert "`filbert chat --resume " in left and "or `--continue` goes on with this chat." in left
 
 
 def test_a_chat_is_resumed_where_it_stood(screen: Open, history: History) -> None:
     first = screen("chat", *GREEDY)
     first.ask("My dog is called Rex.")
-    first.ask("/save Dogs", "Kept as 1")
+    first.ask("/save Dogs", "Kept as ")
     assert "Kept on this machine; nothing leaves it." in leave(first)
     (chat,) = history.chats()
     assert (chat.title, chat.messages) == ("Dogs", 2)
@@ -125,7 +128,11 @@ def test_a_model_to_download_is_asked_for_with_its_size(screen: Open) -> None:
     talk.type("/model gemma3:1b\r")
     talk.wait_for("gemma3:1b is not here. Download about ")
     talk.type("n\r")
-    talk.wait_for("Nothing was downloaded.")
+    talk.wait_for("Nothing was downloaded. smollm2:135m-q4_1 goes on answering.")
+    talk.type("/model gemma3:1b\r")
+    talk.wait_until(lambda: talk.emulator.text().count("[y/N]:") == 2)
+    talk.type("\x03")
+    talk.wait_for("Stopped. smollm2:135m-q4_1 goes on answering.")
     leave(talk)
 
 
@@ -212,6 +219,15 @@ def test_a_chat_is_exported_as_it_stands(screen: Open, tmp_path: Path) -> None:
     talk.ask(f"/export {tmp_path}/chat.md", "Written")
     talk.ask(f"/export {tmp_path}/chat.json", "Written")
     talk.ask(f"/export {tmp_path}/chat.doc", "End its name in .md or .json.")
+    talk.ask(f"/export {tmp_path}/nodir/chat.md", f"There is no folder {tmp_path}/nodir.")
+    (tmp_path / "mine.md").write_text("mine")
+    talk.type(f"/export {tmp_path}/mine.md\r")
+    talk.wait_for("mine.md is there already. Overwrite it? [y/N]")
+    talk.type("\r")
+    talk.wait_for("Nothing was written.")
+    assert (tmp_path / "mine.md").read_text() == "mine"
+    talk.ask(f"/export --force {tmp_path}/mine.md", "Written")
+    assert "What is the capital" in (tmp_path / "mine.md").read_text("utf-8")
     assert "## User\n\nWhat is the capital" in (tmp_path / "chat.md").read_text("utf-8")
     (chat,) = json.loads((tmp_path / "chat.json").read_text("utf-8"))["chats"]
     assert [message["role"] for message in chat["messages"]] == ["user", "assistant"]

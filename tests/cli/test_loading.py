@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from terminal import Run
+from terminal import Run, Terminal
 
-from filbert.cli.loading import need_agreed
-from filbert.core.errors import BadInput, UnknownModel
+from filbert.cli.loading import present
+from filbert.core.errors import UnknownModel
+from filbert.core.settings import Settings
+
+Open = Callable[..., Terminal]
 
 ARM = "import platform\nplatform.machine = lambda: 'aarch64'\n"
 OLD = "from filbert.core import machine\nmachine.has_avx2 = lambda: False\n"
@@ -56,8 +60,36 @@ def test_without_an_engine_a_model_that_is_here_is_not_loaded(filbert: Run, else
     assert not done.stdout
 
 
-def test_a_download_that_nobody_can_be_asked_for_is_refused() -> None:
-    with pytest.raises(BadInput, match=r"gemma3:1b is not here\. It is .* MB to download\. `filbert pull gemma3:1b`"):
-        need_agreed("gemma3:1b")
+@pytest.fixture
+def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing can be fetched."""
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple/")
+    monkeypatch.setenv("PIP_RETRIES", "0")
+
+
+@pytest.mark.usefixtures("no_network")
+def test_a_large_download_is_told_and_needs_a_yes(terminal: Open) -> None:
+    for typed, said in (("\n", "Nothing was downloaded."), ("perhaps\n", "Nothing was downloaded."), ("y\n", "hub at")):
+        opened = terminal("run", "qwen3:4b-q4_k_m", "hi")
+        opened.wait_for("qwen3:4b-q4_k_m is not here. Download about 2.44 GB? [y/N]: ")
+        opened.type(typed)
+        opened.wait_for(said)
+
+
+@pytest.mark.usefixtures("no_network")
+def test_a_small_download_is_told_and_not_asked_for(terminal: Open) -> None:
+    opened = terminal("score", "-m", "smollm2:135m-q4_1", "hi", "ho")
+    opened.wait_for("smollm2:135m-q4_1 is not here: 98 MB to download.")
+    assert opened.wait() == 4
+
+
+@pytest.mark.usefixtures("no_network")
+def test_where_nobody_can_be_asked_a_model_is_pulled_as_pull_does(filbert: Run) -> None:
+    done = filbert("run", "qwen3:4b-q4_k_m", "hi")
+    assert done.returncode == 4 and "[y/N]" not in done.stderr
+
+
+def test_a_mistyped_name_is_no_download() -> None:
     with pytest.raises(UnknownModel, match="There is no model gema3:1b"):
-        need_agreed("gema3:1b")
+        present("gema3:1b", Settings())

@@ -42,7 +42,18 @@ def test_nothing_found_is_said(filbert) -> None:
     done = filbert("search", "xyzzy-plugh")
     assert (done.returncode, done.stdout) == (0, "") and "--hub" in done.stderr
     assert json.loads(filbert("search", "xyzzy-plugh", "--json").stdout) == []
-    assert filbert("search").returncode == 2
+
+
+def test_without_a_word_the_families_are_shown(filbert) -> None:
+    done = filbert("search")
+    head, *rows = done.stdout.splitlines()
+    assert (done.returncode, head.split()) == (0, ["family", "maker", "sizes", "can"])
+    assert len(rows) == len({entry.name.partition(":")[0] for entry in entries()})
+    assert any(row.startswith("smollm2 ") and "135m 1.7b" in row for row in rows)
+    assert "`filbert search FAMILY`" in done.stderr
+    assert len(json.loads(filbert("search", "--json").stdout)) == len(entries())
+    refused = filbert("search", "--hub")
+    assert (refused.returncode, "nothing to look for on the hub" in refused.stderr) == (2, True)
 
 
 def test_the_hub_is_searched_where_it_is_asked_for(filbert, hub) -> None:
@@ -68,7 +79,7 @@ def test_a_hostile_hub_drives_no_terminal(terminal, hub) -> None:
 def test_offline_and_unreachable_are_sentences(filbert, hub) -> None:
     assert filbert("search", "--hub", "--offline", "tiny").returncode == 3 and hub.requests == 0
     done = filbert("search", "--hub", "tiny", HF_ENDPOINT="http://127.0.0.1:9")
-    assert done.returncode == 4 and "Could not reach the hub at 127.0.0.1" in done.stderr
+    assert done.returncode == 4 and "The hub at 127.0.0.1 (HF_ENDPOINT) cannot be reached" in done.stderr
     assert len(done.stderr.splitlines()) == 1
 
 

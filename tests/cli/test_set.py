@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from terminal import FILBERT, Run
+from terminal import FILBERT, Run, Terminal
 
 pytestmark = pytest.mark.usefixtures("stocked")
 STARTER = "smollm2:135m-q4_1"
@@ -76,7 +78,13 @@ def test_a_modelfile_names_once_what_means_nothing_here(filbert: Run, tmp_path: 
         (("mine",), "There is nothing to set."),
         (("mine", "context"), "context is no KEY=VALUE."),
         (("mine", "--from", "nothing:1b"), "There is no model nothing:1b."),
-        (("mine", "context=1"), "There is no model mine."),
+        (
+            ("mine", "context=1", "system=Be brief."),
+            "There is no model mine. A new name says what it stands for: "
+            "`filbert set mine of=MODEL context=1 'system=Be brief.'`.",
+        ),
+        (("qwen3:4b", "context=1"), "qwen3:4b is not here yet. `filbert pull qwen3:4b` gets it."),
+        (("./x.gguf", "context=1"), "There is no model file at"),
         (("smollm2:135m", "contxt=1"), "A preset has no key contxt. Did you mean context?"),
     ],
 )
@@ -84,6 +92,51 @@ def test_what_cannot_be_set_is_a_sentence(filbert: Run, arguments: tuple[str, ..
     done = filbert("set", *arguments)
     assert done.returncode == 2
     assert done.stderr.startswith(f"error: {why}")
+
+
+def test_a_name_is_listed_with_the_licence_of_its_model(filbert: Run, starter: Path, tmp_path: Path) -> None:
+    filbert("set", "named", "of=smollm2:135m")
+    filbert("set", "lying", f"of={starter}")
+    (tmp_path / "Modelfile").write_text(f'FROM {starter}\nLICENSE """My licence\nin many lines"""\n')
+    filbert("set", "said", "--modelfile", str(tmp_path / "Modelfile"))
+    head, *rows = (re.split(" {2,}", line.strip()) for line in filbert("list").stdout.splitlines())
+    assert {row[0]: row[head.index("licence")] for row in rows} == {
+        "lying": "apache-2.0",
+        "named": "apache-2.0",
+        "said": "My licence",
+        STARTER: "apache-2.0",
+    }
+
+
+def test_a_model_that_names_stand_for_is_deleted_by_force_only(filbert: Run) -> None:
+    filbert("set", "mine", "of=smollm2:135m")
+    kept = filbert("rm", "smollm2:135m")
+    assert (kept.returncode, kept.stderr) == (
+        2,
+        "error: smollm2:135m stays. mine stands for it. --force deletes it all the same.\n",
+    )
+    assert filbert("show", STARTER).returncode == 0
+    assert filbert("rm", "smollm2:135m", "--force").returncode == 0
+    told = filbert("list").stderr
+    assert f"its model is gone: mine stands for {STARTER}, which is not here any more. `filbert pull smollm2" in told
+    assert "damaged" not in told and "No models yet." not in told
+
+
+def test_names_that_are_deleted_with_their_model_are_not_asked_for(filbert: Run) -> None:
+    filbert("set", "mine", "of=smollm2:135m")
+    assert filbert("rm", "smollm2:135m", "mine").returncode == 0
+    assert filbert("list").stderr.startswith("No models yet.")
+
+
+def test_a_person_is_asked_before_names_lose_their_model(filbert: Run, terminal: Callable[..., Terminal]) -> None:
+    filbert("set", "mine", "of=smollm2:135m")
+    filbert("set", "yours", "of=mine")
+    for answer, status in (("\n", 0), ("y\n", 2)):
+        asked = terminal("rm", "smollm2:135m")
+        asked.wait_for("mine, yours stand for it. Delete smollm2:135m all the same? [y/N]")
+        asked.type(answer)
+        assert asked.wait() == 0
+        assert filbert("show", STARTER).returncode == status
 
 
 def test_processes_that_set_one_name_at_once_lose_nothing(filbert: Run) -> None:

@@ -225,7 +225,10 @@ def test_a_schema_and_tools_give_a_call_or_what_holds_to_the_schema(model: filbe
         (lambda: Tool("x", "\ud800"), "half a character"),
         (lambda: Tool("x", "", {"type": "string"}), "describe an object"),
         (lambda: Tool("x", "", {"properties": {"a": {"type": "strin"}}}), "unknown"),
-        (lambda: Tool("x", "", {"properties": {"a": {"$ref": "#/$defs/b"}}}), "leads nowhere"),
+        (
+            lambda: Tool("x", "", {"properties": {"a": {"$ref": "#/$defs/b"}}}),
+            "leads nowhere.*JSON schema of an object",
+        ),
         (lambda: Tool("x", "", {"properties": {"a": {"pattern": "(?=x)"}}}), "cannot be held to"),
     ],
     ids=lambda value: value[:20] if isinstance(value, str) else "",

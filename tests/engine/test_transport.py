@@ -97,6 +97,7 @@ def test_cancel_wakes_a_reader_that_waits(answering: Answering) -> None:
         (400, {"type": "exceed_context_size_error", "n_prompt_tokens": 9, "n_ctx": 8, "message": ""}, ContextOverflow, "9"),
         (500, {"message": "input (1202 tokens) is too large to process. (current batch size: 512)"}, ContextOverflow, "512"),
         (400, {"message": "Failed to parse grammar"}, BadRequest, "parse grammar"),
+        (400, {"message": "top_k is odd"}, BadRequest, "top_k is odd. Change what it names, or leave that out."),
         (500, {"message": "boom"}, EngineError, "boom"),
     ],
 )  # fmt: skip

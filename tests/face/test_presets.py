@@ -138,8 +138,10 @@ def test_what_a_model_cannot_take_is_refused_and_nothing_is_kept(values: dict[st
 def test_a_name_stands_for_what_is_here_only() -> None:
     with pytest.raises(UnknownModel, match="There is no model nothing:1b"):
         change("mine", {"of": "nothing:1b"})
-    with pytest.raises(UnknownModel, match="There is no model mine"):
+    with pytest.raises(UnknownModel, match=r"There is no model mine\. .* `filbert set mine of=MODEL temperature=0`"):
         change("mine", {"temperature": "0"})
+    with pytest.raises(UnknownModel, match="`filbert set mine of=MODEL …`"):
+        change("mine", {"system": "long " * 100})
     with pytest.raises(BadInput, match="smollm2:135m is an installed model"):
         change("smollm2:135m", {"of": "smollm2:135m"})
     with pytest.raises(BadInput, match="cannot be a name of your own"):

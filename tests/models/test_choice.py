@@ -7,6 +7,7 @@ from test_speed import MACHINE
 import make_tiny
 from filbert.core import machine
 from filbert.core.errors import BadInput, UnknownModel
+from filbert.core.jobs import Progress
 from filbert.core.machine import Memory
 from filbert.models import catalogue, speed, store
 from filbert.models.choice import Candidate, Choice, best, choose, kept_here
@@ -84,7 +85,9 @@ def test_of_a_repository_the_finest_is_pulled_under_the_name_that_was_asked(hub,
 def test_a_choice_that_was_made_is_kept_to(hub, tiny) -> None:
     hub.repos["acme/Tiny"] = {"Tiny-Q4_0.gguf": tiny, "Tiny-Q8_0.gguf": tiny}
     made = Choice("hf:acme/Tiny/Tiny-Q4_0.gguf", "because")
-    assert finish(store.pull("hf:acme/Tiny", None, made)).path.name == "Tiny-Q4_0.gguf"
+    steps: list[Progress] = []
+    assert finish(store.pull("hf:acme/Tiny", None, made), steps.append).path.name == "Tiny-Q4_0.gguf"
+    assert "because" not in [event.step for event in steps]  # who chose has told it
 
 
 def test_the_choice_for_a_base_is_not_that_of_the_adapters_upon_it(hub, tiny, tmp_path) -> None:
@@ -108,6 +111,13 @@ def test_offers_fit_have_a_licence_and_come_one_a_family() -> None:
     assert 0 < len(found) <= 4
     assert all(offer.size_bytes <= 0.8 * 8 * GB and offer.entry.licence for offer in found)
     assert len({offer.entry.name.partition(":")[0] for offer in found}) == len(found)
+
+
+def test_no_first_download_is_larger_than_8_gb_or_a_third_of_the_free_memory() -> None:
+    fast = MACHINE.model_copy(update={"rates": {"Q4_K": speed.Rate(cached=1, memory=1, prompt=1)}})
+    for free in (4, 12, 200):
+        found = offers(catalogue.entries(), Memory(256 * GB, free * GB), fast)
+        assert found and all(offer.size_bytes <= min(8 * GB, free * GB / 3) for offer in found)
 
 
 def test_offers_shrink_with_the_memory_and_the_speed() -> None:

@@ -88,6 +88,14 @@ def test_a_host_that_cannot_be_reached_is_named_and_each_retry_is_told(target, o
     assert all(step.startswith("trying again: 127.0.0.1 cannot be reached") for step in retries)
 
 
+def test_a_name_that_nobody_knows_is_told_at_once(target, options) -> None:
+    remote = RemoteFile("model", "x.gguf", "http://nothing.invalid/x.gguf", None, "")
+    seen: list[Progress] = []
+    with pytest.raises(DownloadFailed, match=r"Could not download x.gguf. The name nothing.invalid is not known here"):
+        finish(download(remote, target, options), seen.append)
+    assert [event.step for event in seen] == ["asking for x.gguf"]
+
+
 def test_a_retry_half_way_is_told(origin, blob, target, options) -> None:
     origin.ranges = False
     origin.cuts = [3_000_000]

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 
+import httpx
 import pytest
 from model_servers import COMMIT, HubServer, finish, sha256
 
@@ -12,6 +13,7 @@ from filbert.models import catalogue, store
 from filbert.models.manifest import files_folder, names_folder
 from filbert.models.name import parse
 from filbert.models.sources.hub import choose, choose_projector
+from filbert.models.sources.hub_api import unreachable
 
 
 @pytest.fixture
@@ -27,7 +29,7 @@ def repo(hub: HubServer, tiny: bytes) -> HubServer:
 
 def test_a_hub_that_cannot_be_reached_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
-    with pytest.raises(DownloadFailed, match=r"Could not reach the hub at 127\.0\.0\.1 for hf:owner/repo"):
+    with pytest.raises(DownloadFailed, match=r"The hub at 127\.0\.0\.1 \(HF_ENDPOINT\) cannot be reached"):
         finish(store.pull("hf:owner/repo:Q4_0"))
 
 
@@ -98,6 +100,16 @@ def test_a_hub_that_cannot_be_reached_is_a_sentence(monkeypatch, tmp_path) -> No
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
     with pytest.raises(DownloadFailed, match="HF_ENDPOINT"):
         finish(store.pull("hf:acme/Tiny-GGUF:Q4_K_M"))
+
+
+def test_without_a_network_what_works_is_told_and_no_variable_that_nobody_set(monkeypatch) -> None:
+    error = httpx.ConnectError("[Errno -2] Name or service not known")
+    said = str(unreachable(error))
+    assert said.startswith("The hub cannot be reached: no network, or its name is not known here. What works without")
+    assert "`filbert chat -m smollm2:135m`" in said and "`filbert import`" in said and "HF_ENDPOINT" not in said
+    monkeypatch.setenv("HF_ENDPOINT", "http://mirror.invalid")
+    assert str(unreachable(error)).startswith("The hub at mirror.invalid (HF_ENDPOINT) cannot be reached: no network")
+    assert "refused" in str(unreachable(httpx.ConnectError("[Errno 111] Connection refused")))
 
 
 def test_a_split_model_is_one_model(hub, split_model) -> None:

@@ -13,7 +13,7 @@ from filbert.core.settings import configured
 from filbert.engine.load_options import LoadOptions
 from filbert.engine.sampling import Sampling
 from filbert.models import catalogue, preset, store
-from filbert.models.preset import Example, Preset, preset_file, stand_ins, with_preset
+from filbert.models.preset import Example, ModelGone, Preset, preset_file, stand_ins, with_preset
 
 STARTER = "smollm2:135m-q4_1"
 
@@ -99,9 +99,39 @@ def test_a_loop_is_refused_where_it_is_used_and_listed(stocked: Path) -> None:
 def test_a_name_whose_model_is_gone_says_so(stocked: Path) -> None:
     keep("mine", of="smollm2:135m")
     store.remove("smollm2:135m")
-    with pytest.raises(UnknownModel, match=r"mine stands for smollm2:135m, which is not here any more"):
+    with pytest.raises(UnknownModel, match=r"mine stands for smollm2:135m, which is not here any more") as caught:
         store.find("mine")
+    assert caught.value.do == "`filbert pull smollm2:135m` gets it again, or `filbert rm mine` takes the name away."
     assert [str(error).split(",")[0] for error in store.damaged()] == ["mine stands for smollm2:135m"]
+
+
+@pytest.mark.parametrize(
+    ("of", "back"),
+    [
+        ("hf:owner/repo:Q4_K_M", "`filbert pull hf:owner/repo:Q4_K_M` gets it again"),
+        ("qwen3:4b-q4_k_m", "`filbert pull qwen3:4b` gets it again"),
+        ("imported:1b", "`filbert set mine of=MODEL` names another"),
+        ("/nowhere/x.gguf", "`filbert set mine of=MODEL` names another"),
+        ("smollm2:135m+no-adapter", "`filbert set mine of=MODEL` names another"),
+    ],
+)
+def test_a_name_tells_how_what_it_stands_for_comes_back(stocked: Path, of: str, back: str) -> None:
+    keep("mine", of=of)
+    keep("yours", of="mine")
+    for name in ("mine", "yours"):
+        with pytest.raises(ModelGone) as caught:
+            store.find(name)
+        assert caught.value.do == f"{back}, or `filbert rm {name}` takes the name away."
+
+
+def test_what_stands_on_a_model_is_known_through_other_names(stocked: Path, tmp_path: Path) -> None:
+    keep("one", of=STARTER)
+    keep("two", of="one")
+    keep("adapted", of=f"two+{tmp_path}/a.gguf")
+    keep("other", of=f"{tmp_path}/x.gguf")
+    assert store.standing_on("smollm2:135m") == ["one", "two", "adapted"]
+    assert store.standing_on("one") == ["two", "adapted"]
+    assert store.standing_on("other") == store.standing_on("nothing") == []
 
 
 def test_a_name_whose_model_is_damaged_is_told_beside_it(stocked: Path) -> None:

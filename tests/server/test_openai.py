@@ -307,6 +307,13 @@ def test_a_bad_value_is_a_400_that_names_it(server: RunningServer, fields: dict[
     assert problem["param"].startswith(param)
 
 
+def test_a_body_of_another_shape_is_told_where_the_shape_is_told(server: RunningServer) -> None:
+    said = server.post(stream="perhaps").json()["error"]["message"]
+    assert said.startswith("stream is not as it should be.") and said.endswith(
+        "/openapi.json says what each route takes."
+    )
+
+
 def test_a_grammar_that_is_none_is_a_400_from_the_engine(server: RunningServer) -> None:
     for stream in (False, True):
         answer = server.post(grammar="root ::= nix", stream=stream)

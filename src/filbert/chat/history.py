@@ -324,10 +324,10 @@ def _meant(connection: sql.Connection, beginning: str) -> str:
 
 
 def _free_id(connection: sql.Connection, chat: Chat) -> str:
-    """The chat's own id; another where it is taken: in an export many chats may have begun in one millisecond."""
+    """The chat's own id; another where it is taken."""
     id = chat.id
     while connection.scalar(sql.select(chats.c.id).where(chats.c.id == id)):
-        id = new_id(chat.created)
+        id = new_id()
     return id
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 from filbert.core.messages import Message
@@ -13,9 +13,9 @@ from filbert.core.messages import Message
 UNFINISHED = "unfinished"  # the finish of an answer under way; one that is found later was cut by a crash
 TITLE_LETTERS = 60
 UNTITLED = "Untitled"
-DIGITS = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's: in the order of their codes, none looks like another
+DIGITS = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's: none looks like another
 EPOCH, LAST = datetime(1970, 1, 1, tzinfo=UTC), datetime(9000, 1, 1, tzinfo=UTC)
-TIME_DIGITS, CHANCE_DIGITS = 9, 5
+ID_DIGITS = 8  # all by chance: people tell chats apart by the first three or four
 
 
 def now() -> datetime:
@@ -28,14 +28,9 @@ def kept_moment(moment: datetime) -> datetime:
     return min(max(moment, EPOCH), LAST).astimezone(UTC)
 
 
-def new_id(at: datetime | None = None) -> str:
-    """Fourteen letters and digits that sort by time: milliseconds, then 25 bits of chance."""
-    milliseconds = max(0, ((at or now()) - EPOCH) // timedelta(milliseconds=1))
-    return _digits(milliseconds, TIME_DIGITS) + _digits(int.from_bytes(os.urandom(4)), CHANCE_DIGITS)
-
-
-def _digits(number: int, count: int) -> str:
-    return "".join(DIGITS[number >> 5 * place & 31] for place in reversed(range(count)))
+def new_id() -> str:
+    """Eight letters and digits, 40 bits of chance."""
+    return "".join(DIGITS[byte & 31] for byte in os.urandom(ID_DIGITS))
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,10 +7,11 @@ chat_answer.py         how an answer is shown while it comes
 chat_commands.py       what begins with / in a conversation
 chat_input.py          what a person types
 chats.py               filbert chats: what was said before
-command_group.py       the nearest to a command that nobody knows
+command_group.py       what is wrong with a command line, and the nearest to what nobody knows
 completion.py          what shells complete
 config.py              filbert config, and what each setting takes
 console.py             printing, progress, what was piped in
+default_model.py       the model of a command that names none
 doctor.py              filbert doctor
 embed.py               filbert embed
 first_run.py           what is offered to somebody who has no model yet

@@ -32,7 +32,7 @@ app = typer.Typer(
     name="filbert",
     cls=CommandGroup,
     help="Open language models in a nutshell: get one, run it, serve it, measure it.",
-    epilog="`filbert --version` prints the version.",
+    epilog="`filbert --version` prints the version. As Ollama has them: run, ls, create.",
     context_settings={"help_option_names": ["-h", "--help"]},
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -46,7 +46,7 @@ app.command("list")(list_models.list_models)
 app.command("search")(search.search)
 app.command("show")(show.show)
 app.command("fit")(fit.fit)
-app.command("set")(set.set_preset)
+app.command("set", cls=set.SetCommand)(set.set_preset)
 app.command("rm")(remove.remove)
 app.command("embed")(embed.embed)
 app.command("rerank")(rerank.rerank)
@@ -61,3 +61,5 @@ app.command("doctor")(doctor.doctor)
 app.command("run", hidden=True)(ollama_words.run)
 app.command("ls", hidden=True)(list_models.list_models)
 app.command("create", hidden=True)(ollama_words.create)
+app.command("cp", hidden=True)(ollama_words.copy)
+app.command("help", hidden=True)(ollama_words.show_help)

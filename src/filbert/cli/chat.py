@@ -80,7 +80,7 @@ def chat(
     keeps = settings.history and not no_history
     later = list(_needed_later(keeps, plain, talking=not question))
     before = _resumed(resume, keeps) if resume or last else None
-    name = model or _model_of(before, settings) or first_model(settings)
+    name = model or _model_of(before, settings) or first_model(settings, load.threads)
     functions, load = _functions(tools) if tools else (), load.choosing(parallel=1)
     with loaded(name, load, settings, later) as engine:
         from filbert.chat.conversation import Conversation
@@ -155,7 +155,10 @@ def converse(talk: Talk) -> None:
         except KeyboardInterrupt:
             say("\n(Ctrl-D or /quit leaves)")
     if talk.conversation.history is not None and talk.conversation.chat_id:
-        hint(f"`filbert chat --resume {talk.conversation.chat_id}` goes on with this chat.", talk.settings)
+        hint(
+            f"`filbert chat --resume {talk.conversation.chat_id}` or `--continue` goes on with this chat.",
+            talk.settings,
+        )
 
 
 def step(talk: Talk, text: str) -> None:
@@ -164,7 +167,9 @@ def step(talk: Talk, text: str) -> None:
     from filbert.core.log import log
 
     try:
-        if text.startswith("/"):
+        if text.rstrip() in chat_commands.LIKE_COMMANDS:
+            chat_commands.run(talk, f"/{text}")
+        elif text.startswith("/"):
             chat_commands.run(talk, text)
         elif text.strip():
             talk.ask(lambda: talk.send(text))

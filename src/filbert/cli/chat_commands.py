@@ -5,15 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, get_args
 
 from filbert.cli.chat_answer import called, page
-from filbert.cli.chats import format_of, write, written
+from filbert.cli.chats import format_of, writable, write, written
 from filbert.cli.completion import OFFERED_CHATS, catalogue_names, installed_names
+from filbert.cli.config import shown
 from filbert.cli.console import cut, say, say_dim
 from filbert.cli.talk import Talk, last_turns
 from filbert.core.errors import BadInput
-from filbert.core.nearest import did_you_mean
+from filbert.core.nearest import did_you_mean, nearest
+from filbert.core.settings import checked, takes
 
 if TYPE_CHECKING:
     from filbert.chat.history import History
@@ -22,6 +25,16 @@ if TYPE_CHECKING:
 Offer = tuple[str, str]  # a text to complete to, and what it is
 AS_QUESTION = "A question that begins with / needs a blank before it."
 SHOWN_CHATS, SHOWN_TURNS = 20, 2
+FORCE = "--force "
+LIKE_COMMANDS = ("exit", "quit", "help", "?")  # as the whole of a line
+FORGETTING = ("/reset", "/clear", "/new")
+ELSEWHERE = MappingProxyType(
+    {
+        "/show": "/model tells the model, /system the system message, /set what is set.",
+        "/list": "`filbert list` shows the models, /history the chats.",
+        "/title": "/save TITLE gives the chat a title.",
+    }
+)
 LINE_CHARACTERS = 60
 KEYS = (
     ("Ctrl-C", "stop the answer"),
@@ -49,7 +62,7 @@ class Command:
     def check(self, argument: str) -> None:
         if argument and not self.argument:
             raise BadInput(f"{self.name} takes nothing more.", do=f"Type {self.name} alone. {AS_QUESTION}")
-        if not argument and self.argument and not self.argument.startswith("["):
+        if not argument and self.argument and not (self.argument.startswith("[") and self.argument.endswith("]")):
             raise BadInput(f"{self.name} needs something more.", do=f"Type {self.name} {self.argument}.")
 
 
@@ -59,10 +72,15 @@ def run(talk: Talk, text: str) -> None:
     argument = rest.strip()
     command = _by_word().get(word)
     if command is None:
-        do = did_you_mean(word if word != "/" else "", _by_word(), "/help lists what there is.")
-        raise BadInput(f"There is no {word}.", do=f"{do} {AS_QUESTION}")
+        raise BadInput(f"There is no {word}.", do=f"{_meant(word)} {AS_QUESTION}")
     command.check(argument)
     command.run(talk, argument)
+
+
+def _meant(word: str) -> str:
+    """The nearest command, as a question, or what does the same here."""
+    asked, otherwise = word if word != "/" else "", "/help lists what there is."
+    return ELSEWHERE.get(word) or did_you_mean(asked, _by_word(), otherwise, sparing=FORGETTING)
 
 
 def offers(talk: Talk, typed: str) -> Iterator[Offer]:
@@ -86,9 +104,9 @@ def show_turns(talk: Talk) -> None:
         if role == "user":
             say(f"> {text}")
         else:
-            shown = page(talk.settings, talk.plain)
-            shown.text(text)
-            shown.end()
+            sheet = page(talk.settings, talk.plain)
+            sheet.text(text)
+            sheet.end()
             say()
 
 
@@ -139,7 +157,9 @@ def _regen(talk: Talk, argument: str) -> None:
 def _edit(talk: Talk, argument: str) -> None:
     """A number names the question; without one it is the last."""
     first, _, rest = argument.partition(" ")
-    if first.isdecimal() and rest.strip():
+    if argument.isdecimal():
+        raise BadInput(f"/edit {argument} needs the new text.", do=f"Type /edit {argument} TEXT.")
+    if first.isdecimal():
         number, text = int(first), rest.strip()
     else:
         number, text = _last_question(talk), argument
@@ -209,6 +229,49 @@ def _system(talk: Talk, text: str) -> None:
     say(talk.conversation.system or talk.conversation.model.system or "There is no system message.")
 
 
+def _set(talk: Talk, words: str) -> None:
+    """`temperature 0.1` for the answers to come, also as Ollama has it: `parameter temperature 0.1`, `system TEXT`,
+    `think`, `nothink`. Without a value that of the field is told, alone that of all."""
+    from filbert.engine.sampling import Sampling
+
+    field, _, value = words.removeprefix("parameter ").strip().partition(" ")
+    if field == "system":
+        _system(talk, value.strip().strip('"'))
+    elif field in ("think", "nothink"):
+        _think(talk, "off" if field == "nothink" else value.strip() or "on")
+    elif field and field not in _settable():
+        raise BadInput(f"There is no {field} to set.", do=_settable_instead(field))
+    else:
+        if value:
+            kept = checked(Sampling, {field: value.strip()})
+            talk.conversation.sampling = talk.conversation.sampling.choosing(**{field: getattr(kept, field)})
+        for name in [field] if field else _settable():
+            say(f"{name}: {shown(getattr(talk.conversation.sampling, name)) or 'not set'}")
+
+
+def _settable() -> list[str]:
+    from filbert.engine.sampling import Sampling
+
+    return [name for name in Sampling.model_fields if name not in ("think", "logprobs", "json_schema", "grammar")]
+
+
+def _settable_instead(field: str) -> str:
+    from filbert.engine.load_options import LoadOptions
+
+    field = {"num_ctx": "context", "num_thread": "threads"}.get(field, field)
+    if field in LoadOptions.model_fields:
+        return f"It is chosen when a model is loaded: `filbert chat --{field.replace('_', '-')}`."
+    near = nearest({"num_predict": "max_tokens"}.get(field, field), _settable())
+    return f"Did you mean /set {near[0]}?" if near else f"/set takes {', '.join(_settable())}."
+
+
+def _offer_fields(talk: Talk, typed: str) -> Iterator[Offer]:
+    from filbert.engine.sampling import Sampling
+
+    if " " not in typed:
+        yield from ((name, takes(Sampling.model_fields[name])) for name in _settable())
+
+
 def _attach(talk: Talk, file: str) -> None:
     talk.attach(Path(file))
 
@@ -234,11 +297,12 @@ def _efforts() -> tuple[str, ...]:
 
 def _export(talk: Talk, file: str) -> None:
     """Markdown by the ending .md, JSON by .json."""
-    path = Path(file)
+    path = Path(file.removeprefix(FORCE).strip())
     if path.suffix.lower() not in (".md", ".json"):
         raise BadInput(f"{path.name} does not say what it is to be.", do="End its name in .md or .json.")
+    path = writable(path, force=file.startswith(FORCE))
     write(written([talk.conversation.chat], format_of(path)), path)
-    say(f"Written: {path.expanduser()}")
+    say(f"Written: {path}")
 
 
 def _history(talk: Talk, words: str) -> None:
@@ -291,8 +355,10 @@ def _offer_files(talk: Talk, typed: str) -> Iterator[Offer]:
 
 
 COMMANDS = (
-    Command("/help", "", "this list", _help),
-    Command("/reset", "", "forget the conversation and begin a new chat", _reset),
+    Command("/help", "", "this list", _help, also=("/?",)),
+    Command(
+        "/reset", "", "forget the conversation and begin a new chat (also /clear)", _reset, also=("/clear", "/new")
+    ),
     Command("/save", "[TITLE]", "give this chat a title (it is kept anyway)", _save),
     Command("/load", "[ID]", "go on with another chat; nothing: list the latest", _load, _offer_chats),
     Command("/history", "[WORDS]", "list the latest chats, or those in which words were said", _history),
@@ -302,6 +368,7 @@ COMMANDS = (
     Command("/branch", "[N [K]]", "go on from message N, or with its branch K; nothing: list", _branch),
     Command("/stats", "", "tokens and speed of the last answer, how full the context is", _stats),
     Command("/system", "[TEXT]", "set the system message; nothing: show it", _system),
+    Command("/set", "[FIELD [VALUE]]", "temperature, top_p, seed … of the answers to come", _set, _offer_fields),
     Command("/attach", "FILE", "send a text or an image with the next question", _attach, _offer_files),
     Command("/think", "[HOW]", "on, off, low, medium or high, for models that think", _think, _offer_efforts),
     Command("/export", "FILE", "write this chat to FILE.md or FILE.json", _export, _offer_files),

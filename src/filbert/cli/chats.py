@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from filbert.cli.command_group import CommandGroup
-from filbert.cli.console import cut, note, progress, say
+from filbert.cli.console import agreed, cut, has_person, note, progress, say
 from filbert.cli.flags_from_options import with_options
 from filbert.core import jobs
-from filbert.core.errors import BadInput
+from filbert.core.errors import BadInput, Cancelled
 from filbert.core.files import write_whole
 from filbert.core.settings import Settings
 
@@ -114,28 +114,49 @@ def export(
         ),
     ] = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="A file in place of standard output.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite the file, should it be there.")] = False,
 ) -> None:
     """Write chats as Markdown or JSON. `filbert chats import` reads the JSON again, with nothing lost."""
     if bool(id) == every:
         raise BadInput("It is not clear what to export.", do="Name a chat of `filbert chats`, or give --all.")
+    file = writable(output, force) if output else None
     with history() as kept:
         wanted = (kept.chat(one) for one in (kept.ids() if every else [id]))
-        pieces = written(wanted, format or format_of(output))
-        if output is None:
+        pieces = written(wanted, format or format_of(file))
+        if file is None:
             for piece in pieces:
                 say(piece, end="")
             return
-        write(pieces, output)
-    note(f"{output}: written.", settings)
+        write(pieces, file)
+    note(f"{file}: written.", settings)
 
 
 def format_of(output: Path | None) -> Format:
     return "json" if output and output.suffix.lower() == ".json" else "markdown"
 
 
+def writable(output: Path, force: bool = False) -> Path:
+    """Where a file may be written. One that is there is overwritten when a person says so, or with `force`. Raises
+    BadInput, and Cancelled for a no."""
+    try:
+        file = output.expanduser().absolute()
+    except RuntimeError as exc:  # ~somebody who does not exist
+        raise BadInput(f"{output} cannot be written.", why=f"{exc}", do="Write the whole path.") from exc
+    if not file.parent.is_dir():
+        raise BadInput(f"There is no folder {file.parent}.", do="Make it first, or name a file elsewhere.")
+    if file.exists() and not file.is_file():
+        raise BadInput(f"{file} is no plain file.", do="Name a file.")
+    if file.exists() and not force:
+        if not has_person():
+            raise BadInput(f"{file} is there already.", do="Give another name, or --force to overwrite it.")
+        if not agreed(f"{file} is there already. Overwrite it?", default=False):
+            raise Cancelled("Nothing was written.")
+    return file
+
+
 def write(pieces: Iterable[str], output: Path) -> None:
     """Raises DiskFull, StoreReadOnly."""
-    with write_whole(output.expanduser().absolute()) as file:
+    with write_whole(output) as file:
         for piece in pieces:
             file.write(piece.encode())
 

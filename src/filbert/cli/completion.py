@@ -39,6 +39,8 @@ def chat_ids() -> list[tuple[str, str]]:
     from filbert.chat.history import History
 
     with suppress(FilbertError), History() as history:
+        if history.file and not history.file.exists():
+            return []  # to open it would make it
         return [(chat.id, chat.title) for chat in history.chats(OFFERED_CHATS)]
     return []
 

@@ -148,7 +148,24 @@ def _rows(options: type[Options]) -> list[tuple[str, ...]]:
     ]
 
 
-@app.command("set")
+@app.command("get")
+@with_options(read=forgiving)
+def get(
+    setting: Annotated[
+        str,
+        typer.Argument(help="A name as `filbert config` shows it, such as load.context.", autocompletion=setting_names),
+    ],
+    settings: Settings,
+) -> None:
+    """Print the value of a setting, and to standard error where it comes from."""
+    options, name = _find(setting)
+    _, value, origin, _, about = next(row for row in _rows(options) if row[0] == key(options, name))
+    say(value)
+    default = "the default" if value else f"not set: {about}"
+    note({"file": f"from {paths.config_file()}", "default": default}.get(origin, f"from {origin}"), settings)
+
+
+@app.command("set", context_settings={"ignore_unknown_options": True})  # a value may be -1
 @with_options(read=forgiving)
 def set_value(
     setting: Annotated[

@@ -84,12 +84,14 @@ def has_person() -> bool:
     return bool(sys.stdin and sys.stdin.isatty() and sys.stderr.isatty())
 
 
-def agreed(question: str) -> bool:
-    """Raises Cancelled when the person leaves."""
+def agreed(question: str, *, default: bool = True) -> bool:
+    """default: what Enter means; what is neither yes nor Enter is a no. Raises Cancelled when the person leaves."""
     import typer
 
+    asked = f"{without_controls(question, sys.stderr)} [{'Y/n' if default else 'y/N'}]"
     try:
-        return typer.confirm(without_controls(question, sys.stderr), default=True, err=True)
+        typed = typer.prompt(asked, default="", show_default=False, err=True).strip().lower()
+        return typed in ("y", "yes") or (default and not typed)
     except typer.Abort as exc:
         raise Cancelled("Stopped.") from exc
 
@@ -149,6 +151,8 @@ def _bar() -> Iterator[Watch]:
 
         def watch(event: Progress) -> None:
             if event.step not in tasks:
+                while tasks:  # what comes before is done
+                    bars.remove_task(tasks.popitem()[1])
                 tasks[event.step] = bars.add_task(event.step, total=event.total, share="")
             bars.update(tasks[event.step], completed=event.done, total=event.total, share=_share(event))
 

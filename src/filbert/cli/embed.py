@@ -26,7 +26,7 @@ def embed(
     wanted = texts or piped_lines(settings)
     if not wanted:
         raise BadInput("There is nothing to embed.", do='Try `filbert embed "a sentence"`.')
-    with loaded(model, load, settings) as engine:
+    with loaded(model, load, settings, kind="embedding") as engine:
         with patience(f"embedding {len(wanted)} texts", settings):
             vectors = engine.embed(wanted).vectors
         for vector in vectors:

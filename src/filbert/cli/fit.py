@@ -12,7 +12,7 @@ import typer
 from filbert.cli.completion import catalogue_names
 from filbert.cli.console import note, patience, progress, say
 from filbert.cli.flags_from_options import with_options
-from filbert.core.errors import EngineError, EngineMissing
+from filbert.core.errors import DownloadFailed, EngineError, EngineMissing, FilbertError, OfflineRefused
 from filbert.core.files import size
 from filbert.core.settings import Settings
 from filbert.engine.load_options import LoadOptions
@@ -49,8 +49,12 @@ def fit(
         calibration_of(load, settings, again=True)
         return
     name = name or settings.model
-    with patience(f"reading the header of {name}", settings):
-        looked = look(name)
+    try:
+        with patience(f"reading the header of {name}", settings):
+            looked = look(name)
+    except (DownloadFailed, OfflineRefused) as exc:
+        fit_roughly(name, exc, calibration_of(load, settings, again=calibrate), as_json=as_json)
+        return
     calibration = calibration_of(load, settings, again=calibrate)
     free, cache = memory(), load.prompt_cache_mib
     prompt_cache = prompt_cache_default(free) if cache is None else cache << 20
@@ -61,6 +65,28 @@ def fit(
         return
     for line in readable(found):
         say(line)
+
+
+def fit_roughly(name: str, unread: FilbertError, calibration: Calibration | None, *, as_json: bool) -> None:
+    """What the catalogue's figures tell where the header cannot be read. Raises `unread` where they tell nothing."""
+    from filbert.core.machine import memory
+    from filbert.models.offers import has_room, known_offer
+
+    offer = known_offer(name, calibration)
+    if not offer:
+        raise unread
+    free, entry = memory(), offer.entry
+    fits, tps = has_room(offer, free), offer.tps if "chat" in entry.capabilities else None
+    if as_json:
+        told = {"name": entry.name, "rough": True, "why": unread.what, "weights": offer.size_bytes}
+        say(json.dumps({**told, "available": free.available, "fits": fits, "generation": tps}, indent=1))
+        return
+    say(f"{entry.name}: about {size(offer.size_bytes)}, from the catalogue's figures; its header was not read.")
+    say(f"  {' '.join(filter(None, (unread.what, unread.why)))}")
+    left = "with room for its context" if fits else "too little for it and its context"
+    say(f"Roughly reckoned, it {'fits' if fits else 'does not fit'}: {size(free.available)} are free, {left}.")
+    if tps:
+        say(f"It will write about {figure(tps)} tokens/s, roughly.")
 
 
 def calibration_of(load: LoadOptions, settings: Settings, *, again: bool = False) -> Calibration | None:

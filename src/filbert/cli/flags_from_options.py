@@ -85,6 +85,12 @@ def flag(name: str) -> str:
     return f"--{name.replace('_', '-')}"
 
 
+def fields_by_flag(*classes: type[Options]) -> dict[str, str]:
+    """Every long spelling of a flag, with the field it is for."""
+    fields = ((name, field) for options in classes for name, field in options.model_fields.items())
+    return {spelling: name for name, field in fields for spelling in (flag(name), _extra(field, "also")) if spelling}
+
+
 def _help(field: FieldInfo) -> str:
     again = " May be repeated." if _is_list(field) else ""
     default = "" if field.default in (None, (), False, "") else f" [{field.default}]"

@@ -10,13 +10,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from filbert.cli.catalogue_table import as_records, as_table
-from filbert.cli.console import line_width, note, say
+from filbert.cli.console import cut, line_width, note, say
 from filbert.cli.flags_from_options import with_options
+from filbert.core.errors import BadModelFile
 from filbert.core.files import size
 from filbert.core.settings import Settings
 
 if TYPE_CHECKING:
     from filbert.models.store import StoredModel
+
+MOST_LICENCE = 40  # characters
 
 
 @with_options()
@@ -46,6 +49,7 @@ def list_available(settings: Settings, as_json: bool) -> None:
 
 def list_installed(settings: Settings, as_json: bool) -> None:
     from filbert.models.installed import whole_and_damaged
+    from filbert.models.preset import ModelGone
     from filbert.report.table import table
 
     models, damaged = whole_and_damaged()
@@ -63,12 +67,22 @@ def list_installed(settings: Settings, as_json: bool) -> None:
         ]
         say(json.dumps(kept, indent=1))
     elif models:
-        rows = [(m.name, size(m.size_bytes), m.kind, m.licence or "?", _origin(m)) for m in models]
+        rows = [(m.name, size(m.size_bytes), m.kind, _licence(m), _origin(m)) for m in models]
         say(table(("name", "size", "kind", "licence", "source"), rows, line_width(), ("source", "licence")))
-    else:
+    elif not damaged:
         note("No models yet. `filbert pull smollm2:135m` fetches the starter (98 MB).", settings)
     for error in damaged:
-        note(f"damaged: {error}", settings)
+        note(f"{'its model is gone' if isinstance(error, ModelGone) else 'damaged'}: {error}", settings)
+
+
+def _licence(model: StoredModel) -> str:
+    """A name that stands for a file where it lies has that of the file; what a Modelfile says, by its first line."""
+    from filbert.models.gguf import read_header
+
+    said = (model.preset.licence if model.preset else "").strip().partition("\n")[0]
+    with suppress(BadModelFile):
+        return model.licence or cut(said, MOST_LICENCE) or read_header(model.path).licence or "?"
+    return "?"
 
 
 def _origin(model: StoredModel) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import shlex
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,14 +11,19 @@ import typer
 
 from filbert.cli import chat
 from filbert.cli.completion import installed_names
+from filbert.cli.console import note
 from filbert.cli.flags_from_options import with_options
 from filbert.cli.set import keep
+from filbert.core.errors import BadInput
 from filbert.core.settings import Settings
 
 NAME = Annotated[
     str,
     typer.Argument(metavar="NAME", help="A model's name, or the path of a GGUF file.", autocompletion=installed_names),
 ]
+
+
+Words = Annotated[list[str] | None, typer.Argument()]
 
 
 def run(**given: Any) -> None:
@@ -40,7 +46,31 @@ run.__annotations__ = {each.name: each.annotation for each in run.__signature__.
 def create(
     settings: Settings,
     name: Annotated[str, typer.Argument(help="A name of your own.")],
-    file: Annotated[Path, typer.Option("--file", "-f", metavar="FILE", help="Ollama's Modelfile.")] = Path("Modelfile"),
+    file: Annotated[
+        Path | None,
+        typer.Option("--file", "-f", metavar="FILE", help="Ollama's Modelfile; left out, the one in this folder."),
+    ] = None,
 ) -> None:
     """`filbert set NAME --modelfile FILE`."""
+    if not file:
+        file = Path("Modelfile")
+        if not file.is_file():
+            raise BadInput("There is no Modelfile in this folder.", do="Name one with -f FILE.")
+        note("Reading the Modelfile in this folder; -f names another.", settings)
     keep(settings, name, {}, modelfile=file)
+
+
+def copy(words: Words = None) -> None:
+    """A model under another name is `filbert set NEW of=OLD`."""
+    old, new = words if words and len(words) == 2 else ("OLD", "NEW")
+    raise BadInput(
+        "Models are not copied: a name stands for one.",
+        do=f"`{shlex.join(['filbert', 'set', new, f'of={old}'])}` gives another.",
+    )
+
+
+def show_help(words: Words = None) -> None:
+    """`filbert COMMAND -h`."""
+    from filbert.cli.app import app
+
+    app([*(words or ()), "-h"], prog_name="filbert")

@@ -28,7 +28,7 @@ def rerank(
     wanted = documents or piped_lines(settings)
     if not wanted:
         raise BadInput("There is nothing to rank.", do="Name documents, or pipe them in, one a line.")
-    with loaded(model, load, settings) as engine:
+    with loaded(model, load, settings, kind="reranker") as engine:
         with patience(f"reading {len(wanted)} documents", settings):
             order = engine.rerank(query, wanted)
         for ranked in order:

@@ -17,7 +17,7 @@ import typer
 from filbert.cli.completion import installed_names
 from filbert.cli.console import note, patience, say
 from filbert.cli.flags_from_options import with_options
-from filbert.cli.loading import present
+from filbert.cli.loading import consent, present
 from filbert.core import paths
 from filbert.core.errors import BadInput, EngineError
 from filbert.core.log import log
@@ -82,7 +82,7 @@ def _in_foreground(serve: ServeOptions, load: LoadOptions, settings: Settings, m
     _check_entry(serve, settings)
     with _listening(serve) as listener, closing(Offered(Pool(load, serve.keep_alive, most))) as offered:
         for name in models:
-            note(offered.add(present(name, settings, load.threads)).summary, settings)
+            note(offered.add(present(name, settings, load.threads, consent(settings))).summary, settings)
         url = _url(serve, listener.getsockname()[1])
         server = uvicorn.Server(
             uvicorn.Config(

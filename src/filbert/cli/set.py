@@ -2,21 +2,43 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 from filbert.cli.completion import installed_names, preset_keys
 from filbert.cli.console import note, say
-from filbert.cli.flags_from_options import with_options
+from filbert.cli.flags_from_options import fields_by_flag, flag, with_options
 from filbert.core.errors import BadInput
 from filbert.core.files import read_text_file
 from filbert.core.settings import Settings
 
 if TYPE_CHECKING:
     from filbert.models.preset import Preset
+
+
+class SetCommand(TyperCommand):
+    """Tells somebody who writes a preset's key as a flag how it is written."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        own = {spelling for each in self.params for spelling in each.opts}
+        for given, following in pairwise([*args, "VALUE"]):
+            name, sign, value = given.partition("=")
+            if name.startswith("--") and name not in own and (key := _keys_by_flag().get(name)):
+                written = f"{key}={shlex.quote(value if sign else following)}"
+                raise BadInput(f"`filbert set` has no flag {name}.", do=f"Write {written}.")
+        return super().parse_args(ctx, args)
+
+
+def _keys_by_flag() -> dict[str, str]:
+    from filbert.face.presets import KINDS, preset_keys
+
+    return {**{flag(key): key for key in preset_keys()}, **fields_by_flag(*KINDS)}
 
 
 @with_options()

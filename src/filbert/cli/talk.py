@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Self
 
 from filbert.cli.chat_answer import answer
 from filbert.cli.console import hint, note, patience, say
-from filbert.cli.loading import need_agreed, present
-from filbert.core.errors import FilbertError
+from filbert.cli.loading import consent, present
+from filbert.core.errors import Cancelled, FilbertError
 from filbert.core.settings import Settings
 from filbert.engine.load_options import LoadOptions
 
@@ -79,13 +79,18 @@ class Talk:
             note(self.said_unkept, self.settings)
 
     def use(self, name: str) -> None:
-        """Another model for the same conversation. One that cannot be had or loaded leaves the old one."""
+        """Another model for the same conversation. One that cannot be had or loaded leaves the old one. Raises
+        Cancelled, which says so, when the person stops it."""
+        try:
+            self._change(name)
+        except (Cancelled, KeyboardInterrupt) as exc:
+            raise Cancelled(str(exc) or "Stopped.", why=f"{self.model.name} goes on answering.") from exc
+
+    def _change(self, name: str) -> None:
         from filbert.face.model import Model
 
-        coming, before = (
-            Model.shared(present(name, self.settings, self.load.threads, need_agreed), self.load),
-            self.model,
-        )
+        stored = present(name, self.settings, self.load.threads, consent(self.settings, unasked_bytes=0))
+        coming, before = Model.shared(stored, self.load), self.model
         coming.need("text")
         before.close()  # both at once may be too much for the machine
         try:

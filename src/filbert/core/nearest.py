@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from difflib import SequenceMatcher
 
-LEAST_CLOSENESS = 0.6
+LEAST_CLOSENESS, SLIP = 0.6, 0.85
 
 
 def nearest(text: str, among: Iterable[str]) -> list[str]:
@@ -18,9 +18,10 @@ def nearest(text: str, among: Iterable[str]) -> list[str]:
     return [known[name] for name in dict.fromkeys((*longer, *alike))][:3]
 
 
-def did_you_mean(text: str, among: Iterable[str], otherwise: str = "") -> str:
-    """A question that names the nearest; `otherwise` where nothing comes near."""
-    near = nearest(text, among)
+def did_you_mean(text: str, among: Iterable[str], otherwise: str = "", sparing: Collection[str] = ()) -> str:
+    """A question that names the nearest; `otherwise` where nothing comes near. sparing: what deletes or forgets, which
+    is named for a slip of the finger and for no other word."""
+    near = [name for name in nearest(text, among) if name not in sparing or closeness(text, name) > SLIP]
     return f"Did you mean {near[0]}?" if near else otherwise
 
 

@@ -50,7 +50,9 @@ class Tool:
             bounded_schema(dict(self.parameters))
         except ValueError as exc:
             raise BadInput(
-                f"The tool {self.name} cannot be used.", why=f"Its parameters: {exc}.", do="Change them."
+                f"The tool {self.name} cannot be used.",
+                why=f"Its parameters: {exc}.",
+                do="Write them as a JSON schema of an object.",
             ) from exc
         if self.parameters.get("type", "object") != "object":
             raise BadInput(f"The tool {self.name} cannot be used.", do="Let its parameters describe an object.")

@@ -176,7 +176,11 @@ def refusal(status: int, body: bytes) -> FilbertError:
             do="Mend the grammar or schema; a grammar is GBNF without left recursion.",
         )
     if status < 500:
-        return BadRequest("The engine refused the request.", why=f"{message.rstrip('.')}.", do="Mend the request.")
+        return BadRequest(
+            "The engine refused the request.",
+            why=f"{message.rstrip('.')}.",
+            do="Change what it names, or leave that out.",
+        )
     return EngineError(
         "The engine failed.", why=f"{message.rstrip('.')}.", do="Try again; `filbert doctor` checks the engine."
     )

@@ -45,8 +45,9 @@ class MachineFound:
 
 @dataclass(frozen=True, slots=True)
 class StoreFound:
-    """models: how many, with `size_bytes` together. adapters: names of those that are LoRA adapters.
-    damaged: a sentence each. unfinished: the bytes of each download that no name needs yet or any more."""
+    """models: how many, names of one file counted once, with `size_bytes` together. adapters: names of those that are
+    LoRA adapters. damaged: a sentence each. unfinished: the bytes of each download that no name needs yet or any
+    more."""
 
     folder: str
     writable: bool
@@ -132,11 +133,12 @@ def _machine() -> MachineFound:
 def _store() -> StoreFound:
     (models, damaged), folder = store.whole_and_damaged(), paths.data_folder()
     there = nearest_folder(folder)
+    sizes = {model.parts: model.size_bytes for model in models}
     return StoreFound(
         folder=str(folder),
         writable=os.access(there, os.W_OK) and there.is_dir(),
-        models=len(models),
-        size_bytes=sum(model.size_bytes for model in models),
+        models=len(sizes),
+        size_bytes=sum(sizes.values()),
         adapters=tuple(model.name for model in models if model.kind == "adapter"),
         damaged=tuple(str(error) for error in damaged),
         unfinished=tuple(store.unfinished()),

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any, get_args, get_origin
 
-from filbert.core.errors import BadInput, BadModelFile, BadSetting
+from filbert.core.errors import BadInput, BadModelFile, BadSetting, UnknownModel
 from filbert.core.nearest import did_you_mean
 from filbert.core.settings import Options, checked
 from filbert.engine.load_options import LoadOptions
@@ -21,6 +22,7 @@ from filbert.models.name import divided, parse
 from filbert.models.preset import Preset
 
 MOST_TEXT = 1 << 20  # characters: more than any context holds
+MOST_SHOWN = 120  # characters of a command in a sentence
 CONTROLS = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")  # the last are bytes that are no UTF-8
 KINDS: tuple[type[Options], ...] = (LoadOptions, Sampling)
 Given = str | Sequence[str]
@@ -40,13 +42,34 @@ def change(name: str, given: Mapping[str, Given], *, clear: bool = False, modelf
         _forget_damaged(name)
     values = {**_said(modelfile), **given}
     of = values.pop("of", modelfile.of if modelfile else "")
-    kept_name, stands_for = _meant(name, str(of))
+    try:
+        kept_name, stands_for = _meant(name, str(of))
+    except UnknownModel as exc:
+        if of or not _may_be_new(name):
+            raise
+        raise _new_name(name, values, exc) from exc
     with preset.changing(kept_name) as write:
         before = None if clear else preset.kept(kept_name)
         new = _changed(before or Preset(name=kept_name, of=stands_for), stands_for, values, modelfile)
         _check(new)
         write(new)
     return new
+
+
+def _may_be_new(name: str) -> bool:
+    """Whether a name that nothing has yet is one that a person may give."""
+    try:
+        return not preset.is_stand_in(name) and bool(preset.need_free(name))
+    except BadInput:
+        return False
+
+
+def _new_name(name: str, values: Mapping[str, Given], exc: UnknownModel) -> UnknownModel:
+    pairs = [f"{key}={value if isinstance(value, str) else ' '.join(value)}" for key, value in values.items()]
+    written = shlex.join(["filbert", "set", name, "of=MODEL", *pairs])
+    if len(written) > MOST_SHOWN:
+        written = f"filbert set {name} of=MODEL …"
+    return UnknownModel(exc.what, why=exc.why, do=f"A new name says what it stands for: `{written}`.")
 
 
 def _forget_damaged(name: str) -> None:

@@ -151,8 +151,13 @@ def meant(text: str) -> Name:
 
 
 def refuse_bare_file(text: str) -> None:
-    """A file's name that might be a model's is taken for a model's; where there is such a file, say how to mean it."""
-    if parse(text).scheme == "catalogue" and _is_readable_file(Path(text)):
+    """A file's name that might be a model's is taken for a model's; where there is such a file, say how to mean it, and
+    of a folder what finds the models in it."""
+    if parse(text).scheme != "catalogue":
+        return
+    if Path(text).is_dir():
+        raise UnknownModel(f"{text} is a folder.", do=f"`filbert import {text}` finds models in it.")
+    if _is_readable_file(Path(text)):
         raise UnknownModel(
             f"There is no model {text}.", why="There is a file of that name.", do=f"`./{text}` means it."
         )
@@ -162,7 +167,9 @@ def in_place(path: Path) -> StoredModel:
     """A model outside the store, used where it lies. Missing, forbidden and no file at all give one and the same error,
     so that no caller learns which (Ollama, CVE-2024-39722)."""
     if not _is_readable_file(path):
-        raise UnknownModel(f"There is no model file at {path}.", do="Check the path.")
+        raise UnknownModel(
+            f"There is no model file at {path}.", do="Check the path; `filbert import FOLDER` finds models in a folder."
+        )
     parts = parts_beside(path)
     projector = projector_beside(parts)
     size = sum(file.stat().st_size for file in (*parts, *([projector] if projector else [])))

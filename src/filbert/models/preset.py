@@ -141,6 +141,19 @@ def stand_in_names() -> list[str]:
     return [preset.name for preset in stand_ins()[0]]
 
 
+def standing_on(name: str) -> list[str]:
+    """The names of people's own that need one as the store spells it: those that stand for it, also with adapters or
+    as an adapter, and those that stand for these."""
+    own, found = stand_ins()[0], [name]
+    for needed in found:  # grows while it is read
+        found += [each.name for each in own if needed in _pieces(each) and each.name not in found]
+    return found[1:]
+
+
+def _pieces(preset: Preset) -> list[str]:
+    return [*divided(preset.of), *preset.load.get("adapters", ())]
+
+
 @contextmanager
 def changing(name: str) -> Iterator[Callable[[Preset], None]]:
     """Hold a preset against other processes, and get the way to write it."""
@@ -226,18 +239,36 @@ def _stood_for(text: str, anything: Finder, seen: tuple[str, ...]) -> StoredMode
         )
     try:
         base = find(preset.of, anything, anything, (*seen, preset.name))
-    except UnknownModel as exc:
-        raise _gone(preset) from exc
+    except ModelGone as exc:
+        raise ModelGone(preset, exc.back) from exc
+    except UnknownModel as exc:  # a file, or an adapter
+        raise ModelGone(preset, f"`filbert set {preset.name} of=MODEL` names another") from exc
     if base is None:
-        raise _gone(preset)
+        raise ModelGone(preset, _way_back(preset))
     return replace(base, name=preset.name, preset=preset.over(base.preset))
 
 
-def _gone(preset: Preset) -> UnknownModel:
-    return UnknownModel(
-        f"{preset.name} stands for {preset.stands_for}, which is not here any more.",
-        do=f"Get it again, or take the name away with `filbert rm {preset.name}`.",
-    )
+class ModelGone(UnknownModel):
+    """What a name of one's own stands for is not here any more. back: how it comes back, as the start of a sentence."""
+
+    def __init__(self, preset: Preset, back: str) -> None:
+        super().__init__(
+            f"{preset.name} stands for {preset.stands_for}, which is not here any more.",
+            do=f"{back}, or `filbert rm {preset.name}` takes the name away.",
+        )
+        self.back = back
+
+
+def _way_back(preset: Preset) -> str:
+    """How what a name stands for comes back, where it can be fetched."""
+    name = parse(divided(preset.of)[0])
+    entry = next((entry for entry in catalogue.entries() if name.text in (entry.name, entry.short)), None)
+    if entry:
+        is_only = len(catalogue.quantisations(entry.short)) == 1
+        return f"`filbert pull {entry.short if is_only else entry.name}` gets it again"
+    if name.scheme == "catalogue":
+        return f"`filbert set {preset.name} of=MODEL` names another"
+    return f"`filbert pull {name.text}` gets it again"
 
 
 def _adapted(base: StoredModel, text: str, adapter: StoredModel | None) -> StoredModel:

@@ -60,7 +60,7 @@ def pull(
         there = in_place(Path(name.where))
         check_split(there.parts)
         return there
-    if choice := choice or choose(text, options, threads):
+    if not choice and (choice := choose(text, options, threads)):  # who chose before has told it
         yield Progress(choice.why)
     picked = parse(choice.name) if choice else name
     try:

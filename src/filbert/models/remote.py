@@ -8,6 +8,9 @@ from dataclasses import dataclass, field
 from filbert.core.errors import OfflineRefused
 from filbert.core.settings import Settings, configured
 from filbert.models.catalogue import Role
+from filbert.models.manifest import installed_names
+
+SHOWN = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,5 +34,13 @@ def need_network(what: str) -> None:
         raise OfflineRefused(
             f"{what} is not on this machine.",
             why="The network is forbidden (--offline, FILBERT_OFFLINE or the setting `offline`).",
-            do="Pull it without that; `filbert config unset offline` takes the setting away.",
+            do=f"{_here()} Without that it can be pulled; `filbert config unset offline` takes the setting away.",
         )
+
+
+def _here() -> str:
+    """What can be used all the same."""
+    names = installed_names()
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    here = f"Here: {', '.join(names[:SHOWN])}{more}" if names else "No model is here yet"
+    return f"{here}; `filbert import` takes files of yours."

@@ -54,6 +54,17 @@ def remove(text: str) -> int:
         return freed
 
 
+def standing_on(text: str) -> list[str]:
+    """The names of people's own that no longer mean anything once this one is removed."""
+    if preset.is_stand_in(text):
+        return preset.standing_on(parse(text).text)
+    manifest = manifest_of(meant(text))
+    try:
+        return preset.standing_on(read_manifest(manifest).name) if manifest else []
+    except BadModelFile:  # it stands for nothing already
+        return []
+
+
 def linked(text: str) -> list[Path]:
     """The files of other programs that a name stands for. They stay when it is removed."""
     manifest = manifest_of(meant(text))

@@ -26,7 +26,7 @@ from filbert.models.installed import (
 )
 from filbert.models.manifest import one_hash
 from filbert.models.pull import pull, resolve_or_pull
-from filbert.models.remove import clean, linked, remove, unfinished
+from filbert.models.remove import clean, linked, remove, standing_on, unfinished
 
 __all__ = [
     "StoredModel",
@@ -45,6 +45,7 @@ __all__ = [
     "remove",
     "resolve",
     "resolve_or_pull",
+    "standing_on",
     "unfinished",
     "whole_and_damaged",
 ]

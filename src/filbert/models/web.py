@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -30,6 +31,10 @@ class Interrupted(Exception):
     def __init__(self, why: str, wait_s: float = 0) -> None:
         super().__init__(why)
         self.wait_s = wait_s
+
+
+class NameUnknown(Interrupted):
+    """No address belongs to a host's name. In the middle of a download that passes; at its beginning it rarely does."""
 
 
 class Changed(Exception):
@@ -71,6 +76,22 @@ def web_client(url: str, options: DownloadOptions) -> Iterator[httpx.Client]:
 
 def ask(client: httpx.Client, remote: RemoteFile) -> Offer:
     """Ask for the first byte: some servers answer no HEAD, and only this shows whether ranges work."""
+    try:
+        offer = _asked(client, remote)
+    except NameUnknown as exc:
+        raise DownloadFailed(
+            f"Could not download {remote.name}.", why=str(exc), do="Check the address, and the network."
+        ) from exc
+    if None not in (remote.size_bytes, offer.size_bytes) and remote.size_bytes != offer.size_bytes:
+        raise DownloadFailed(
+            f"The server offers {offer.size_bytes} bytes of {remote.name}.",
+            why=f"{remote.size_bytes} were promised.",
+            do="Try another source.",
+        )
+    return replace(offer, size_bytes=remote.size_bytes if offer.size_bytes is None else offer.size_bytes)
+
+
+def _asked(client: httpx.Client, remote: RemoteFile) -> Offer:
     with (
         longest_answer(client.close, urlsplit(remote.url).hostname or remote.name),
         web_errors(remote.name),
@@ -80,14 +101,7 @@ def ask(client: httpx.Client, remote: RemoteFile) -> Offer:
         total = re.fullmatch(r"bytes 0-0/([0-9]{1,19})", answer.headers.get("Content-Range", ""))
         ranges = answer.status_code == 206 and total is not None
         size = int(total[1]) if ranges and total else content_length(answer)
-        offer = Offer(size, validator_of(answer), ranges, _promised_hash(answer))
-    if None not in (remote.size_bytes, size) and remote.size_bytes != size:
-        raise DownloadFailed(
-            f"The server offers {size} bytes of {remote.name}.",
-            why=f"{remote.size_bytes} were promised.",
-            do="Try another source.",
-        )
-    return replace(offer, size_bytes=remote.size_bytes if size is None else size)
+        return Offer(size, validator_of(answer), ranges, _promised_hash(answer))
 
 
 @contextmanager
@@ -122,9 +136,16 @@ def web_errors(name: str) -> Iterator[None]:
             f"Could not download {name}.", why=f"{str(exc).rstrip('.')}.", do="Check the address."
         ) from exc
     except httpx.HTTPError as exc:
+        if _is_name_error(exc):
+            raise NameUnknown(f"The name {exc.request.url.host} is not known here, or there is no network.") from exc
         broken = isinstance(exc, httpx.ReadError | httpx.RemoteProtocolError)
         why = str(exc).rstrip(".") or type(exc).__name__
         raise Interrupted(f"{exc.request.url.host} {'broke off' if broken else 'cannot be reached'} ({why}).") from exc
+
+
+def _is_name_error(exc: BaseException) -> bool:
+    before = exc.__cause__ or exc.__context__  # httpcore's pool raises its errors "from None"
+    return isinstance(exc, socket.gaierror) or (before is not None and _is_name_error(before))
 
 
 def refuse_bad(answer: httpx.Response, name: str) -> None:

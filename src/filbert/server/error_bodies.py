@@ -124,7 +124,8 @@ async def say_invalid(request: Request, error: Exception) -> JSONResponse:
     param = ".".join(_path(problem, error.body))
     what = f"{param} is not as it should be." if param else "The body is no JSON object."
     why = problem["msg"].removeprefix("Value error, ")
-    return error_answer(BadInput(what, why=f"{why}.", do="Mend the request."), request.scope, param or None)
+    wrong = BadInput(what, why=f"{why}.", do="/openapi.json says what each route takes.")
+    return error_answer(wrong, request.scope, param or None)
 
 
 def _path(problem: Mapping[str, Any], body: object) -> Iterator[str]:

@@ -92,7 +92,7 @@ def chat_of(told: object, picture: Picture = no_picture) -> Chat:
     created = _time(told.get("create_time")) or now()
     id = _text(told.get("conversation_id")) or _text(told.get("id"))
     chat = Chat(
-        new_id(created),
+        new_id(),
         " ".join(_text(told.get("title")).split()),
         _text(told.get("default_model_slug")),
         created=created,

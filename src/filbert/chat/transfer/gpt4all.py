@@ -104,7 +104,7 @@ def _head(stream: QtStream, version: int) -> Chat:
     except (OverflowError, OSError, ValueError):
         raise Malformed("Its date is none.") from None
     title = "" if name in UNNAMED else " ".join(name.split())
-    return Chat(new_id(created), title, model, created=created, updated=created, source=f"gpt4all:{id}")
+    return Chat(new_id(), title, model, created=created, updated=created, source=f"gpt4all:{id}")
 
 
 def _skip_state(stream: QtStream, version: int) -> None:

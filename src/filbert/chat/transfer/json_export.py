@@ -80,7 +80,7 @@ class MessageBody(BaseModel):
 
 
 class ChatBody(BaseModel):
-    id: str = Field(pattern=r"^[0-9a-z]{14}$")
+    id: str = Field(pattern=r"^([0-9a-z]{8}|[0-9a-z]{14})$")  # the longer ones are of before
     title: str = ""
     model: str = ""
     system: str = ""

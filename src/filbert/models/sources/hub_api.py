@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import cast
@@ -14,12 +15,18 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineMod
 from huggingface_hub.utils import get_token_to_send, hf_raise_for_status  # type: ignore[attr-defined]  # in no __all__
 
 from filbert.core.errors import DownloadFailed, OfflineRefused
+from filbert.core.settings import Settings
 from filbert.models.web import longest_answer
 from filbert.version import __version__
 
 AnyHTTPError = cast(
     type[Exception], HfHubHTTPError.__bases__[0]
 )  # of the HTTP library that this release of the client is built on
+NO_SUCH_HOST = re.compile("Name or service not known|name resolution|No address|nodename nor|getaddrinfo failed")
+WITHOUT_HUB = (
+    f"What works without it: the starter (`filbert chat -m {Settings.model_fields['model'].default}`), "
+    "models of your own (`filbert import`)."
+)
 MOST_ANSWER_BYTES = 32 << 20  # twenty repositories of some thousand files each
 Asked = Mapping[str, str | int | bool | list[str]]
 
@@ -72,11 +79,16 @@ def lookup_errors(what: str) -> Iterator[None]:
         why = f"The hub answered {exc.response.status_code}."
         raise DownloadFailed(f"Could not look up {what}.", why=why, do="Try again later.") from exc
     except AnyHTTPError as exc:
-        raise DownloadFailed(
-            f"Could not reach the hub at {urlsplit(endpoint()).hostname} for {what}.",
-            why=f"{str(exc).rstrip('.')}.",
-            do="Check the network or HF_ENDPOINT.",
-        ) from exc
+        raise unreachable(exc) from exc
+
+
+def unreachable(exc: Exception) -> DownloadFailed:
+    """A name that means nothing is how a missing network shows. HF_ENDPOINT is told of to those who set it."""
+    is_mirror = bool(os.environ.get("HF_ENDPOINT"))
+    hub = f"The hub at {urlsplit(endpoint()).hostname} (HF_ENDPOINT)" if is_mirror else "The hub"
+    told = str(exc).rstrip(".") or "it is too slow to answer"
+    why = "no network, or its name is not known here" if NO_SUCH_HOST.search(told) else told
+    return DownloadFailed(f"{hub} cannot be reached: {why}.", do=WITHOUT_HUB)
 
 
 @contextmanager
@@ -92,4 +104,5 @@ def senseless_answers() -> Iterator[None]:
 
 def senseless(why: str) -> DownloadFailed:
     host = urlsplit(endpoint()).hostname
-    return DownloadFailed(f"What the hub at {host} answered makes no sense.", why=why, do="Check HF_ENDPOINT.")
+    do = "Check HF_ENDPOINT." if os.environ.get("HF_ENDPOINT") else "Try again later."
+    return DownloadFailed(f"What the hub at {host} answered makes no sense.", why=why, do=do)
