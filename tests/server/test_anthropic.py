@@ -215,8 +215,9 @@ def test_no_tool_is_called_where_none_may_be(server: RunningServer) -> None:
 
 def test_several_calls_are_blocks_of_their_own(server: RunningServer) -> None:
     choice = {"type": "any", "disable_parallel_tool_use": False}
-    events = streamed(server, ASK, tools=[TIME], tool_choice=choice, max_tokens=120)
+    events = streamed(server, ASK, tools=[TIME], tool_choice=choice, max_tokens=400)
     message = put_together(events)
+    assert message["stop_reason"] == "tool_use"
     assert {(block["name"], *block["input"]) for block in message["content"]} == {("time",)}
     assert len({block["id"] for block in message["content"]}) == len(message["content"]) > 1
 
