@@ -20,7 +20,7 @@ from filbert.core.settings import Settings
 if TYPE_CHECKING:
     from filbert.server.keys import Key, Keys
 
-app = typer.Typer(cls=CommandGroup, help="Who may use the server: add, list, revoke.", no_args_is_help=True)
+app = typer.Typer(cls=CommandGroup, help="Who may use the server.", no_args_is_help=True)
 
 
 def keys() -> closing[Keys]:
