@@ -48,7 +48,7 @@ def stop(
     settings: Settings,
     names: Annotated[list[str], typer.Argument(help="Names as `filbert ps` shows them.", autocompletion=loaded_names)],
 ) -> None:
-    """Unload models from the running server, as soon as their answers under way are over."""
+    """Unload models from the running server. One in use goes when its answers are over."""
     for name in names:
         told = _asked({"do": "stop", "model": name})
         if not told["stopped"]:
