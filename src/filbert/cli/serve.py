@@ -56,8 +56,9 @@ def serve(
     ] = None,
     background: Annotated[bool, typer.Option("--background", help="Return as soon as the server listens.")] = False,
 ) -> None:
-    """Serve models over HTTP, as OpenAI, Anthropic and Ollama do. It listens on 127.0.0.1 unless told otherwise, and offers every model that is
-    here. The command line and Python use its models meanwhile, instead of loading them twice."""
+    """Serve models over HTTP, as OpenAI, Anthropic and Ollama do. It listens on 127.0.0.1 unless told otherwise, and
+    offers every model that is here. The command line and Python use its models meanwhile, instead of loading them
+    twice."""
     if ask is Ask.status:
         say(_running()["url"])
     elif ask is Ask.stop:
