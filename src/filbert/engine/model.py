@@ -324,9 +324,11 @@ class Model:
             found += [Ranked(before + int(row["index"]), float(row["relevance_score"])) for row in event["results"]]
         return sorted(found, key=lambda ranked: -ranked.score)
 
-    def need_tokens(self, tokens: Iterable[int]) -> None:
-        """Raises BadInput for a number that no token of the model has: the engine would read beyond its table."""
-        if (highest := max(tokens, default=0)) >= (most := self.header.vocab_size or 0):
+    def need_tokens(self, tokens: Sequence[int]) -> None:
+        """Raises BadInput for what is no token of the model: the engine would read beyond its table."""
+        if not all(type(token) is int for token in tokens):
+            raise BadInput("A list within the list of texts holds tokens, which are whole numbers.", do="Write [text].")
+        if (highest := max(tokens, default=0)) >= (most := self.header.vocab_size or 0) or min(tokens, default=0) < 0:
             raise BadInput(f"There is no token {highest}: {self.name} has {most}.", do="Send text, or its own tokens.")
 
     def _batches(self, texts: list[AnyText]) -> Iterator[list[AnyText]]:
