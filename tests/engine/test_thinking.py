@@ -69,7 +69,7 @@ def families(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, fil
 def rendered(model: filbert.Model, sampling: Sampling) -> str:
     """The prompt as the engine makes it of a request."""
     prepared = model.prepare_chat(QUESTION, sampling)
-    (event,) = model._send("text", "/apply-template", prepared.body)
+    (event,) = model.children.send("text", "/apply-template", prepared.body)
     return str(event["prompt"])
 
 
@@ -253,7 +253,7 @@ def test_calls_of_the_turn_under_way_keep_the_thought_that_led_to_them(
     model = families[family]
 
     def prompt(messages: list[Message]) -> str:
-        (event,) = model._send("text", "/apply-template", model.prepare_chat(messages, Sampling()).body)
+        (event,) = model.children.send("text", "/apply-template", model.prepare_chat(messages, Sampling()).body)
         return str(event["prompt"])
 
     assert "I need f." in prompt([*QUESTION, *loop])
