@@ -45,7 +45,7 @@ def test_a_model_that_is_here_is_kept_by_its_whole_name(stocked: Path) -> None:
         (("add", ""), "needs a name"),
         (("add", "twice"), "already"),
         (("add", "x", "--scope", "root"), "root"),
-        (("add", "x", "--tokens-a-day", "0"), "greater than or equal to 1"),
+        (("add", "x", "--tokens-a-day", "0"), "It takes 1 or more."),
         (("revoke", "twise"), "Did you mean twice?"),
         (("ad", "x"), "There is no command"),
     ],
