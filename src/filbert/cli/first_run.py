@@ -108,7 +108,7 @@ class Menu:
         if not typed.isdecimal():
             return _named(typed, [row.name for row in self._rows])
         if not 1 <= int(typed) <= len(self._rows):
-            raise BadInput(f"There is no choice {typed}.")
+            raise BadInput(f"There is no choice {typed}.", do=f"They go from 1 to {len(self._rows)}.")
         return self._rows[int(typed) - 1].name
 
     def _fetch(self, name: str) -> None:
