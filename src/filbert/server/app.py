@@ -21,7 +21,8 @@ from filbert.server.key_ring import KeyRing
 from filbert.server.keys import Keys
 from filbert.server.metrics import Metrics
 from filbert.server.offered import Offered
-from filbert.server.routes import anthropic, health, ollama, ollama_models, openai
+from filbert.server.response_store import ResponsesInMemory, ResponsesOnDisk
+from filbert.server.routes import anthropic, health, ollama, ollama_models, openai, responses
 from filbert.server.serve_options import ServeOptions
 from filbert.server.traced import Traced
 from filbert.version import __version__
@@ -55,15 +56,18 @@ def make_app(
         asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(WAITING_THREADS, "filbert-serve"))
         async with sweeping(offered.pool), key_ring.keeping(), share or nullcontext():
             yield
+        app.state.responses.close()
         offered.close()  # first: the loop waits for its threads, and they wait for workers
 
     app = FastAPI(
         title="Filbert", version=__version__, lifespan=life, docs_url=None, redoc_url=None, strict_content_type=False
     )
     app.state.offered, app.state.options = offered, options
+    app.state.responses = ResponsesOnDisk() if options.keep_responses else ResponsesInMemory()
     app.state.metrics = metrics = Metrics(offered.pool)
     app.include_router(health.router)
     app.include_router(openai.router)
+    app.include_router(responses.router)
     app.include_router(anthropic.router)
     app.include_router(ollama.router)
     app.include_router(ollama_models.router)
