@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import AfterValidator, ConfigDict, Field, StringConstraints, model_validator
 
 from filbert.core.settings import configured
 from filbert.engine.sampling import Sampling
@@ -19,15 +19,16 @@ MetadataName = Annotated[str, StringConstraints(max_length=64)]
 MetadataText = Annotated[str, StringConstraints(max_length=512)]
 
 
-def _no_tool_of_theirs(given: Any) -> Any:
-    if given != "function":
-        raise ValueError("this server runs no tools of its own: describe functions of yours")
-    return given
-
-
 class GivenTool(Function):
-    type: Annotated[Literal["function"], BeforeValidator(_no_tool_of_theirs)] = "function"
+    type: Literal["function"] = "function"
     strict: bool | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_tool_of_theirs(cls, given: Any) -> Any:
+        if isinstance(given, dict) and given.get("type", "function") != "function":
+            raise ValueError("this server runs no tools of its own: describe functions of yours")
+        return given
 
 
 class TextFormat(Body):

@@ -40,7 +40,8 @@ class GatheredAndKept(Gathered):
 @router.post("/v1/responses", responses=STREAM)
 async def respond(body: ResponsesBody, request: Request) -> Response:
     """Answer a conversation, or go on with one that was kept."""
-    use, items = body.tool_use(), [*await _before(body, request), *body.items]
+    use, before = body.tool_use(), await asyncio.to_thread(_before, body, request)
+    items = [*before, *body.items]
     if not items:
         raise BadInput("No item says anything.", do="Send input.")
     loan = await offered_by(request).lend(body.model)
@@ -66,7 +67,7 @@ async def response(response_id: str, request: Request, stream: bool = False) -> 
     """A response that was kept."""
     if stream:
         raise BadInput("A response that was kept is told as a whole.", do="Leave out stream.")
-    found: Document = (await _found(request, response_id))["response"]
+    found: Document = (await asyncio.to_thread(_found, request, response_id))["response"]
     return found
 
 
@@ -87,7 +88,7 @@ async def input_items(
     after: str = "",
 ) -> dict[str, Any]:
     """What a response answers to: the items of all turns before it, and of its own request."""
-    items = (await _found(request, response_id))["input"]
+    items = (await asyncio.to_thread(_found, request, response_id))["input"]
     ordered = items if order == "asc" else items[::-1]
     ids = [item["id"] for item in ordered]
     if after and after not in ids:
@@ -101,24 +102,24 @@ async def input_items(
 @router.post("/v1/responses/{response_id}/cancel")
 async def cancel(response_id: str, request: Request) -> None:
     """Always refused: only responses in the background can be cancelled, and there are none."""
-    await _found(request, response_id)
+    await asyncio.to_thread(_found, request, response_id)
     raise BadInput("Only a response in the background can be cancelled.", do="Close the connection of one under way.")
 
 
-async def _before(body: ResponsesBody, request: Request) -> list[Item]:
+def _before(body: ResponsesBody, request: Request) -> list[Item]:
     """The conversation that a request goes on with. Raises UnknownPreviousResponse."""
     if not body.previous_response_id:
         return []
     try:
-        found = await _found(request, body.previous_response_id)
+        found = _found(request, body.previous_response_id)
     except UnknownResponse as exc:
         raise UnknownPreviousResponse(exc.what, why=exc.why, do=exc.do) from exc
     return ITEMS.validate_python([*found["input"], *found["response"]["output"]])
 
 
-async def _found(request: Request, id: str) -> dict[str, Any]:
+def _found(request: Request, id: str) -> dict[str, Any]:
     """What was kept of a response: itself, and its input. Raises UnknownResponse."""
-    found = await asyncio.to_thread(_store(request).get, owner_of(request.scope), id)
+    found = _store(request).get(owner_of(request.scope), id)
     if found is None:
         raise _unknown(id)
     read: dict[str, Any] = json.loads(found)
