@@ -481,7 +481,7 @@ def test_a_conversation_too_long_is_refused_or_begun_later(server: RunningServer
     system: Any = {"role": "system", "content": "Be brief."}
     long, short = (
         [{"role": role, "content": f"{i} {text}"} for i in range(2) for role in ("user", "assistant")]
-        for text in ("word " * 4000, "word")
+        for text in ("word " * 4200, "word")
     )
     last: Any = {"role": "user", "content": "Say hi."}
     with pytest.raises(openai.BadRequestError) as refused:
