@@ -53,6 +53,17 @@ def test_a_response_stays_so_long_and_no_longer(store: ResponseStore, clock: Clo
     assert store.get("a", "s0")
 
 
+def test_nothing_of_a_response_is_left_once_it_was_swept(store: ResponseStore, clock: Clock) -> None:
+    store.sweep()
+    store.put("a", "r1", b"one")
+    clock.now += LIMITS.age_s / 2
+    store.put("a", "r2", b"two")
+    clock.now += LIMITS.age_s / 2
+    store.sweep()
+    clock.now -= LIMITS.age_s  # or it would only be hidden
+    assert store.get("a", "r1") is None and store.get("a", "r2")
+
+
 def test_where_there_are_too_many_the_oldest_of_the_fullest_goes(store: ResponseStore) -> None:
     store.put("b", "first", b"b")
     for i in range(LIMITS.responses):

@@ -16,6 +16,8 @@ import sqlalchemy as sql
 
 from filbert.core import paths
 from filbert.core.database import Database
+from filbert.core.errors import FilbertError
+from filbert.core.log import log
 from filbert.core.settings import Settings, configured
 
 
@@ -42,6 +44,9 @@ class ResponseStore(Protocol):
     def get(self, owner: str, id: str) -> bytes | None: ...
     def delete(self, owner: str, id: str) -> bool:
         """Whether it was there."""
+
+    def sweep(self) -> None:
+        """Drop those that stayed long enough. Raises nothing: it is tried again."""
 
     def close(self) -> None: ...
 
@@ -82,8 +87,13 @@ class ResponsesInMemory:
             self._drop(owner, id)
             return True
 
+    def sweep(self) -> None:
+        with self._lock:
+            self._expire()
+
     def close(self) -> None:
-        self._kept.clear()
+        with self._lock:
+            self._kept.clear()
 
     def _is_over(self) -> bool:
         many = sum(map(len, self._kept.values())) > self._limits.responses
@@ -128,7 +138,7 @@ class ResponsesOnDisk:
     def put(self, owner: str, id: str, document: bytes) -> bool:
         row = {"id": id, "owner": owner, "size_bytes": len(document), "document": document}
         with self._database.writing() as connection:
-            connection.execute(sql.delete(responses).where(responses.c.created <= self._oldest))
+            self._expire(connection)
             connection.execute(sql.insert(responses).values(row | {"created": self._clock()}))
             while self._is_over(connection):
                 connection.execute(sql.delete(responses).where(responses.c.id == _first_to_go(connection)))
@@ -147,8 +157,19 @@ class ResponsesOnDisk:
         with self._database.writing() as connection:
             return bool(connection.execute(sql.delete(responses).where(self._that(owner, id))).rowcount)
 
+    def sweep(self) -> None:
+        try:
+            if self._database.is_there:
+                with self._database.writing() as connection:
+                    self._expire(connection)
+        except FilbertError as exc:
+            log.warning("%s", exc)
+
     def close(self) -> None:
         self._database.close()
+
+    def _expire(self, connection: sql.Connection) -> None:
+        connection.execute(sql.delete(responses).where(responses.c.created <= self._oldest))
 
     @property
     def _oldest(self) -> float:
