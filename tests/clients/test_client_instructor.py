@@ -32,9 +32,7 @@ def test_a_schema_that_only_the_prompt_tells_of(url: str) -> None:
 
 @pytest.mark.parametrize("mode", [Mode.TOOLS, Mode.JSON_SCHEMA])
 def test_a_schema_that_grows(url: str, model: str, mode: Mode) -> None:
-    grown = list(
-        client(url, mode).create_partial(model=model, messages=ASK, response_model=Weather, max_tokens=100)
-    )
+    grown = list(client(url, mode).create_partial(model=model, messages=ASK, response_model=Weather, max_tokens=100))
     assert len(grown) > 2 and grown[-1].town is not None and grown[-1].unit in ("C", "F")
 
 
