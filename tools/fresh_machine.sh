@@ -5,6 +5,8 @@
 #
 #   sudo tools/fresh_machine.sh PROJECT 'make run PROMPT="What is the capital of France?"' ['make test' …]
 #
+# A command that begins with "root: " is run by root: what it installs is there for those after it, not for those before.
+#
 # Needs root and Debian's debootstrap. The bare root is kept in $FRESH_BASE (default /var/tmp/fresh-debian) for the next call;
 # each call runs in a copy that is thrown away ($FRESH_KEEP=1 keeps it). Exit status: that of the first command that fails.
 #
@@ -30,9 +32,10 @@ inside() { # in the namespaces: make the copy a machine and run the commands in 
   if [ -d /opt ]; then mount --bind /opt "$root/opt" && mount -o remount,ro,bind "$root/opt"; fi
   settings=$(env | grep -E '^(CI=|PIP_|SSL_CERT_FILE|REQUESTS_CA_BUNDLE|CURL_CA_BUNDLE|NODE_EXTRA_CA_CERTS|https?_proxy|HTTPS?_PROXY|no_proxy|NO_PROXY)' || true)
   for cmd in "$@"; do
-    echo "fresh machine \$ $cmd"; start=$SECONDS; status=0
-    env -i HOME=/home/new LANG=C.UTF-8 PATH=/usr/local/bin:/usr/bin:/bin ${settings:+$(printf '%s ' $settings)} \
-      /usr/sbin/chroot --userspec=new:new "$root" /bin/sh -c "cd /home/new/project && $cmd" </dev/null || status=$?
+    echo "fresh machine \$ $cmd"; start=$SECONDS; status=0; user=new; path=/usr/local/bin:/usr/bin:/bin
+    case $cmd in "root: "*) cmd=${cmd#root: }; user=root; path=/usr/sbin:/sbin:$path ;; esac
+    env -i HOME=/home/new LANG=C.UTF-8 PATH=$path ${settings:+$(printf '%s ' $settings)} \
+      /usr/sbin/chroot --userspec=$user:$user "$root" /bin/sh -c "cd /home/new/project && $cmd" </dev/null || status=$?
     echo "fresh machine: exit $status after $((SECONDS - start)) s"
     [ $status -eq 0 ] || exit $status
   done
@@ -40,7 +43,7 @@ inside() { # in the namespaces: make the copy a machine and run the commands in 
 
 if [ "${1:-}" = --inside ]; then shift; inside "$@"; exit; fi
 
-[ $# -ge 2 ] || { sed -n '2,12p' "$0" >&2; exit 2; }
+[ $# -ge 2 ] || { sed -n '2,14p' "$0" >&2; exit 2; }
 project=$(cd "$1" && git rev-parse --show-toplevel); shift
 base=${FRESH_BASE:-/var/tmp/fresh-debian}
 command -v debootstrap >/dev/null || { echo "fresh_machine: install Debian's debootstrap first (apt-get install debootstrap)" >&2; exit 2; }

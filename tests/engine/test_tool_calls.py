@@ -166,6 +166,18 @@ def test_calls_that_the_engine_read_itself_pass() -> None:
     assert out == [event("\n"), piece, event(None, "tool_calls")]
 
 
+def test_an_event_tells_of_each_call_once() -> None:
+    """OpenAI's client takes the pieces in the first event for as many calls."""
+    calls = [{"name": "weather", "arguments": TOWN}, {"name": "time", "arguments": {}}]
+    for size in (5, 50, 500):
+        text = json.dumps(calls)
+        events = told([text[at : at + size] for at in range(0, len(text), size)], "required")
+        told_of = [[call["index"] for call in each["choices"][0]["delta"].get("tool_calls", [])] for each in events]
+        assert {index for indexes in told_of for index in indexes} == {0, 1}
+        assert all(len(set(indexes)) == len(indexes) for indexes in told_of)
+        assert [json.loads(call["function"]["arguments"]) for call in reply_of(events).tool_calls] == [TOWN, {}]
+
+
 def test_a_call_loses_the_logprobs_of_its_text() -> None:
     reading = reader(tool_use([WEATHER], "required"))
     assert reading

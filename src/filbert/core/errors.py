@@ -3,6 +3,8 @@
 FilbertError
 ├── BadInput
 │   ├── UnknownModel
+│   ├── UnknownResponse
+│   │   └── UnknownPreviousResponse
 │   ├── BadSetting
 │   ├── ContextOverflow
 │   ├── BadRequest          the engine refused a request (a broken grammar, a value out of range)
@@ -56,6 +58,15 @@ class BadInput(FilbertError):
 class UnknownModel(BadInput):
     code = "unknown_model"
     http_status = 404
+
+
+class UnknownResponse(BadInput):
+    code = "response_not_found"
+    http_status = 404
+
+
+class UnknownPreviousResponse(UnknownResponse):
+    code = "previous_response_not_found"
 
 
 class BadSetting(BadInput):

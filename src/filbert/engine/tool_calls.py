@@ -57,7 +57,7 @@ class HeldCalls:
 
     def read(self, event: Event) -> Iterator[Event]:
         self._text += content(event)
-        pieces = list(self._pieces())
+        pieces = _one_a_call(self._pieces())
         if pieces:
             yield with_choice(event, delta=_without_content(event) | {"tool_calls": pieces})
         elif finish_reason(event) == "stop" and self._n_calls and not self._arguments:
@@ -264,6 +264,17 @@ def _begun(index: int, name: str) -> dict[str, Any]:
     """The first piece of a call, in OpenAI's shape."""
     call_id = f"call_{secrets.token_hex(12)}"
     return {"index": index, "id": call_id, "type": "function", "function": {"name": name, "arguments": ""}}
+
+
+def _one_a_call(pieces: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """OpenAI's client takes the first list of pieces for a list of calls."""
+    told: dict[int, dict[str, Any]] = {}
+    for piece in pieces:
+        if begun := told.get(piece["index"]):
+            begun["function"]["arguments"] += piece["function"]["arguments"]
+        else:
+            told[piece["index"]] = piece
+    return list(told.values())
 
 
 def delta(event: Event) -> Mapping[str, Any]:

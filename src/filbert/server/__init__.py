@@ -5,6 +5,7 @@ app.py               the application, put together
 bodies.py            requests as clients write them
 bodies_anthropic.py  requests as Anthropic's clients write them
 bodies_ollama.py     requests as Ollama's clients write them
+bodies_responses.py  requests to /v1/responses
 connections.py       connections of bounded number and patience
 door.py              what is let in: names, pages, keys, sizes
 entry.py             who may come in, decided from how the server listens
@@ -21,9 +22,13 @@ ollama_pull.py       a pull as Ollama's clients watch it
 ollama_shape.py      an answer in Ollama's shape
 openai_shape.py      an answer in OpenAI's shape
 response.py          a worker's answer on its way to a client
+response_items.py    messages, calls, results and thoughts of /v1/responses
+response_store.py    responses that can be read again and gone on from
+responses_shape.py   an answer in the shape of /v1/responses
 routes/              the routes, a file a protocol
 scopes.py            what a key of each scope may do
 serve_options.py     how the server listens
 traced.py            an id, a count and a line of the log for each request
+truncation.py        a conversation without its oldest turns
 vectors.py           texts as vectors
 """

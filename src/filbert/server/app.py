@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 
@@ -13,7 +13,6 @@ from fastapi.middleware.cors import CORSMiddleware
 from starlette.exceptions import HTTPException
 
 from filbert.core.errors import FilbertError
-from filbert.engine.pool import Pool
 from filbert.server import error_bodies
 from filbert.server.door import Door, Turnstile
 from filbert.server.entry import entry_of
@@ -21,25 +20,27 @@ from filbert.server.key_ring import KeyRing
 from filbert.server.keys import Keys
 from filbert.server.metrics import Metrics
 from filbert.server.offered import Offered
-from filbert.server.routes import anthropic, health, ollama, ollama_models, openai
+from filbert.server.response_store import ResponsesInMemory, ResponsesOnDisk, ResponseStore
+from filbert.server.routes import anthropic, health, ollama, ollama_models, openai, responses
 from filbert.server.serve_options import ServeOptions
 from filbert.server.traced import Traced
 from filbert.version import __version__
 
 WAITING_THREADS = 64  # they count tokens and load models: they wait for workers, and take no time of their own
-SWEEP_S = 1.0
+SWEEP_MODELS_S = 1.0
+SWEEP_RESPONSES_S = 60.0
 
 
 @asynccontextmanager
-async def sweeping(pool: Pool) -> AsyncIterator[None]:
-    """Meanwhile models that nobody asked for long enough are unloaded."""
+async def sweeping(sweep: Callable[[], None], every_s: float) -> AsyncIterator[None]:
+    """Meanwhile what stayed long enough goes: models that nobody asked, responses that were kept."""
 
-    async def sweep() -> None:
+    async def go_on() -> None:
         while True:
-            await asyncio.sleep(SWEEP_S)
-            await asyncio.to_thread(pool.sweep)
+            await asyncio.sleep(every_s)
+            await asyncio.to_thread(sweep)
 
-    task = asyncio.create_task(sweep())
+    task = asyncio.create_task(go_on())
     yield
     task.cancel()
 
@@ -49,21 +50,30 @@ def make_app(
 ) -> FastAPI:
     """The application over models, which it closes when it ends. share: lets other processes use them meanwhile."""
     entry, key_ring = entry_of(options), KeyRing(Keys())
+    kept: ResponseStore = ResponsesOnDisk() if options.keep_responses else ResponsesInMemory()
 
     @asynccontextmanager
     async def life(app: FastAPI) -> AsyncIterator[None]:
         asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(WAITING_THREADS, "filbert-serve"))
-        async with sweeping(offered.pool), key_ring.keeping(), share or nullcontext():
+        async with (
+            sweeping(offered.pool.sweep, SWEEP_MODELS_S),
+            sweeping(kept.sweep, SWEEP_RESPONSES_S),
+            key_ring.keeping(),
+            share or nullcontext(),
+        ):
             yield
+        kept.close()
         offered.close()  # first: the loop waits for its threads, and they wait for workers
 
     app = FastAPI(
         title="Filbert", version=__version__, lifespan=life, docs_url=None, redoc_url=None, strict_content_type=False
     )
     app.state.offered, app.state.options = offered, options
+    app.state.responses = kept
     app.state.metrics = metrics = Metrics(offered.pool)
     app.include_router(health.router)
     app.include_router(openai.router)
+    app.include_router(responses.router)
     app.include_router(anthropic.router)
     app.include_router(ollama.router)
     app.include_router(ollama_models.router)

@@ -142,15 +142,14 @@ class TextPart(Body):
         return {"type": "text", "text": self.text}
 
 
-class ImageAddress(Body):
-    url: str
+def holds_the_image(url: str) -> str:
+    if not url.startswith("data:"):
+        raise ValueError("nothing is fetched: send the image itself, data:image/png;base64,…")
+    return url
 
-    @field_validator("url")
-    @classmethod
-    def _holds_the_image(cls, url: str) -> str:
-        if not url.startswith("data:"):
-            raise ValueError("nothing is fetched: send the image itself, data:image/png;base64,…")
-        return url
+
+class ImageAddress(Body):
+    url: Annotated[str, AfterValidator(holds_the_image)]
 
 
 class ImagePart(Body):

@@ -132,7 +132,7 @@ def _path(problem: Mapping[str, Any], body: object) -> Iterator[str]:
     """Where in the body; pydantic's own words for the branches of a union ("str", "list[Part]") are no part of it."""
     for part in problem["loc"][1:]:
         found = isinstance(body, dict | list) and part in (body if isinstance(body, dict) else range(len(body)))
-        if found or (problem["type"] == "missing" and part == problem["loc"][-1]):
+        if found or problem["loc"][0] == "query" or (problem["type"] == "missing" and part == problem["loc"][-1]):
             yield str(part)
         if found:
             body = body[part]  # type: ignore[index]

