@@ -101,6 +101,16 @@ def test_completions_and_models(client: OpenAI, model: str) -> None:
     assert {TOOLS_MODEL, EMBEDDER, client.models.retrieve(STARTER).id} == listed
 
 
+def test_what_stands_between_two_texts(client: OpenAI) -> None:
+    wish: Any = {"prompt": "def add(a, b):\n    c = ", "suffix": "\n    return c\n", "max_tokens": 6, "temperature": 0}
+    whole = client.completions.create(model=TOOLS_MODEL, **wish)
+    assert "a + b" in whole.choices[0].text
+    stream = client.completions.create(model=TOOLS_MODEL, stream=True, **wish)
+    assert "".join(chunk.choices[0].text for chunk in stream) == whole.choices[0].text
+    with pytest.raises(openai.BadRequestError, match="does not fill in"):
+        client.completions.create(model=STARTER, **wish)
+
+
 def test_embeddings(client: OpenAI) -> None:
     """As it asks for them by itself (base64), and as numbers."""
     for form in ({}, {"encoding_format": "float"}):

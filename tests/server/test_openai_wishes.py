@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 
+import openai
 import pytest
-from running_server import STARTER, RunningServer
+from running_server import STARTER, RunningServer, serving
+
+import make_tiny
 
 TOOL = {
     "type": "function",
@@ -97,3 +101,32 @@ def test_a_model_is_deleted_and_unknown_afterwards(served_alone: RunningServer) 
     assert served_alone.post().status_code == 404
     assert served_alone.http.delete("/v1/models/nothing").status_code == 404
     assert served_alone.http.get("/health").status_code == 200
+
+
+def test_what_stands_before_a_suffix_is_asked_for_by_the_models_own_marks(tmp_path: Path) -> None:
+    path = make_tiny.dense(tmp_path / "coder.gguf", marks=["<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>"])
+    with serving(tmp_path / "home", "-m", str(path), "--context", "512") as running:
+        wish: dict[str, Any] = {
+            "model": "coder",
+            "prompt": "a",
+            "temperature": 0,
+            "max_tokens": 6,
+            "logit_bias": {"65": 9},
+        }
+        between = running.openai.completions.create(suffix="b", **wish)
+        assert between.usage and between.usage.prompt_tokens == 5  # three marks around two letters
+        by_hand = wish | {"prompt": "<|fim_prefix|>a<|fim_suffix|>b<|fim_middle|>"}
+        assert running.openai.completions.create(**by_hand).choices[0].text == between.choices[0].text != ""
+        stream = running.openai.completions.create(suffix="b", stream=True, **wish)
+        assert "".join(chunk.choices[0].text for chunk in stream) == between.choices[0].text
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_suffix_is_refused_where_the_model_has_no_marks_for_it(server: RunningServer, stream: bool) -> None:
+    with pytest.raises(openai.BadRequestError, match="does not fill in what is missing"):
+        server.openai.completions.create(model=STARTER, prompt="def add(a, b):", suffix="return c", stream=stream)
+
+
+def test_a_suffix_to_a_prompt_of_tokens_is_refused(server: RunningServer) -> None:
+    answer = server.post("/v1/completions", prompt=[504, 3575], suffix="end")
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, "suffix")

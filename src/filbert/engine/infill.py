@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from filbert.core.errors import BadInput
+from filbert.engine.model import Model
 from filbert.models.gguf import Header
 
 # What stands before the text before, before the text after, and before the answer. Families, the commonest first.
@@ -25,6 +27,14 @@ def infill_marks(header: Header) -> tuple[str, str, str] | None:
     return next((marks for marks in MARKS if known.issuperset(marks)), None)
 
 
-def infill_prompt(marks: tuple[str, str, str], prefix: str, suffix: str) -> str:
+def infill_prompt(model: Model, prefix: str, suffix: str) -> str:
+    """What a model goes on from to write what stands between. Raises BadInput for one that has no marks."""
+    marks = infill_marks(model.header)
+    if marks is None:
+        raise BadInput(
+            f"{model.name} does not fill in what is missing in a text.",
+            why="Its vocabulary has no marks for it.",
+            do="Leave suffix out, or take a model for code.",
+        )
     before, after, answer = marks
     return f"{before}{prefix}{after}{suffix}{answer}"

@@ -10,6 +10,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    ValidationInfo,
     WithJsonSchema,
     field_validator,
     model_validator,
@@ -298,12 +299,19 @@ class ChatBody(GenerationBody):
 class CompletionBody(GenerationBody):
     prompt: str | Annotated[list[TokenId], Field(min_length=1, max_length=MOST_CONTEXT)]
     echo: Unsupported = None
-    suffix: Unsupported = None
+    suffix: str = Field("", description="What comes after the answer; for models with marks for it.")
 
     @field_validator("prompt", mode="before")
     @classmethod
     def _only_one(cls, prompt: Any) -> Any:
         return prompt[0] if isinstance(prompt, list) and len(prompt) == 1 and not isinstance(prompt[0], int) else prompt
+
+    @field_validator("suffix")
+    @classmethod
+    def _beside_text(cls, suffix: str, known: ValidationInfo) -> str:
+        if suffix and not isinstance(known.data.get("prompt", ""), str):
+            raise ValueError("it goes with a prompt that is text")
+        return suffix
 
 
 class EmbeddingsBody(Body):

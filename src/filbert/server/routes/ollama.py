@@ -11,10 +11,9 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse, PlainTextResponse
 
-from filbert.core.errors import BadInput
 from filbert.engine.bounds import text_bound
 from filbert.engine.generation import Finish, Reply
-from filbert.engine.infill import infill_marks, infill_prompt
+from filbert.engine.infill import infill_prompt
 from filbert.engine.model import STREAMED, Model, Prepared
 from filbert.engine.pool import Loan
 from filbert.engine.tool_calls import CallReader, reader
@@ -82,22 +81,10 @@ async def generate(body: GenerateBody, request: Request) -> Response:
         if not (body.raw or body.suffix):
             return loan.model.prepare_chat(body.conversation(), body.sampling())
         loan.model.need("text")
-        prompt = _between(loan.model, body) if body.suffix else body.prompt
+        prompt = infill_prompt(loan.model, body.prompt, body.suffix) if body.suffix else body.prompt
         return loan.model.prepare("/v1/completions", {"prompt": prompt}, body.sampling(), text_bound(prompt))
 
     return _answer(loan, prepare, asked, body, as_response)
-
-
-def _between(model: Model, body: GenerateBody) -> str:
-    """The prompt for what stands before a suffix. Raises BadInput."""
-    marks = infill_marks(model.header)
-    if marks is None:
-        raise BadInput(
-            f"{model.name} does not fill in what is missing in a text.",
-            why="Its vocabulary has no marks for it.",
-            do="Leave suffix out, or take a model for code.",
-        )
-    return infill_prompt(marks, body.prompt, body.suffix)
 
 
 async def _lent(body: RunBody, request: Request) -> tuple[Loan, Asked]:

@@ -15,6 +15,7 @@ from fastapi import APIRouter, Request, Response
 
 from filbert.core.errors import BadInput
 from filbert.engine.bounds import input_bound
+from filbert.engine.infill import infill_prompt
 from filbert.engine.model import STREAMED, Prepared
 from filbert.engine.pool import Loan
 from filbert.engine.tool_calls import CallReader, reader
@@ -72,15 +73,17 @@ async def chat_completions(body: ChatBody, request: Request) -> Response:
 
 @router.post("/v1/completions", responses=STREAM)
 async def completions(body: CompletionBody, request: Request) -> Response:
-    """Go on from a text as it stands, without a chat template."""
+    """Go on from a text as it stands, without a chat template, or write what stands before `suffix`."""
     loan = await offered_by(request).lend(body.model)
 
     def prepare() -> Prepared:
         loan.model.need("text")
         if not isinstance(body.prompt, str):
             loan.model.need_tokens(body.prompt)
-        bound = input_bound(body.prompt)
-        return loan.model.prepare("/v1/completions", {"prompt": body.prompt}, body.sampling(), bound)
+        prompt = body.prompt
+        if isinstance(prompt, str) and body.suffix:
+            prompt = infill_prompt(loan.model, prompt, body.suffix)
+        return loan.model.prepare("/v1/completions", {"prompt": prompt}, body.sampling(), input_bound(prompt))
 
     return _answer(loan, prepare, body)
 
