@@ -1,24 +1,16 @@
-"""The history: every chat with all its branches, in one SQLite file (or another database by its URL).
-
-Each change is a transaction of its own, so that kill -9 loses nothing that was stored, and several processes may write
-at the same time. The file is for its owner's eyes only.
-"""
+"""The history: every chat with all its branches, in one SQLite file (or another database by its URL)."""
 
 from __future__ import annotations
 
-import os
-import sqlite3
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import replace
-from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
-from urllib.parse import quote
 
 import sqlalchemy as sql
 
 from filbert.chat import full_text
+from filbert.chat.history_database import HistoryDatabase
 from filbert.chat.record import Chat, Hit, Said, Summary, new_id, now
 from filbert.chat.rows import (
     chat_row,
@@ -29,17 +21,15 @@ from filbert.chat.rows import (
     put_images_back,
     said_of,
 )
-from filbert.chat.tables import VERSION, chats, images, messages, prepare, row_values, version_of
+from filbert.chat.tables import chats, images, messages, row_values
 from filbert.core import paths
-from filbert.core.errors import BadInput, DiskFull, FilbertError, HistoryDamaged, StoreBusy, StoreReadOnly
-from filbert.core.files import disk_errors, make_folder
+from filbert.core.errors import BadInput, DiskFull
+from filbert.core.files import disk_errors
 from filbert.core.nearest import nearest
 from filbert.core.settings import Settings, configured
 
-BUSY_S = 15  # so long one process waits for another's transaction, which takes milliseconds
 HITS_LOOKED_AT = 200
 IDS_LOOKED_AT = 200
-MOVE = "Free some room, or keep no history with `filbert config set history false`."
 
 
 class History:
@@ -47,7 +37,8 @@ class History:
 
     def __init__(self, url: str = "") -> None:
         """url: as SQLAlchemy spells it; left out, the setting `database_url`, else chats.db in the data folder."""
-        self.url = url or configured(Settings).database_url or f"sqlite:///{paths.history_file()}"
+        url = url or configured(Settings).database_url or f"sqlite:///{paths.history_file()}"
+        self._database = HistoryDatabase(url)
 
     def __enter__(self) -> Self:
         return self
@@ -56,13 +47,12 @@ class History:
         self.close()
 
     def close(self) -> None:
-        if engine := self.__dict__.pop("_engine", None):
-            engine.dispose()
+        self._database.close()
 
     @property
     def file(self) -> Path | None:
         """The SQLite file; None where a server keeps the history."""
-        return Path(self.url.removeprefix("sqlite:///")) if self.url.startswith("sqlite:///") else None
+        return self._database.file
 
     # what there is
 
@@ -71,12 +61,12 @@ class History:
         count = sql.select(sql.func.count()).where(messages.c.chat == chats.c.id).scalar_subquery()
         columns = (chats.c.id, chats.c.title, chats.c.model, count.label("messages"), chats.c.updated)
         page = sql.select(*columns).order_by(chats.c.updated.desc(), chats.c.id.desc()).limit(limit).offset(offset)
-        with self._reading() as connection:
+        with self._database.reading() as connection:
             return [Summary(**row_values(row)) for row in connection.execute(page)]
 
     def ids(self) -> list[str]:
         """Of every chat, the oldest first."""
-        with self._reading() as connection:
+        with self._database.reading() as connection:
             return list(connection.scalars(sql.select(chats.c.id).order_by(chats.c.created, chats.c.id)))
 
     def search(self, words: str, limit: int = 20) -> list[Hit]:
@@ -84,7 +74,7 @@ class History:
         wanted = full_text.words_of(words)
         if not wanted:
             raise BadInput("There is nothing to look for.", do="Give at least one word.")
-        with self._reading() as connection:
+        with self._database.reading() as connection:
             hits = {hit.chat: hit for hit in reversed([*self._said(connection, wanted), *_titled(connection, wanted)])}
         return list(reversed(hits.values()))[:limit]
 
@@ -102,7 +92,7 @@ class History:
 
     def chat(self, id: str) -> Chat:
         """A chat with all its branches, by its id or a beginning that no other has. Raises BadInput."""
-        with self._reading() as connection:
+        with self._database.reading() as connection:
             row = connection.execute(sql.select(chats).where(chats.c.id == self._full_id(connection, id))).one()
             chat = Chat(**{**row_values(row), "source": row.source or ""})
             rows = connection.execute(sql.select(messages).where(messages.c.chat == chat.id).order_by("number"))
@@ -128,12 +118,12 @@ class History:
 
     def begin(self, chat: Chat) -> None:
         """Keep a new chat; its messages are added one by one."""
-        with self._writing() as connection:
+        with self._database.writing() as connection:
             connection.execute(sql.insert(chats).values(**chat_row(chat)))
 
     def add(self, chat_id: str, said: Said) -> Said:
         """Keep a message, at which the chat stands from now on. Returns it with its number."""
-        with self._writing() as connection:
+        with self._database.writing() as connection:
             row = message_row(chat_id, said, keep_images(connection, chat_id, said.message))
             number = insert_message(connection, row)
             where = chats.c.id == chat_id
@@ -142,7 +132,7 @@ class History:
 
     def update(self, chat_id: str, said: Said) -> None:
         """Keep what a message has become."""
-        with self._writing() as connection:
+        with self._database.writing() as connection:
             row = message_row(chat_id, said, keep_images(connection, chat_id, said.message))
             connection.execute(sql.update(messages).where(messages.c.number == said.number).values(**row))
 
@@ -154,7 +144,7 @@ class History:
         """Raises BadInput when there is no such chat, or no title."""
         if not (title := " ".join(title.split())):
             raise BadInput("A chat needs a title.", do="Give one.")
-        with self._reading() as connection:
+        with self._database.reading() as connection:
             whole = self._full_id(connection, id)
         self._change(whole, title=title)
 
@@ -165,13 +155,13 @@ class History:
         self._change(chat_id, system=system)
 
     def _change(self, chat_id: str, **values: Any) -> None:
-        with self._writing() as connection:
+        with self._database.writing() as connection:
             connection.execute(sql.update(chats).where(chats.c.id == chat_id).values(**values))
 
     def delete(self, id: str) -> str:
         """Forget a chat with all its branches. Returns its whole id."""
         try:
-            with self._writing() as connection:
+            with self._database.writing() as connection:
                 whole = self._full_id(connection, id)
                 for table in (messages, images):
                     connection.execute(sql.delete(table).where(table.c.chat == whole))
@@ -185,7 +175,7 @@ class History:
         """Keep imported chats, in one transaction: each in whole when its source (without one, its id) is new, else
         only what it has more than before. The numbers of its messages are its own. Returns how many were new."""
         new = 0
-        with self._writing() as connection:
+        with self._database.writing() as connection:
             for chat in imported:
                 same = chats.c.source == chat.source if chat.source else chats.c.id == chat.id
                 if not (found := connection.scalar(sql.select(chats.c.id).where(same))):
@@ -194,48 +184,6 @@ class History:
                     connection.execute(sql.insert(chats).values(**chat_row(own)))
                 new += merge_messages(connection, chat, found)
         return new
-
-    # how it is reached
-
-    @contextmanager
-    def _reading(self) -> Iterator[sql.Connection]:
-        with history_errors(self.url), self._engine.connect() as connection:
-            try:
-                yield connection
-            except (ValueError, TypeError) as exc:  # of a cell: no text, no JSON, no time
-                raise _damaged(sql.make_url(self.url).render_as_string(), f"{exc}.") from exc
-
-    @contextmanager
-    def _writing(self) -> Iterator[sql.Connection]:
-        with history_errors(self.url), self._engine.execution_options(writes=True).begin() as connection:
-            yield connection
-
-    @cached_property
-    def _engine(self) -> sql.Engine:
-        try:
-            url = sql.make_url(self.url)
-        except sql.exc.ArgumentError as exc:
-            raise BadInput(
-                f"{self.url!r} is no address of a database.", do="Write it as sqlite:////folder/file.db."
-            ) from exc
-        if url.get_backend_name() != "sqlite":
-            return self._prepared(sql.create_engine(url))
-        if url.database:
-            _make_private(Path(url.database))
-            url = _unchanging(url, Path(url.database))
-        engine = sql.create_engine(url, connect_args={"timeout": BUSY_S, "check_same_thread": False})
-        sql.event.listen(engine, "connect", _connected)
-        sql.event.listen(engine, "begin", _begun)
-        return self._prepared(engine)
-
-    def _prepared(self, engine: sql.Engine) -> sql.Engine:
-        """Only what has to be changed is written to: a history that cannot be written can be read."""
-        with engine.connect() as connection:
-            if version_of(connection) == VERSION:
-                return engine
-        with engine.execution_options(writes=True).begin() as connection:
-            prepare(connection, str(self.file or "The database"))
-        return engine
 
 
 def set_aside(history: History) -> Path:
@@ -250,69 +198,6 @@ def set_aside(history: History) -> Path:
             if (part := file.with_name(file.name + ending)).exists():
                 part.rename(aside.with_name(aside.name + ending))
     return aside
-
-
-def _make_private(file: Path) -> None:
-    with disk_errors(file):
-        if file.is_file():
-            return
-        make_folder(file.parent)
-        os.close(os.open(file, os.O_RDWR | os.O_CREAT, 0o600))
-
-
-def _unchanging(url: sql.URL, file: Path) -> sql.URL:
-    """SQLite makes files beside the one it reads, unless it is told that nobody writes to it."""
-    if os.access(file.parent, os.W_OK) or file.with_name(f"{file.name}-wal").exists():
-        return url
-    told = {**url.query, "uri": "true", "immutable": "1"}
-    return url.set(database=f"file:{quote(str(file.absolute()))}", query=told)
-
-
-def _connected(connection: Any, record: object) -> None:
-    """Python would begin transactions late, and two that read before they write would refuse each other."""
-    connection.isolation_level = None
-    connection.create_function("spaced", 1, full_text.spaced, deterministic=True)
-    for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON"):
-        connection.execute(f"PRAGMA {pragma}")
-
-
-def _begun(connection: sql.Connection) -> None:
-    writes = connection.get_execution_options().get("writes")
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
-
-
-@contextmanager
-def history_errors(url: str) -> Iterator[None]:
-    """Say what a database refuses in our own words."""
-    try:
-        yield
-    except (sql.exc.DBAPIError, sqlite3.Error) as exc:  # the second of a pragma, which SQLAlchemy does not see
-        raise _in_words(exc, sql.make_url(url).render_as_string()) from exc
-
-
-def _in_words(error: sql.exc.DBAPIError | sqlite3.Error, where: str) -> FilbertError:
-    cause = error.orig if isinstance(error, sql.exc.DBAPIError) else error
-    code = getattr(cause, "sqlite_errorname", "")
-    where, why = where.removeprefix("sqlite:///"), f"{str(cause).strip().capitalize()}."
-    if code.startswith(("SQLITE_FULL", "SQLITE_IOERR_WRITE", "SQLITE_TOOBIG")):
-        return DiskFull("The history cannot be written.", why=why, do=MOVE)
-    if code.startswith(("SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM", "SQLITE_IOERR")):
-        return StoreReadOnly(f"The history {where} cannot be used.", why=why, do="Name another with FILBERT_HOME.")
-    if code.startswith("SQLITE_CONSTRAINT_FOREIGNKEY"):
-        return StoreReadOnly(
-            "The chat is not in the history any more.", why="Another Filbert deleted it.", do="Begin a new chat."
-        )
-    if code.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
-        return StoreBusy("Another program holds the history.", why=why, do="Wait for it, or stop it.")
-    no_text = isinstance(cause, sqlite3.OperationalError) and not code  # what Python itself could not read
-    if no_text or code.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB", "SQLITE_ERROR")):
-        return _damaged(where, why)
-    return StoreReadOnly(f"The history at {where} cannot be used.", why=why, do="Mend that, or name another database.")
-
-
-def _damaged(where: str, why: str) -> HistoryDamaged:
-    do = "`filbert chats set-aside` gives it another name and lets a new one begin."
-    return HistoryDamaged(f"The history {where.removeprefix('sqlite:///')} is damaged.", why=why, do=do)
 
 
 def _meant(connection: sql.Connection, beginning: str) -> str:
