@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -125,6 +126,19 @@ def test_other_load_options_are_a_worker_of_their_own(models: list[StoredModel],
     wide = SMALL.model_copy(update={"context": 1024})
     with pool.lend(models[0]) as one, pool.lend(models[0], wide) as other:
         assert (one.model.context, other.model.context) == (512, 1024)
+
+
+def test_the_context_that_was_chosen_is_no_worker_of_its_own_when_somebody_asks_for_it(
+    models: list[StoredModel],
+) -> None:
+    chosen = LoadOptions(prompt_cache_mib=0, parallel=1)
+    with closing(Pool(chosen)) as pool, pool.lend(models[0]) as one:
+        trained = one.model.header.context_length
+        assert one.model.context == trained
+        for asked in (trained, 4 * trained):
+            with pool.lend(models[0], chosen.choosing(context=asked)) as other:
+                assert other.model is one.model
+        assert pool.lend_loaded(models[0], chosen.choosing(context=trained // 2)) is None
 
 
 def test_a_model_that_cannot_be_loaded_leaves_nothing_behind(make: Make, tmp_path: Path, tiny: Path) -> None:

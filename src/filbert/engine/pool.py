@@ -62,7 +62,15 @@ class _Place:
         return None if not self.is_idle or self.keep_s < 0 else max(0.0, self.used + self.keep_s - time.monotonic())
 
     def is_loaded_by(self, load: LoadOptions) -> bool:
-        return self.load is load or self.load.model_dump() == load.model_dump()
+        """Whether loading with these options would make the same again: also where they ask for the very context that
+        was chosen here, or for more than the model was trained with."""
+        if self.load is load:
+            return True
+        ours, theirs = self.load.model_dump(), load.model_dump()
+        if self.model and load.context:
+            theirs["context"] = min(load.context, self.model.header.context_length or load.context)
+            ours["context"] = self.model.context
+        return ours == theirs
 
     def is_as(self, stored: StoredModel) -> bool:
         """Whether what is loaded is still what the store holds under its name."""
@@ -177,9 +185,7 @@ class Pool:
     def _found(self, stored: StoredModel, load: LoadOptions) -> _Place | None:
         """A place that holds something older under this name is forgotten once nobody uses it."""
         for place in self._places:
-            if place.stored.name == stored.name and (
-                place.load is load or place.load.model_dump() == load.model_dump()
-            ):
+            if place.stored.name == stored.name and place.is_loaded_by(load):
                 if place.is_as(stored):
                     return place
                 place.pinned, place.keep_s = False, 0.0
