@@ -17,6 +17,8 @@ OURS = Path(os.environ.get("FILBERT_BIN", Path(sys.executable).parent))  # tests
 
 # A shell that runs us in the background lets us ignore Ctrl-C, and every process that the tests start as well.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+# Where no bytecode may be kept, each of the hundreds of processes that the tests start would compile us anew.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
