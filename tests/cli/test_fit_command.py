@@ -58,6 +58,7 @@ def test_without_the_header_the_catalogue_tells_roughly(filbert, measured, unrea
     assert why.strip()
     assert "Roughly reckoned, it " in fits and "are free" in fits
     assert speed.startswith("It will write about ")
+    assert "--context and --kv are not reckoned with" in filbert("fit", "qwen3:4b", "--offline", "--kv", "q8_0").stdout
     found = json.loads(filbert("fit", "qwen3:4b", "--json", "--offline").stdout)
     assert (found["rough"], found["weights"], found["fits"]) == (True, 2_445_000_000, "it fits" in fits)
 

@@ -53,7 +53,7 @@ def fit(
         with patience(f"reading the header of {name}", settings):
             looked = look(name)
     except (DownloadFailed, OfflineRefused) as exc:
-        fit_roughly(name, exc, calibration_of(load, settings, again=calibrate), as_json=as_json)
+        fit_roughly(name, exc, load, calibration_of(load, settings, again=calibrate), as_json=as_json)
         return
     calibration = calibration_of(load, settings, again=calibrate)
     free, cache = memory(), load.prompt_cache_mib
@@ -67,7 +67,9 @@ def fit(
         say(line)
 
 
-def fit_roughly(name: str, unread: FilbertError, calibration: Calibration | None, *, as_json: bool) -> None:
+def fit_roughly(
+    name: str, unread: FilbertError, load: LoadOptions, calibration: Calibration | None, *, as_json: bool
+) -> None:
     """What the catalogue's figures tell where the header cannot be read. Raises `unread` where they tell nothing."""
     from filbert.core.machine import memory
     from filbert.models.offers import has_room, known_offer
@@ -85,6 +87,8 @@ def fit_roughly(name: str, unread: FilbertError, calibration: Calibration | None
     say(f"  {' '.join(filter(None, (unread.what, unread.why)))}")
     left = "with room for its context" if fits else "too little for it and its context"
     say(f"Roughly reckoned, it {'fits' if fits else 'does not fit'}: {size(free.available)} are free, {left}.")
+    if load.model_fields_set & {"context", "kv"}:
+        say("--context and --kv are not reckoned with: what they take stands in the header.")
     if tps:
         say(f"It will write about {figure(tps)} tokens/s, roughly.")
 
