@@ -75,7 +75,7 @@ class RunningServer:
         heard = []
         while (line := self._said.get(timeout=WAIT_S)) is not None:
             heard.append(line)
-            if match := re.search(r"(https?://127\.0\.0\.1:\d+)/v1", line):
+            if match := re.search(r"(https?://(?:127\.0\.0\.1|\[::1\]):\d+)/v1", line):
                 return match[1]
         raise AssertionError(f"the server ended: {''.join(heard)}")
 

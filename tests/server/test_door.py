@@ -196,6 +196,23 @@ def test_without_keys_others_may_ask_models_and_change_nothing(stocked: Path) ->
         assert addresses == ["0.0.0.0"]
 
 
+def has_ipv6() -> bool:
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError:
+        return False
+    return True
+
+
+@pytest.mark.skipif(not has_ipv6(), reason="this machine has no IPv6")
+def test_the_server_listens_on_ipv6(home: Path) -> None:
+    with serving(home, "--host", "::", "--no-auth") as server:
+        assert server.url.startswith("http://[::1]:")
+        assert server.http.get("/health").status_code == 200
+        assert server.post().status_code == 404
+        assert server.http.get("/metrics").status_code == 403  # it can be reached from elsewhere: for admins
+
+
 # pages
 
 
