@@ -171,7 +171,10 @@ def test_a_copy_stands_for_its_source_and_a_delete_takes_one_name(served: Runnin
     assert post(served, "copy", source="nothing", destination="mine").status_code == 404
     for wrong in ("a/b", STARTER, "./x.gguf", ""):
         assert post(served, "copy", source=STARTER, destination=wrong).status_code == 400
+    assert post(served, "copy", source=STARTER, destination="mine").status_code == 200
     assert deleted(served, STARTER).status_code == 200 and listed(served) == {}
+    gone = post(served, "chat", model="mine", messages=HI, stream=False)
+    assert gone.status_code == 404 and f"mine stands for {STARTER}, which is not here any more." in gone.json()["error"]
 
 
 def test_a_file_outside_the_store_is_neither_deleted_nor_copied(starter: Path, tmp_path: Path) -> None:
