@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from filbert.core.errors import BadInput
-from filbert.engine.model import Model
 from filbert.models.gguf import Header
+
+if TYPE_CHECKING:
+    from filbert.engine.model import Model
 
 # What stands before the text before, before the text after, and before the answer. Families, the commonest first.
 MARKS = (

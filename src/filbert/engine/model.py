@@ -6,12 +6,15 @@ weights are memory-mapped, so they share its pages. A child that dies or hangs i
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import asyncio
+import json
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self
 
-from filbert.core.errors import BadInput
+from filbert.core.errors import BadInput, EngineCrashed, EngineStalled
 from filbert.core.messages import Message, flatten, turns
 from filbert.core.settings import Settings, configured
 from filbert.engine import speculation
@@ -30,9 +33,11 @@ from filbert.engine.bounds import (
 from filbert.engine.budget import OF_THIS_PROCESS, Budget
 from filbert.engine.children import Children
 from filbert.engine.generation import Generation, Usage
+from filbert.engine.infill import infill_prompt
 from filbert.engine.lease import Lease, Leased, lease
 from filbert.engine.load_options import LoadOptions
 from filbert.engine.load_plan import Kind, LoadPlan, Role
+from filbert.engine.relay import RelayedAnswer, relay
 from filbert.engine.sampling import Sampling
 from filbert.engine.schema import Schema, need_held_without_template
 from filbert.engine.schema_guided import guided
@@ -41,7 +46,7 @@ from filbert.engine.sight import n_images, need_sight
 from filbert.engine.thinking import Thinking, think_fields, thinking_of
 from filbert.engine.tool_calls import CallReader, reader
 from filbert.engine.tools import NO_TOOLS, Tool, ToolUse, tool_use
-from filbert.engine.transport import Event, overflow
+from filbert.engine.transport import Event, overflow, refusal
 from filbert.models import catalogue
 from filbert.models.preset import with_preset
 from filbert.models.store import StoredModel
@@ -160,9 +165,7 @@ class Model:
 
     def complete(self, prompt: str, sampling: Sampling | None = None) -> Generation:
         """Go on from `prompt` as it stands, without a chat template. Raises ContextOverflow."""
-        self.need("text")
-        options = sampling or configured(Sampling)
-        return self._generate(self.prepare("/v1/completions", {"prompt": prompt}, options, text_bound(prompt)))
+        return self._generate(self.prepare_text(prompt, sampling or configured(Sampling)))
 
     def prompt_bound(self, messages: Sequence[Message], use: ToolUse = NO_TOOLS) -> int:
         """More tokens than the conversation can have, without counting. Raises BadInput for text that is none."""
@@ -224,6 +227,16 @@ class Model:
         body |= think_fields(self.name, self.thinking, held)
         return self.prepare("/v1/chat/completions", body, held, self._bound(body), use)
 
+    def prepare_text(self, prompt: Input, sampling: Sampling, suffix: str = "") -> Prepared:
+        """What to send to go on from a text, or from its tokens, as it stands; with a suffix, to write what stands
+        before that. Raises ContextOverflow, BadInput."""
+        self.need("text")
+        if not isinstance(prompt, str):
+            self.need_tokens(prompt)
+        elif suffix:
+            prompt = infill_prompt(self, prompt, suffix)
+        return self.prepare("/v1/completions", {"prompt": prompt}, sampling, input_bound(prompt))
+
     def prepare(
         self, route: str, body: Mapping[str, Any], sampling: Sampling, size: int, use: ToolUse = NO_TOOLS
     ) -> Prepared:
@@ -272,6 +285,21 @@ class Model:
         """owner: whose turn it takes. Raises Busy where so many wait already."""
         return self.children.ask(prepared.tokens, owner, most_waiting)
 
+    @asynccontextmanager
+    async def answering(self, prepared: Prepared) -> AsyncIterator[RelayedAnswer]:
+        """The worker's answer under way, for a gateway, once it is admitted. Raises what the engine refuses,
+        EngineCrashed, EngineStalled."""
+        socket = await asyncio.to_thread(self.children.socket, prepared.role)
+        try:
+            body = json.dumps(prepared.body).encode()
+            async with relay(socket, prepared.route, body, prepared.more_s) as answer:
+                if answer.status != 200:
+                    raise refusal(answer.status, b"".join([piece async for piece in answer.body()]))
+                yield answer
+        except (EngineCrashed, EngineStalled):
+            await asyncio.to_thread(self.children.end, prepared.role, socket)
+            raise
+
     def _count(self, route: str, body: Mapping[str, Any]) -> int:
         trained = self.header.context_length
         need_context(text_bytes(body), self.context, trained)
@@ -306,6 +334,14 @@ class Model:
             vectors += [row["embedding"] for row in sorted(event["data"], key=lambda row: int(row["index"]))]
             tokens += event["usage"]["prompt_tokens"]
         return Embeddings(vectors, Usage(prompt_tokens=tokens))
+
+    async def embedding(self, texts: Sequence[Input]) -> Embeddings:
+        """As `embed`, for a gateway."""
+        return await asyncio.to_thread(self.embed, texts)
+
+    async def ranking(self, query: str, documents: Sequence[str]) -> list[Ranked]:
+        """As `rerank`, for a gateway."""
+        return await asyncio.to_thread(self.rerank, query, documents)
 
     def need_embeddings(self) -> None:
         """Raises BadInput for a model that makes none."""

@@ -16,10 +16,10 @@ from fastapi import Response
 from fastapi.responses import JSONResponse
 from starlette.types import Receive, Scope, Send
 
-from filbert.core.errors import DeadlinePassed, EngineCrashed, EngineStalled, FilbertError
+from filbert.core.errors import DeadlinePassed, FilbertError
 from filbert.engine.model import Model, Prepared
 from filbert.engine.pool import Loan
-from filbert.engine.relay import RelayedAnswer, relay
+from filbert.engine.relay import RelayedAnswer
 from filbert.engine.tool_calls import CallReader
 from filbert.engine.transport import Event, refusal
 from filbert.server.measured import measured_of, tapped
@@ -126,7 +126,7 @@ async def _asked(
             place = model.admit(prepared, owner_of(scope), options.queue)
             try:
                 await asyncio.shield(asyncio.wrap_future(place.reached))
-                async with _worker_answer(model, prepared) as answer:
+                async with model.answering(prepared) as answer:
                     yield prepared, answer
             finally:
                 place.give_back()
@@ -140,20 +140,6 @@ def owner_of(scope: Scope) -> str:
     """Whose turn a request takes: the key it came with."""
     key: str | None = scope.get("state", {}).get("key")
     return key or ""
-
-
-@asynccontextmanager
-async def _worker_answer(model: Model, prepared: Prepared) -> AsyncIterator[RelayedAnswer]:
-    socket = await asyncio.to_thread(model.children.socket, prepared.role)
-    try:
-        body = json.dumps(prepared.body).encode()
-        async with relay(socket, prepared.route, body, prepared.more_s) as answer:
-            if answer.status != 200:
-                raise refusal(answer.status, b"".join([piece async for piece in answer.body()]))
-            yield answer
-    except (EngineCrashed, EngineStalled):
-        await asyncio.to_thread(model.children.end, prepared.role, socket)
-        raise
 
 
 async def _client_left(receive: Receive) -> None:

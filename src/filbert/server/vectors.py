@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import math
 from collections.abc import Sequence
 
@@ -26,7 +25,7 @@ async def embedded(loan: Loan, texts: Sequence[Input], request: Request) -> list
     for start in range(0, len(texts), TEXTS_AT_ONCE):
         if await request.is_disconnected():
             raise Cancelled("The client left.")
-        part = await asyncio.to_thread(loan.model.embed, texts[start : start + TEXTS_AT_ONCE])
+        part = await loan.model.embedding(texts[start : start + TEXTS_AT_ONCE])
         vectors += part.vectors
         measured.prompt_tokens += part.usage.prompt_tokens
     return vectors

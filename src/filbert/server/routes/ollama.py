@@ -11,9 +11,7 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse, PlainTextResponse
 
-from filbert.engine.bounds import text_bound
 from filbert.engine.generation import Finish, Reply
-from filbert.engine.infill import infill_prompt
 from filbert.engine.model import STREAMED, Model, Prepared
 from filbert.engine.pool import Loan
 from filbert.engine.tool_calls import CallReader, reader
@@ -80,9 +78,7 @@ async def generate(body: GenerateBody, request: Request) -> Response:
     def prepare() -> Prepared:
         if not (body.raw or body.suffix):
             return loan.model.prepare_chat(body.conversation(), body.sampling())
-        loan.model.need("text")
-        prompt = infill_prompt(loan.model, body.prompt, body.suffix) if body.suffix else body.prompt
-        return loan.model.prepare("/v1/completions", {"prompt": prompt}, body.sampling(), text_bound(prompt))
+        return loan.model.prepare_text(body.prompt, body.sampling(), body.suffix)
 
     return _answer(loan, prepare, asked, body, as_response)
 

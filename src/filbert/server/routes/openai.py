@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import math
 import struct
 from collections.abc import Callable
 from dataclasses import replace
@@ -13,9 +12,6 @@ from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
-from filbert.core.errors import BadInput
-from filbert.engine.bounds import input_bound
-from filbert.engine.infill import infill_prompt
 from filbert.engine.model import STREAMED, Prepared
 from filbert.engine.pool import Loan
 from filbert.engine.tool_calls import CallReader, reader
@@ -27,7 +23,7 @@ from filbert.server.json_route import JsonRoute, offered_by
 from filbert.server.measured import measured_of
 from filbert.server.openai_shape import EachChoice, OpenAIShape
 from filbert.server.response import Gathered, Streamed
-from filbert.server.vectors import embedded
+from filbert.server.vectors import embedded, shortened
 
 router = APIRouter(route_class=JsonRoute, responses={"4XX": {"model": ErrorBody}, "5XX": {"model": ErrorBody}})
 STREAM: dict[int | str, dict[str, Any]] = {
@@ -77,13 +73,7 @@ async def completions(body: CompletionBody, request: Request) -> Response:
     loan = await offered_by(request).lend(body.model)
 
     def prepare() -> Prepared:
-        loan.model.need("text")
-        if not isinstance(body.prompt, str):
-            loan.model.need_tokens(body.prompt)
-        prompt = body.prompt
-        if isinstance(prompt, str) and body.suffix:
-            prompt = infill_prompt(loan.model, prompt, body.suffix)
-        return loan.model.prepare("/v1/completions", {"prompt": prompt}, body.sampling(), input_bound(prompt))
+        return loan.model.prepare_text(body.prompt, body.sampling(), body.suffix)
 
     return _answer(loan, prepare, body)
 
@@ -114,16 +104,6 @@ async def embeddings(body: EmbeddingsBody, request: Request) -> dict[str, Any]:
     return {"object": "list", "model": loan.model.name, "data": data, "usage": usage}
 
 
-def shortened(vector: list[float], dimensions: int) -> list[float]:
-    """The first numbers of a vector, a unit again: models trained for it (Matryoshka) keep most of the meaning there.
-    Raises BadInput for more than there are."""
-    if dimensions > len(vector):
-        raise BadInput(f"The model's vectors have {len(vector)} numbers.", do="Ask for so many dimensions at most.")
-    first = vector[:dimensions]
-    length = math.hypot(*first) or 1.0
-    return [value / length for value in first]
-
-
 def _base64(vector: list[float]) -> str:
     """Little-endian 32-bit numbers, as OpenAI's clients read them."""
     return base64.b64encode(struct.pack(f"<{len(vector)}f", *vector)).decode()
@@ -144,7 +124,7 @@ async def rerank(body: RerankBody, request: Request) -> dict[str, Any]:
     measured = measured_of(request.scope)
     with await offered_by(request).lend(body.model) as loan:
         measured.model = loan.model.name
-        ranked = await asyncio.to_thread(loan.model.rerank, body.query, body.texts)
+        ranked = await loan.model.ranking(body.query, body.texts)
     results = [
         {"index": each.index, "relevance_score": each.score}
         | ({"document": {"text": body.texts[each.index]}} if body.return_documents else {})
