@@ -84,6 +84,7 @@ def test_with_a_key_it_starts_and_asks_for_it_until_it_is_revoked(stocked: Path)
     ("flags", "says"),
     [
         (("--no-auth", "--require-key"), "contradict"),
+        (("--fetch-images", "--offline"), "--offline forbids it"),
         (("--allow-origin", "*"), "a site as browsers name it"),
         (("--tls-cert", "cert.pem"), "--tls-key"),
         (("--host", "nowhere.invalid", "--no-auth"), "whoever reaches nowhere.invalid"),

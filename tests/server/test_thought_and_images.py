@@ -93,7 +93,7 @@ def test_an_image_is_seen(eyes: RunningServer, format: str) -> None:
 @pytest.mark.parametrize(
     ("url", "said"),
     [
-        ("http://localhost:1/a.png", "nothing is fetched"),
+        ("http://localhost:1/a.png", "nothing is fetched.*filbert serve --fetch-images"),
         ("file:///etc/hostname", "nothing is fetched"),
         ("data:image/png;base64,AAAA", "no image"),
         ("data:image/png;base64,!", "base64"),

@@ -80,6 +80,8 @@ def _in_foreground(serve: ServeOptions, load: LoadOptions, settings: Settings, m
 
     logging.getLogger("uvicorn").handlers = log.handlers  # its story belongs into our log file
     most = int(serve.memory_gb * 1e9) if serve.memory_gb else None
+    if serve.fetch_images and settings.offline:
+        raise BadInput("--fetch-images needs the network, and --offline forbids it.", do="Leave one of them out.")
     _check_entry(serve, settings)
     with _listening(serve) as listener, closing(Offered(Pool(load, serve.keep_alive, most))) as offered:
         for name in models:
@@ -150,7 +152,8 @@ def _last_line(text: str) -> str:
 
 def _check_entry(serve: ServeOptions, settings: Settings) -> None:
     """Raises BadInput where the server could be reached by those who should not."""
-    from filbert.server.entry import check_start, is_loopback
+    from filbert.core.addresses import is_loopback
+    from filbert.server.entry import check_start
     from filbert.server.keys import Keys
 
     with closing(Keys()) as keys:

@@ -1,5 +1,6 @@
 """The ground: what every other room stands on. It imports nothing of ours.
 
+addresses.py       addresses of the network: which mean this machine, and which are anybody's
 archives.py        zip files of others, and what reading a damaged one raises
 database.py        tables in a file of our own, or in a database by its URL
 errors.py          every error Filbert raises, with its exit status and HTTP status

@@ -11,13 +11,13 @@ NAME+ADAPTER+…                         a model with adapters, each an installe
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
 
+from filbert.core.addresses import is_loopback
 from filbert.core.errors import BadInput
 from filbert.models.quantisation import LABEL
 
@@ -146,12 +146,3 @@ def _https(text: str) -> Name:
         raise BadInput(f"{text!r} is not encrypted.", why="Anyone on the way could swap the model.", do="Use https.")
     url = parts._replace(scheme=parts.scheme.lower(), netloc=parts.netloc.lower(), fragment="").geturl()
     return Name("https", url, url)
-
-
-def is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

@@ -10,6 +10,7 @@ connections.py       connections of bounded number and patience
 door.py              what is let in: names, pages, keys, sizes
 entry.py             who may come in, decided from how the server listens
 error_bodies.py      our errors in each protocol's shape
+fetched_images.py    images that requests name by an address of the web
 json_route.py        what the routes of all protocols have in common
 key_ring.py          the keys of a server that runs: found, limited, counted
 keys.py              the keys, kept
@@ -21,6 +22,7 @@ ollama_models.py     models as Ollama's clients are told of them
 ollama_pull.py       a pull as Ollama's clients watch it
 ollama_shape.py      an answer in Ollama's shape
 openai_shape.py      an answer in OpenAI's shape
+public_hosts.py      connections to hosts of the public internet only
 response.py          a worker's answer on its way to a client
 response_items.py    messages, calls, results and thoughts of /v1/responses
 response_store.py    responses that can be read again and gone on from

@@ -16,6 +16,7 @@ from filbert.core.errors import FilbertError
 from filbert.server import error_bodies
 from filbert.server.door import Door, Turnstile
 from filbert.server.entry import entry_of
+from filbert.server.fetched_images import ImageFetcher
 from filbert.server.key_ring import KeyRing
 from filbert.server.keys import Keys
 from filbert.server.metrics import Metrics
@@ -46,11 +47,16 @@ async def sweeping(sweep: Callable[[], None], every_s: float) -> AsyncIterator[N
 
 
 def make_app(
-    offered: Offered, options: ServeOptions, share: AbstractAsyncContextManager[None] | None = None
+    offered: Offered,
+    options: ServeOptions,
+    share: AbstractAsyncContextManager[None] | None = None,
+    fetcher: ImageFetcher | None = None,
 ) -> FastAPI:
-    """The application over models, which it closes when it ends. share: lets other processes use them meanwhile."""
+    """The application over models, which it closes when it ends. share: lets other processes use them meanwhile;
+    fetcher: of images, in the place of the usual."""
     entry, key_ring = entry_of(options), KeyRing(Keys())
     kept: ResponseStore = ResponsesOnDisk() if options.keep_responses else ResponsesInMemory()
+    fetcher = fetcher or (ImageFetcher() if options.fetch_images else None)
 
     @asynccontextmanager
     async def life(app: FastAPI) -> AsyncIterator[None]:
@@ -63,6 +69,8 @@ def make_app(
         ):
             yield
         kept.close()
+        if fetcher:
+            fetcher.close()
         offered.close()  # first: the loop waits for its threads, and they wait for workers
 
     app = FastAPI(
@@ -70,6 +78,7 @@ def make_app(
     )
     app.state.offered, app.state.options = offered, options
     app.state.responses = kept
+    app.state.image_fetcher = fetcher
     app.state.metrics = metrics = Metrics(offered.pool)
     app.include_router(health.router)
     app.include_router(openai.router)

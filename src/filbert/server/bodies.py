@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
@@ -143,22 +144,45 @@ class TextPart(Body):
         return {"type": "text", "text": self.text}
 
 
-def holds_the_image(url: str) -> str:
-    if not url.startswith("data:"):
-        raise ValueError("nothing is fetched: send the image itself, data:image/png;base64,…")
+def address_of_image(url: str) -> str:
+    if not (url.startswith("data:") or url.lower().startswith(("http://", "https://"))):
+        raise ValueError("nothing is fetched from there: send the image itself, data:image/png;base64,…")
     return url
 
 
+ImageUrl = Annotated[str, AfterValidator(address_of_image)]
+
+
+class Pictured(Body, ABC):
+    """A part that holds an image, or names it by an address of the web."""
+
+    @property
+    @abstractmethod
+    def url(self) -> str: ...
+
+    @abstractmethod
+    def holding(self, url: str) -> Self:
+        """The same part with the image at another address."""
+
+    def part(self) -> dict[str, Any]:
+        """Decodes the image, which may take a second. Raises BadInput, also for one that is only named."""
+        return image_part_of_address(self.url)
+
+
 class ImageAddress(Body):
-    url: Annotated[str, AfterValidator(holds_the_image)]
+    url: ImageUrl
 
 
-class ImagePart(Body):
+class ImagePart(Pictured):
     type: Literal["image_url"]
     image_url: ImageAddress
 
-    def part(self) -> dict[str, Any]:
-        return image_part_of_address(self.image_url.url)
+    @property
+    def url(self) -> str:
+        return self.image_url.url
+
+    def holding(self, url: str) -> Self:
+        return self.model_copy(update={"image_url": ImageAddress.model_construct(url=url)})
 
 
 Part = Annotated[TextPart | ImagePart, Field(discriminator="type")]

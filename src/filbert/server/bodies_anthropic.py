@@ -5,19 +5,18 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from itertools import groupby
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field
 
 from filbert.core.errors import BadInput
-from filbert.core.images import image_part_of_address
 from filbert.core.messages import Message
 from filbert.core.settings import configured
 from filbert.engine.model import Model
 from filbert.engine.sampling import Sampling, Think
 from filbert.engine.schema import bounded_schema
 from filbert.engine.tools import MAX_TOOLS, Tool, ToolUse, tool_use, use_of_one
-from filbert.server.bodies import EFFORTS, Body
+from filbert.server.bodies import EFFORTS, Body, ImageUrl, Pictured
 
 BETWEEN_BLOCKS = "\n\n"
 
@@ -27,25 +26,44 @@ class TextBlock(Body):
     text: str
 
 
-def _sent_along(source: Any) -> Any:
-    if isinstance(source, dict) and source.get("type") in ("url", "file"):
+def _no_file(source: Any) -> Any:
+    if isinstance(source, dict) and source.get("type") == "file":
         raise ValueError("nothing is fetched: send the content itself")
     return source
 
 
-class ImageSource(Body):
+class Base64Source(Body):
     type: Literal["base64"]
     media_type: str
     data: str
 
+    @property
+    def address(self) -> str:
+        return f"data:{self.media_type};base64,{self.data}"
 
-class ImageBlock(Body):
+
+class UrlSource(Body):
+    type: Literal["url"]
+    url: ImageUrl
+
+    @property
+    def address(self) -> str:
+        return self.url
+
+
+class ImageBlock(Pictured):
     type: Literal["image"]
-    source: Annotated[ImageSource, BeforeValidator(_sent_along)]
+    source: Annotated[
+        Annotated[Base64Source | UrlSource, Field(discriminator="type")],
+        BeforeValidator(_no_file),
+    ]
 
-    def part(self) -> dict[str, Any]:
-        """Decodes the image, which may take a second. Raises BadInput."""
-        return image_part_of_address(f"data:{self.source.media_type};base64,{self.source.data}")
+    @property
+    def url(self) -> str:
+        return self.source.address
+
+    def holding(self, url: str) -> Self:
+        return self.model_copy(update={"source": UrlSource.model_construct(type="url", url=url)})
 
 
 class TextSource(Body):
@@ -69,7 +87,9 @@ class ContentSource(Body):
 def _text_only(source: Any) -> Any:
     if isinstance(source, dict) and source.get("type") == "base64":
         raise ValueError("a document is read as text only: send what it says")
-    return _sent_along(source)
+    if isinstance(source, dict) and source.get("type") == "url":
+        raise ValueError("nothing is fetched: send the content itself")
+    return _no_file(source)
 
 
 class DocumentBlock(Body):

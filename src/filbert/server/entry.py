@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from starlette.datastructures import Headers
 
+from filbert.core.addresses import is_loopback
 from filbert.core.errors import BadInput, Forbidden
 from filbert.server.keys import Keys, Scope
 from filbert.server.serve_options import ServeOptions
@@ -73,13 +74,6 @@ def check_start(options: ServeOptions, keys: Keys) -> None:
             what = f"{options.host} can be reached from other machines: that needs a key."
         raise BadInput(what, do="`filbert keys add NAME` makes one; --no-auth lets everybody in.")
     _check_certificate(options)
-
-
-def is_loopback(host: str) -> bool:
-    try:
-        return host.lower() == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _is_address(name: str) -> bool:

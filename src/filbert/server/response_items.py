@@ -8,13 +8,12 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Discriminator, Field, Tag, TypeAdapter, ValidationInfo, field_validator
 
-from filbert.core.images import image_part_of_address
 from filbert.core.messages import Message, turns
-from filbert.server.bodies import Body, holds_the_image
+from filbert.server.bodies import Body, ImageUrl, Pictured
 
 BETWEEN_TEXTS = "\n\n"
 ItemStatus = Literal["in_progress", "completed", "incomplete"]
@@ -49,14 +48,17 @@ class Refusal(Body):
         return self.refusal
 
 
-class InputImage(Body):
+class InputImage(Pictured):
     type: Literal["input_image"]
-    image_url: Annotated[str, AfterValidator(holds_the_image)]
+    image_url: ImageUrl
     detail: Literal["low", "high", "auto", "original"] = "auto"
 
-    def part(self) -> dict[str, Any]:
-        """Decodes the image, which may take a second. Raises BadInput."""
-        return image_part_of_address(self.image_url)
+    @property
+    def url(self) -> str:
+        return self.image_url
+
+    def holding(self, url: str) -> Self:
+        return self.model_copy(update={"image_url": url})
 
 
 ContentPart = Annotated[InputText | OutputText | Refusal | InputImage, Field(discriminator="type")]

@@ -36,6 +36,9 @@ class ServeOptions(Options):
     keep_responses: bool = Field(
         False, description="Keep responses (/v1/responses) on disk for 30 days, instead of an hour in memory."
     )
+    fetch_images: bool = Field(
+        False, description="Fetch images that requests name by an address of the web, from public hosts only."
+    )
     port: int = Field(4891, ge=0, le=65535, description="Port to listen at; 0 takes a free one.")
     host: str = Field(
         "127.0.0.1",

@@ -13,6 +13,7 @@ from filbert.engine.tool_calls import reader
 from filbert.server.anthropic_shape import AnthropicShape
 from filbert.server.bodies_anthropic import CountBody, MessagesBody
 from filbert.server.error_bodies import AnthropicErrorBody
+from filbert.server.fetched_images import with_images
 from filbert.server.json_route import JsonRoute, offered_by
 from filbert.server.response import Gathered, StreamedWithProgress
 
@@ -27,7 +28,7 @@ STREAM: dict[int | str, dict[str, Any]] = {
 @router.post("/v1/messages", responses=STREAM)
 async def messages(body: MessagesBody, request: Request) -> Response:
     """Answer a conversation, as Anthropic's API does."""
-    use = body.tool_use()
+    use, body = body.tool_use(), await with_images(body, request)
     loan = await offered_by(request).lend(body.model)
 
     def prepare() -> Prepared:
@@ -41,7 +42,7 @@ async def messages(body: MessagesBody, request: Request) -> Response:
 @router.post("/v1/messages/count_tokens")
 async def count_tokens(body: CountBody, request: Request) -> dict[str, int]:
     """Prompt tokens of a conversation that would be asked."""
-    use = body.tool_use()
+    use, body = body.tool_use(), await with_images(body, request)
     with await offered_by(request).lend(body.model) as loan:
         loan.model.need("text")
         counted = await asyncio.to_thread(lambda: loan.model.count_tokens(body.conversation(), use))

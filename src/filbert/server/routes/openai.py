@@ -19,6 +19,7 @@ from filbert.models.store import StoredModel
 from filbert.server.anthropic_shape import model_info, models_page
 from filbert.server.bodies import ChatBody, CompletionBody, EmbeddingsBody, GenerationBody, RerankBody
 from filbert.server.error_bodies import ErrorBody, speaks_anthropic
+from filbert.server.fetched_images import with_images
 from filbert.server.json_route import JsonRoute, offered_by
 from filbert.server.measured import measured_of
 from filbert.server.openai_shape import EachChoice, OpenAIShape
@@ -56,7 +57,7 @@ def _shown(stored: StoredModel) -> dict[str, Any]:
 @router.post("/v1/chat/completions", responses=STREAM)
 async def chat_completions(body: ChatBody, request: Request) -> Response:
     """Answer a conversation."""
-    use = body.tool_use()
+    use, body = body.tool_use(), await with_images(body, request)
     loan = await offered_by(request).lend(body.model)
 
     def prepare() -> Prepared:

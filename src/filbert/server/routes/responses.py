@@ -15,6 +15,7 @@ from filbert.engine.model import STREAMED, Prepared
 from filbert.engine.tool_calls import reader
 from filbert.server.bodies_responses import ResponsesBody
 from filbert.server.error_bodies import ErrorBody
+from filbert.server.fetched_images import with_images
 from filbert.server.json_route import JsonRoute, offered_by
 from filbert.server.response import Gathered, StreamedWithProgress, owner_of
 from filbert.server.response_items import ITEMS, Item, conversation
@@ -41,6 +42,7 @@ class GatheredAndKept(Gathered):
 async def respond(body: ResponsesBody, request: Request) -> Response:
     """Answer a conversation, or go on with one that was kept."""
     use, before = body.tool_use(), await asyncio.to_thread(_before, body, request)
+    body = await with_images(body, request)
     items = [*before, *body.items]
     if not items:
         raise BadInput("No item says anything.", do="Send input.")
