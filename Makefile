@@ -3,7 +3,7 @@
 # make test-clients     the server by other people's clients, in an environment of their own
 # make check            what CI runs
 # make fix              format
-# make docs             rewrite what is generated: docs/cli.md
+# make docs             rewrite what is generated: docs/cli.md, docs/openapi.json
 # make recording        play a chat on real models and keep it as docs/chat.cast
 # make benchmark        the figures of benchmarks/README.md (builds the peer once: ten minutes, needs a C++ compiler)
 # make habits           the figures of fit, list, history and the second turn, in benchmarks/README.md

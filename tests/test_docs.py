@@ -134,9 +134,10 @@ def anchors(page: Path) -> list[str]:
     return [re.sub(r"[^\w -]", "", head.lower()).replace(" ", "-") for head in heads]
 
 
-def test_the_command_line_page_is_the_codes_own() -> None:
-    written = runpy.run_path(str(CHECKOUT / "tools/write_docs.py"))["reference"]()
-    assert (CHECKOUT / "docs/cli.md").read_text("utf-8") == written, "run `make docs`"
+@pytest.mark.parametrize(("page", "writer"), [("cli.md", "reference"), ("openapi.json", "description")])
+def test_what_is_made_of_the_code_is_current(page: str, writer: str) -> None:
+    written = runpy.run_path(str(CHECKOUT / "tools/write_docs.py"))[writer]()
+    assert (CHECKOUT / "docs" / page).read_text("utf-8") == written, "run `make docs`"
 
 
 @pytest.mark.parametrize("page", [*PAGES, *EXAMPLES], ids=lambda page: str(page.relative_to(CHECKOUT)))

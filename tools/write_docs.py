@@ -1,7 +1,8 @@
-"""Write docs/cli.md out of the code: `make docs`. tests/test_docs.py fails when it is stale."""
+"""Write docs/cli.md and docs/openapi.json from the code: `make docs`. tests/test_docs.py fails when one is stale."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,9 +13,15 @@ from filbert.cli.app import app
 from filbert.cli.chat_commands import COMMANDS, KEYS
 from filbert.cli.config import shown, tables
 from filbert.core.settings import key, takes, variable
+from filbert.engine.load_options import LoadOptions
+from filbert.engine.pool import Pool
 from filbert.report.table import markdown
+from filbert.server import openapi
+from filbert.server.app import make_app
+from filbert.server.offered import Offered
+from filbert.server.serve_options import ServeOptions
 
-TARGET = Path(__file__).parent.parent / "docs/cli.md"
+DOCS = Path(__file__).parent.parent / "docs"
 HEAD = """# Command line
 
 <!-- Made by tools/write_docs.py out of the code: `make docs`. -->
@@ -112,5 +119,15 @@ def settings() -> str:
     return markdown(("setting", "variable", "takes", "default", "what it is"), rows)
 
 
+def description() -> str:
+    """What a server answers to `GET /openapi.json`."""
+    offered = Offered(Pool(LoadOptions()))
+    try:
+        return json.dumps(openapi.document(make_app(offered, ServeOptions())), indent=1, ensure_ascii=False) + "\n"
+    finally:
+        offered.close()
+
+
 if __name__ == "__main__":
-    TARGET.write_text(reference(), "utf-8")
+    (DOCS / "cli.md").write_text(reference(), "utf-8")
+    (DOCS / "openapi.json").write_text(description(), "utf-8")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from described import TINY
 from running_server import STARTER, RunningServer, install, serving
 
 import make_tiny
@@ -51,6 +53,19 @@ def thinker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]
     folder = tmp_path_factory.mktemp("thinker")
     path = make_tiny.dense(folder / "thinker.gguf", template=THINKER.read_text("utf-8"))
     with serving(folder / "home", "-m", str(path), "--context", "512") as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def quick(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
+    """A tiny random model under the starter's name, in a store that may be changed; what is asked of the net fails."""
+    folder = tmp_path_factory.mktemp("quick")
+    path = make_tiny.dense(folder / "tiny.gguf", template=THINKER.read_text("utf-8"))
+    install(folder / "home", path, TINY, hashlib.sha256(path.read_bytes()).hexdigest())
+    nowhere = "http://127.0.0.1:9"
+    with serving(
+        folder / "home", "-m", TINY, "--context", "2048", HF_ENDPOINT=nowhere, PIP_INDEX_URL=nowhere
+    ) as running:
         yield running
 
 

@@ -28,7 +28,6 @@ from filbert.server.offered import Offered
 from filbert.server.serve_options import ServeOptions
 
 ADMIN = {
-    "HEAD /openapi.json",
     "GET /metrics",
     "DELETE /v1/models/{name:path}",
     "POST /api/pull",

@@ -202,11 +202,12 @@ class Cancelled(FilbertError):
 
 def of_code(code: str) -> type[FilbertError]:
     """The error that has this code; the root where none has."""
-    known = {kind.code: kind for kind in _kinds(FilbertError)}
+    known = {kind.code: kind for kind in every_kind()}
     return known.get(code, FilbertError)
 
 
-def _kinds(kind: type[FilbertError]) -> Iterator[type[FilbertError]]:
+def every_kind(kind: type[FilbertError] = FilbertError) -> Iterator[type[FilbertError]]:
+    """Of the tree, the root last."""
     for inner in kind.__subclasses__():
-        yield from _kinds(inner)
+        yield from every_kind(inner)
     yield kind

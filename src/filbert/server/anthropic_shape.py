@@ -13,6 +13,7 @@ from filbert.engine.model import Prepared
 from filbert.engine.tool_calls import CallReader
 from filbert.engine.transport import Event, Reason, finish_reason
 from filbert.models.store import StoredModel
+from filbert.server.answers_anthropic import ModelInfo, ModelsPage
 from filbert.server.error_bodies import anthropic_error
 from filbert.server.response import read
 
@@ -179,14 +180,14 @@ def written(type: str, **fields: Any) -> bytes:
     return f"event: {type}\ndata: {json.dumps({'type': type, **fields})}\n\n".encode()
 
 
-def models_page(found: Sequence[StoredModel]) -> dict[str, Any]:
+def models_page(found: Sequence[StoredModel]) -> ModelsPage:
     """All of them: there is no second page."""
     data = [model_info(stored) for stored in found]
-    ends = {"first_id": data[0]["id"], "last_id": data[-1]["id"]} if data else {"first_id": None, "last_id": None}
-    return {"data": data, "has_more": False, **ends}
+    first, last = (data[0]["id"], data[-1]["id"]) if data else (None, None)
+    return {"data": data, "has_more": False, "first_id": first, "last_id": last}
 
 
-def model_info(stored: StoredModel) -> dict[str, Any]:
+def model_info(stored: StoredModel) -> ModelInfo:
     return {
         "type": "model",
         "id": stored.name,

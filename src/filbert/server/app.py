@@ -74,7 +74,12 @@ def make_app(
         offered.close()  # first: the loop waits for its threads, and they wait for workers
 
     app = FastAPI(
-        title="Filbert", version=__version__, lifespan=life, docs_url=None, redoc_url=None, strict_content_type=False
+        title="Filbert",
+        version=__version__,
+        lifespan=life,
+        openapi_url=None,  # routes/health.py
+        strict_content_type=False,
+        generate_unique_id_function=lambda route: route.name,
     )
     app.state.offered, app.state.options = offered, options
     app.state.responses = kept

@@ -11,6 +11,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    JsonValue,
     ValidationInfo,
     WithJsonSchema,
     field_validator,
@@ -36,6 +37,9 @@ EFFORTS: dict[str, Think] = {
     "xhigh": "high",
 }
 TokenId = Annotated[int, Field(ge=0, lt=2**31)]
+HELLO: dict[str, JsonValue] = {"role": "user", "content": "Say hi."}
+IN_USE = "smollm2:135m"  # of examples
+ModelName = Annotated[str, Field(description="The name of a model, as /v1/models lists it.")]
 ONE_OR_MANY = {"type": ["string", "array"], "items": {"type": "string"}}
 
 
@@ -62,7 +66,7 @@ class Body(BaseModel):
 
 
 class StreamOptions(Body):
-    include_usage: bool = False
+    include_usage: bool = Field(default=False, description="Tell the tokens in the last event.")
 
 
 class NamedSchema(Body):
@@ -90,8 +94,8 @@ class GenerationBody(Sampling):
 
     model_config = ConfigDict(extra="ignore", frozen=True, allow_inf_nan=False)
 
-    model: str
-    stream: bool = False
+    model: ModelName
+    stream: bool = Field(False, description="Send the answer as it is written, as server-sent events.")
     stream_options: StreamOptions = StreamOptions()
     max_completion_tokens: int | None = Field(None, gt=0, le=10_000_000, description="The newer name of max_tokens.")
     stop: Annotated[tuple[str, ...], WithJsonSchema(ONE_OR_MANY)] = Field((), max_length=64)
@@ -150,7 +154,14 @@ def address_of_image(url: str) -> str:
     return url
 
 
-ImageUrl = Annotated[str, AfterValidator(address_of_image)]
+ImageUrl = Annotated[
+    str,
+    AfterValidator(address_of_image),
+    Field(
+        description="data:image/png;base64,…, or where the server fetches images an address of the web.",
+        json_schema_extra={"pattern": "^(data:|https?://)"},
+    ),
+]
 
 
 class Pictured(Body, ABC):
@@ -224,7 +235,7 @@ class Function(Body):
         return Tool(self.name, self.description, self.parameters)
 
 
-class GivenTool(Body):
+class ChatTool(Body):
     type: Literal["function"] = "function"
     function: Function
 
@@ -244,7 +255,15 @@ class AllowedName(Body):
         return self.function.name if self.function else self.name
 
 
+def says_its_type(schema: dict[str, Any]) -> None:
+    """It is read where the two ways to spell it are told apart."""
+    schema["properties"]["type"] = {"const": "allowed_tools", "type": "string"}
+    schema["required"].append("type")
+
+
 class AllowedTools(Body):
+    model_config = ConfigDict(json_schema_extra=says_its_type)
+
     mode: Literal["auto", "required"] = "auto"
     tools: list[AllowedName] = Field(min_length=1, max_length=MAX_TOOLS)
 
@@ -282,16 +301,28 @@ class TemplateWishes(Body):
 
 
 class ChatBody(GenerationBody):
-    messages: list[ChatMessage] = Field(min_length=1)
-    tools: list[GivenTool] = Field(default_factory=list, max_length=MAX_TOOLS)
-    tool_choice: Literal["none", "auto", "required"] | ChosenTool | AllowedTools = "auto"
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"model": IN_USE, "messages": [HELLO], "max_tokens": 20}]}
+    )
+
+    messages: list[ChatMessage] = Field(min_length=1, description="The conversation so far.")
+    tools: list[ChatTool] = Field(
+        default_factory=list, max_length=MAX_TOOLS, description="Functions of yours that the model may call."
+    )
+    tool_choice: Literal["none", "auto", "required"] | ChosenTool | AllowedTools = Field(
+        "auto", description="Whether a tool may or must be called, and which."
+    )
     functions: OldName = None
     function_call: OldName = None
-    parallel_tool_calls: bool | None = None
-    logprobs: Annotated[int | None, BeforeValidator(switched), WithJsonSchema({"type": "boolean"})] = None
-    top_logprobs: int = Field(0, ge=0, le=20)
-    reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh"] | None = None
-    chat_template_kwargs: TemplateWishes = TemplateWishes()
+    parallel_tool_calls: bool | None = Field(None, description="Whether one answer may hold several calls.")
+    logprobs: Annotated[int | None, BeforeValidator(switched), WithJsonSchema({"type": "boolean"})] = Field(
+        None, description="Tell the log-probability of each token."
+    )
+    top_logprobs: int = Field(0, ge=0, le=20, description="And of this many others at its place.")
+    reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh"] | None = Field(
+        None, description="How hard a model that can thinks; others pass over it."
+    )
+    chat_template_kwargs: TemplateWishes = Field(TemplateWishes(), description="Qwen's name for whether to think.")
 
     def sampling(self) -> Sampling:
         chosen = super().sampling()
@@ -321,7 +352,13 @@ class ChatBody(GenerationBody):
 
 
 class CompletionBody(GenerationBody):
-    prompt: str | Annotated[list[TokenId], Field(min_length=1, max_length=MOST_CONTEXT)]
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"model": IN_USE, "prompt": "Once upon a time", "max_tokens": 20}]}
+    )
+
+    prompt: str | Annotated[list[TokenId], Field(min_length=1, max_length=MOST_CONTEXT)] = Field(
+        description="A text, or the numbers of its tokens."
+    )
     echo: Unsupported = None
     suffix: str = Field("", description="What comes after the answer; for models with marks for it.")
 
@@ -339,14 +376,18 @@ class CompletionBody(GenerationBody):
 
 
 class EmbeddingsBody(Body):
-    model: str
+    model_config = ConfigDict(json_schema_extra={"examples": [{"model": IN_USE, "input": ["a cat", "a dog"]}]})
+
+    model: ModelName
     input: (
         str
         | Annotated[list[str], Field(min_length=1, max_length=2048)]
         | Annotated[list[TokenId], Field(min_length=1, max_length=MOST_CONTEXT)]
         | Annotated[list[Annotated[list[TokenId], Field(min_length=1)]], Field(min_length=1, max_length=2048)]
+    ) = Field(description="One text or several, also as the numbers of their tokens.")
+    encoding_format: Literal["float", "base64"] = Field(
+        "float", description="base64 is shorter: little-endian 32-bit numbers."
     )
-    encoding_format: Literal["float", "base64"] = "float"
     dimensions: int | None = Field(None, ge=1, description="Keep so many numbers of each vector, made unit again.")
 
     @property
@@ -364,11 +405,15 @@ class Document(Body):
 class RerankBody(Body):
     """As Jina, Cohere and llama.cpp have it."""
 
-    model: str
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"model": IN_USE, "query": "a pet", "documents": ["a cat", "a stone"]}]}
+    )
+
+    model: ModelName
     query: str
     documents: list[str | Document] = Field(min_length=1, max_length=2048)
-    top_n: int | None = Field(None, ge=1)
-    return_documents: bool = False
+    top_n: int | None = Field(None, ge=1, description="Tell the closest only, this many.")
+    return_documents: bool = Field(False, description="Tell the documents again.")
 
     @property
     def texts(self) -> list[str]:

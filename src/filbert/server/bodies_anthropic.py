@@ -16,7 +16,7 @@ from filbert.engine.model import Model
 from filbert.engine.sampling import Sampling, Think
 from filbert.engine.schema import bounded_schema
 from filbert.engine.tools import MAX_TOOLS, Tool, ToolUse, tool_use, use_of_one
-from filbert.server.bodies import EFFORTS, Body, ImageUrl, Pictured
+from filbert.server.bodies import EFFORTS, HELLO, IN_USE, Body, ImageUrl, ModelName, Pictured
 
 BETWEEN_BLOCKS = "\n\n"
 
@@ -225,7 +225,7 @@ def _no_tool_of_theirs(given: Any) -> Any:
     return given
 
 
-class GivenTool(Body):
+class AnthropicTool(Body):
     type: Annotated[Literal["custom"], BeforeValidator(_no_tool_of_theirs)] = "custom"
     name: str
     description: str = ""
@@ -251,13 +251,17 @@ class ToolChoice(Body):
 class CountBody(Body):
     """A conversation and what may be called in it."""
 
-    model: str
+    model_config = ConfigDict(json_schema_extra={"examples": [{"model": IN_USE, "messages": [HELLO]}]})
+
+    model: ModelName
     messages: list[Annotated[SystemMessage | UserMessage | AssistantMessage, Field(discriminator="role")]] = Field(
-        min_length=1
+        min_length=1, description="The conversation so far."
     )
-    system: str | list[TextBlock] = ""
-    tools: list[GivenTool] = Field(default_factory=list, max_length=MAX_TOOLS)
-    tool_choice: ToolChoice = ToolChoice()
+    system: str | list[TextBlock] = Field("", description="The system message.")
+    tools: list[AnthropicTool] = Field(
+        default_factory=list, max_length=MAX_TOOLS, description="Tools of yours that the model may call."
+    )
+    tool_choice: ToolChoice = Field(ToolChoice(), description="Whether a tool may or must be called, and which.")
 
     def conversation(self) -> list[Message]:
         """Turns of one role in a row are one turn. Decodes images, which may take a second. Raises BadInput."""
@@ -297,13 +301,20 @@ class OutputConfig(Body):
 class MessagesBody(CountBody, Sampling):
     """What /v1/messages takes: our sampling as well, and Anthropic's names for some of it."""
 
-    model_config = ConfigDict(extra="ignore", frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(
+        extra="ignore",
+        frozen=True,
+        allow_inf_nan=False,
+        json_schema_extra={"examples": [{"model": IN_USE, "max_tokens": 20, "messages": [HELLO]}]},
+    )
 
     max_tokens: int = Field(gt=0, le=10_000_000, description="New tokens at most.")
-    stream: bool = False
+    stream: bool = Field(False, description="Send the answer as it is written, as server-sent events.")
     stop_sequences: tuple[str, ...] = Field((), max_length=64, description="Texts that end the answer.")
-    thinking: ThinkingWish | None = None
-    output_config: OutputConfig = OutputConfig()
+    thinking: ThinkingWish | None = Field(
+        None, description="Whether a model that can thinks before it answers; left out it does not."
+    )
+    output_config: OutputConfig = Field(OutputConfig(), description="The form of the answer, and how hard to think.")
 
     def sampling_for(self, model: Model) -> Sampling:
         """A wish to think is a hint that clients send to every model: one that does not think passes over it. Left out,

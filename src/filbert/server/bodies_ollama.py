@@ -18,7 +18,7 @@ from filbert.engine.schema import bounded_schema
 from filbert.engine.tools import MAX_TOOLS, Tool
 from filbert.models.modelfile import NEGATIVE_MEANS_ANY, PARAMETERS, Modelfile, named_by_ollama
 from filbert.models.preset import Example
-from filbert.server.bodies import ONE_OR_MANY, SEEDS, Body, GivenTool, Unsupported, without_nulls
+from filbert.server.bodies import HELLO, IN_USE, ONE_OR_MANY, SEEDS, Body, ChatTool, Unsupported, without_nulls
 
 LEAST_CONTEXT, MOST_CONTEXT = 64, 1 << 30
 MOST_TOKENS = 10_000_000
@@ -59,7 +59,18 @@ Format = Annotated[
     BeforeValidator(schema_of),
     WithJsonSchema({"type": ["string", "object"], "examples": ["json"]}),
 ]
-ModelName = Annotated[str, Field(min_length=1, validation_alias=AliasChoices("model", "name"))]
+OllamaName = Annotated[
+    str,
+    Field(
+        min_length=1,
+        validation_alias=AliasChoices("model", "name"),
+        description="The name of a model, as /api/tags lists it. Older clients call this field name.",
+    ),
+]
+
+
+def of_example(**fields: Any) -> ConfigDict:
+    return ConfigDict(json_schema_extra={"examples": [{"model": IN_USE, **fields}]})
 
 
 class RunOptions(Sampling):
@@ -105,22 +116,30 @@ class RunOptions(Sampling):
 
 
 class NameBody(Body):
-    model: ModelName
+    model_config = of_example()
+
+    model: OllamaName
 
 
 class RunBody(NameBody):
     """Of what needs a model that is loaded."""
 
-    options: RunOptions = Field(default_factory=lambda: RunOptions.model_validate({}))
-    keep_alive: KeepAlive = None
+    options: RunOptions = Field(
+        default_factory=lambda: RunOptions.model_validate({}), description="How to choose tokens, and the context."
+    )
+    keep_alive: KeepAlive = Field(
+        None, description="How long the model stays in memory afterwards; 0 unloads it, below zero it stays."
+    )
 
 
 class AnswerBody(RunBody):
-    stream: bool = True
-    format: Format = None
-    think: bool | Literal["low", "medium", "high"] | None = None
-    logprobs: bool = False
-    top_logprobs: int = Field(0, ge=0, le=20)
+    stream: bool = Field(True, description="Send the answer as it is written, a document a line.")
+    format: Format = Field(None, description="json, or the JSON schema that the answer holds to.")
+    think: bool | Literal["low", "medium", "high"] | None = Field(
+        None, description="Whether a model that can thinks before it answers; refused by others."
+    )
+    logprobs: bool = Field(False, description="Tell the log-probability of each token.")
+    top_logprobs: int = Field(0, ge=0, le=20, description="And of this many others at its place.")
 
     def sampling(self) -> Sampling:
         given = self.options.model_dump(include=self.options.model_fields_set & set(Sampling.model_fields))
@@ -160,8 +179,14 @@ class SaidMessage(Body):
 
 
 class OllamaChatBody(AnswerBody):
-    messages: list[SaidMessage] = Field(default_factory=list)
-    tools: list[GivenTool] = Field(default_factory=list, max_length=MAX_TOOLS)
+    model_config = of_example(messages=[HELLO], options={"num_predict": 20})
+
+    messages: list[SaidMessage] = Field(
+        default_factory=list, description="The conversation so far; an empty one loads the model, or unloads it."
+    )
+    tools: list[ChatTool] = Field(
+        default_factory=list, max_length=MAX_TOOLS, description="Functions of yours that the model may call."
+    )
 
     def given_tools(self) -> list[Tool]:
         return [tool.function.tool() for tool in self.tools]
@@ -203,11 +228,13 @@ def content(text: str, images: Iterable[str]) -> str | tuple[dict[str, Any], ...
 
 
 class GenerateBody(AnswerBody):
+    model_config = of_example(prompt="Say hi.", options={"num_predict": 20})
+
     prompt: str = ""
-    suffix: str = ""
-    system: str = ""
-    raw: bool = False
-    images: list[str] = Field(default_factory=list)
+    suffix: str = Field("", description="What comes after the answer; for models with marks for it.")
+    system: str = Field("", description="The system message.")
+    raw: bool = Field(False, description="Go on from the prompt as it stands, without a template.")
+    images: list[str] = Field(default_factory=list, description="In base64.")
     template: Unsupported = None
     context: Unsupported = None
 
@@ -228,8 +255,12 @@ class GenerateBody(AnswerBody):
 
 
 class EmbedBody(RunBody):
-    input: str | Annotated[list[str], Field(max_length=2048)] = Field(default_factory=list)
-    dimensions: int | None = Field(None, ge=0)
+    model_config = of_example(input=["a cat", "a dog"])
+
+    input: str | Annotated[list[str], Field(max_length=2048)] = Field(
+        default_factory=list, description="One text or several."
+    )
+    dimensions: int | None = Field(None, ge=0, description="Keep so many numbers of each vector, made unit again.")
     truncate: bool = Field(True, description="Take the beginning of a text that is too long, rather than refuse it.")
 
     @property
@@ -238,20 +269,24 @@ class EmbedBody(RunBody):
 
 
 class OldEmbeddingsBody(RunBody):
+    model_config = of_example(prompt="a cat")
+
     prompt: str = ""
 
 
 class ShowBody(NameBody):
-    verbose: bool = False
+    verbose: bool = Field(False, description="Tell the vocabulary, too.")
 
 
 class PullBody(NameBody):
-    stream: bool = True
+    stream: bool = Field(True, description="Tell of the progress, a document a line.")
 
 
 class CopyBody(Body):
+    model_config = ConfigDict(json_schema_extra={"examples": [{"source": IN_USE, "destination": "nut"}]})
+
     source: str = Field(min_length=1)
-    destination: str = Field(min_length=1)
+    destination: str = Field(min_length=1, description="The new name.")
 
 
 class ExampleMessage(Body):
@@ -260,12 +295,18 @@ class ExampleMessage(Body):
 
 
 class CreateBody(NameBody):
-    from_: str = Field(alias="from", min_length=1)
-    stream: bool = True
-    system: str = ""
-    template: str = ""
-    parameters: dict[str, Any] = Field(default_factory=dict)
-    messages: list[ExampleMessage] = Field(default_factory=list)
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"model": "poet", "from": IN_USE, "system": "You answer in verse."}]}
+    )
+
+    from_: str = Field(alias="from", min_length=1, description="The model that the new name stands for.")
+    stream: bool = Field(True, description="Tell of the progress, a document a line.")
+    system: str = Field("", description="The system message of every conversation.")
+    template: str = Field("", description="The chat template.")
+    parameters: dict[str, Any] = Field(default_factory=dict, description="Of a Modelfile's PARAMETER.")
+    messages: list[ExampleMessage] = Field(
+        default_factory=list, description="Messages that stand before every conversation."
+    )
     license: str | list[str] = ""
     files: Unsupported = None
     adapters: Unsupported = None

@@ -11,7 +11,7 @@ from filbert.core.settings import configured
 from filbert.engine.sampling import Sampling
 from filbert.engine.schema import bounded_schema
 from filbert.engine.tools import MAX_TOOLS, ToolUse, tool_use, use_of_one
-from filbert.server.bodies import EFFORTS, AllowedName, AllowedTools, Body, Function, Unsupported
+from filbert.server.bodies import EFFORTS, IN_USE, AllowedName, AllowedTools, Body, Function, ModelName, Unsupported
 from filbert.server.response_items import Item, MessageItem
 
 LOGPROBS = "message.output_text.logprobs"
@@ -19,7 +19,7 @@ MetadataName = Annotated[str, StringConstraints(max_length=64)]
 MetadataText = Annotated[str, StringConstraints(max_length=512)]
 
 
-class GivenTool(Function):
+class ResponsesTool(Function):
     type: Literal["function"] = "function"
     strict: bool | None = None
 
@@ -59,18 +59,29 @@ class ReasoningWish(Body):
 class ResponsesBody(Body, Sampling):
     """Our sampling as well, and OpenAI's names for some of it."""
 
-    model_config = ConfigDict(extra="ignore", frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(
+        extra="ignore",
+        frozen=True,
+        allow_inf_nan=False,
+        json_schema_extra={"examples": [{"model": IN_USE, "input": "Say hi.", "max_output_tokens": 20}]},
+    )
 
-    model: str
-    input: str | list[Item] = ""
+    model: ModelName
+    input: str | list[Item] = Field("", description="What is said: text, or the items of a conversation.")
     instructions: str = Field("", description="The system message, of this answer only.")
-    tools: list[GivenTool] = Field(default_factory=list, max_length=MAX_TOOLS)
-    tool_choice: Literal["none", "auto", "required"] | AllowedName | AllowedTools = "auto"
-    parallel_tool_calls: bool | None = None
-    text: TextWish = TextWish()
-    reasoning: ReasoningWish = ReasoningWish()
+    tools: list[ResponsesTool] = Field(
+        default_factory=list, max_length=MAX_TOOLS, description="Functions of yours that the model may call."
+    )
+    tool_choice: Literal["none", "auto", "required"] | AllowedName | AllowedTools = Field(
+        "auto", description="Whether a function may or must be called, and which."
+    )
+    parallel_tool_calls: bool | None = Field(None, description="Whether one answer may hold several calls.")
+    text: TextWish = Field(TextWish(), description="The form of the answer.")
+    reasoning: ReasoningWish = Field(ReasoningWish(), description="How hard a model that can thinks.")
     max_output_tokens: int | None = Field(None, gt=0, le=10_000_000, description="New tokens at most.")
-    top_logprobs: int | None = Field(None, ge=0, le=20)
+    top_logprobs: int | None = Field(
+        None, ge=0, le=20, description="Tell the log-probability of each token, and of this many others."
+    )
     include: list[Literal["message.output_text.logprobs", "reasoning.encrypted_content"]] = Field(
         default_factory=list, description="Thought is told as it is, so that it need not be asked for."
     )
@@ -80,7 +91,7 @@ class ResponsesBody(Body, Sampling):
     truncation: Literal["auto", "disabled"] = Field(
         "disabled", description="auto leaves out the oldest turns where the context would not hold them."
     )
-    stream: bool = False
+    stream: bool = Field(False, description="Send the answer as it is written, as server-sent events.")
     background: Unsupported = None
     conversation: Unsupported = None
     moderation: Unsupported = None

@@ -20,13 +20,20 @@ from filbert.models.gguf import Header, check_split
 from filbert.models.header import Stored, Value
 from filbert.models.modelfile import PARAMETERS
 from filbert.models.store import StoredModel
+from filbert.server.answers_ollama import (
+    Capability,
+    OllamaDetails,
+    OllamaModel,
+    OllamaRunningModel,
+    OllamaShown,
+)
 from filbert.server.ollama_shape import timestamp
 
 KEPT_FOR_GOOD = datetime(2318, 1, 1, tzinfo=UTC)  # what Ollama says of it
 THEIRS = {ours: theirs for theirs, ours in PARAMETERS.items()}
 
 
-def listed(stored: StoredModel) -> dict[str, Any]:
+def listed(stored: StoredModel) -> OllamaModel:
     """A row of /api/tags. A model whose file cannot be read has no details."""
     try:
         told = details(stored, headers_of(stored))
@@ -42,7 +49,7 @@ def listed(stored: StoredModel) -> dict[str, Any]:
     }
 
 
-def running(loaded: Loaded, now: datetime) -> dict[str, Any]:
+def running(loaded: Loaded, now: datetime) -> OllamaRunningModel:
     """A row of /api/ps."""
     model = loaded.model
     leaves = KEPT_FOR_GOOD if loaded.leaves_s is None else now + timedelta(seconds=loaded.leaves_s)
@@ -58,27 +65,30 @@ def running(loaded: Loaded, now: datetime) -> dict[str, Any]:
     }
 
 
-def shown(stored: StoredModel, verbose: bool) -> dict[str, Any]:
+def shown(stored: StoredModel, verbose: bool) -> OllamaShown:
     """The answer of /api/show. verbose: with the vocabulary. Raises BadModelFile."""
     headers = headers_of(stored)
     preset = stored.preset
     template = (preset and preset.template) or headers[0].chat_template or ""
     system = preset.system if preset else ""
-    return {
+    told: OllamaShown = {
         "license": (preset and preset.licence) or stored.licence or headers[0].licence or "",
         "modelfile": modelfile(stored, system),
         "parameters": "\n".join(f"{name:<30} {value}" for name, value in parameters(stored)),
         "template": template,
-        **({"system": system} if system else {}),
-        **({"messages": [each.model_dump() for each in preset.examples]} if preset and preset.examples else {}),
         "details": details(stored, headers),
         "model_info": dict(information(headers, verbose)),
         "capabilities": capabilities(stored, headers[0], template),
         "modified_at": modified(stored),
     }
+    if system:
+        told["system"] = system
+    if preset and preset.examples:
+        told["messages"] = [{"role": each.role, "content": each.content} for each in preset.examples]
+    return told
 
 
-def details(stored: StoredModel, headers: Sequence[Header]) -> dict[str, Any]:
+def details(stored: StoredModel, headers: Sequence[Header]) -> OllamaDetails:
     """headers: of the parts."""
     family = headers[0].architecture if headers else ""
     return {
@@ -91,11 +101,11 @@ def details(stored: StoredModel, headers: Sequence[Header]) -> dict[str, Any]:
     }
 
 
-def capabilities(stored: StoredModel, header: Header, template: str) -> list[str]:
+def capabilities(stored: StoredModel, header: Header, template: str) -> list[Capability]:
     """tools: for a model whose template knows them; any other that answers is shown them in words."""
     if header.kind != "language":
         return ["embedding"] if header.kind == "embedding" else []
-    can = {
+    can: dict[Capability, bool] = {
         "completion": True,
         "tools": knows_tools(template),
         "insert": infill_marks(header) is not None,

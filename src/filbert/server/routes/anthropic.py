@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
-from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
 from filbert.engine.model import STREAMED, Prepared
 from filbert.engine.tool_calls import reader
+from filbert.server import openapi
+from filbert.server.answers_anthropic import MessageAnswer, MessageEvent, TokenCount
 from filbert.server.anthropic_shape import AnthropicShape
 from filbert.server.bodies_anthropic import CountBody, MessagesBody
 from filbert.server.error_bodies import AnthropicErrorBody
@@ -18,15 +19,15 @@ from filbert.server.json_route import JsonRoute, offered_by
 from filbert.server.response import Gathered, StreamedWithProgress
 
 router = APIRouter(
-    route_class=JsonRoute, responses={"4XX": {"model": AnthropicErrorBody}, "5XX": {"model": AnthropicErrorBody}}
+    tags=[openapi.ANTHROPIC],
+    route_class=JsonRoute,
+    responses=openapi.refused(AnthropicErrorBody, *openapi.ANYWHERE, *openapi.OF_MODELS),
 )
-STREAM: dict[int | str, dict[str, Any]] = {
-    200: {"description": "A message, or with `stream` its events.", "content": {"text/event-stream": {}}}
-}
+STREAM = openapi.streamed("text/event-stream", MessageEvent, "A message, or with `stream` its events.")
 
 
-@router.post("/v1/messages", responses=STREAM)
-async def messages(body: MessagesBody, request: Request) -> Response:
+@router.post("/v1/messages", response_model=MessageAnswer, responses=STREAM)
+async def create_message(body: MessagesBody, request: Request) -> Response:
     """Answer a conversation, as Anthropic's API does."""
     use, body = body.tool_use(), await with_images(body, request)
     loan = await offered_by(request).lend(body.model)
@@ -40,7 +41,7 @@ async def messages(body: MessagesBody, request: Request) -> Response:
 
 
 @router.post("/v1/messages/count_tokens")
-async def count_tokens(body: CountBody, request: Request) -> dict[str, int]:
+async def count_tokens(body: CountBody, request: Request) -> TokenCount:
     """Prompt tokens of a conversation that would be asked."""
     use, body = body.tool_use(), await with_images(body, request)
     with await offered_by(request).lend(body.model) as loan:

@@ -16,6 +16,14 @@ from filbert.engine.model import STREAMED, Model, Prepared
 from filbert.engine.pool import Loan
 from filbert.engine.tool_calls import CallReader, reader
 from filbert.engine.tools import tool_use
+from filbert.server import openapi
+from filbert.server.answers_ollama import (
+    OllamaChatPiece,
+    OllamaEmbedding,
+    OllamaEmbeddings,
+    OllamaGeneratePiece,
+    SpokenVersion,
+)
 from filbert.server.bodies_ollama import (
     AnswerBody,
     EmbedBody,
@@ -34,28 +42,30 @@ from filbert.server.vectors import beginning, embedded, shortened
 
 SPOKEN_VERSION = "0.12.11"  # of Ollama: clients ask it to know what they may send
 router = APIRouter(
-    route_class=JsonRoute, responses={"4XX": {"model": OllamaErrorBody}, "5XX": {"model": OllamaErrorBody}}
+    tags=[openapi.OLLAMA],
+    route_class=JsonRoute,
+    responses=openapi.refused(OllamaErrorBody, *openapi.ANYWHERE, *openapi.OF_MODELS),
 )
-LINE_BY_LINE: dict[int | str, dict[str, Any]] = {
-    200: {"description": "Documents, one a line; without `stream` one document.", "content": {LINES: {}}}
-}
+HOW = "Documents, one a line; without `stream` one document."
+CHAT_STREAM = openapi.streamed(LINES, OllamaChatPiece | OllamaErrorBody, HOW)
+GENERATE_STREAM = openapi.streamed(LINES, OllamaGeneratePiece | OllamaErrorBody, HOW)
 
 
 @router.head("/", include_in_schema=False)
 @router.get("/", response_class=PlainTextResponse)
-async def root() -> str:
+async def get_root() -> str:
     """A line for people, and for clients that look whether something is here."""
     return "Filbert is running"
 
 
 @router.get("/api/version")
-async def version() -> dict[str, str]:
+async def ollama_version() -> SpokenVersion:
     """The version of Ollama whose API this is."""
     return {"version": SPOKEN_VERSION}
 
 
-@router.post("/api/chat", responses=LINE_BY_LINE)
-async def chat(body: OllamaChatBody, request: Request) -> Response:
+@router.post("/api/chat", response_model=OllamaChatPiece, responses=CHAT_STREAM)
+async def ollama_chat(body: OllamaChatBody, request: Request) -> Response:
     """Answer a conversation; an empty one loads the model, or unloads it."""
     if not body.messages:
         return await _ready_or_gone(body, request, as_message)
@@ -68,8 +78,8 @@ async def chat(body: OllamaChatBody, request: Request) -> Response:
     return _answer(loan, prepare, asked, body, as_message, reader(use))
 
 
-@router.post("/api/generate", responses=LINE_BY_LINE)
-async def generate(body: GenerateBody, request: Request) -> Response:
+@router.post("/api/generate", response_model=OllamaGeneratePiece, responses=GENERATE_STREAM)
+async def ollama_generate(body: GenerateBody, request: Request) -> Response:
     """Answer a prompt, go on from it as it stands (`raw`), or write what stands before `suffix`."""
     if body.is_empty:
         return await _ready_or_gone(body, request, as_response)
@@ -126,8 +136,8 @@ def _unload(offered: Offered, name: str) -> None:
         offered.pool.stop(found)
 
 
-@router.post("/api/embed")
-async def embed(body: EmbedBody, request: Request) -> dict[str, Any]:
+@router.post("/api/embed", response_model=OllamaEmbeddings)
+async def ollama_embed(body: EmbedBody, request: Request) -> dict[str, Any]:
     """Unit vectors, one a text."""
     loan, asked = await _lent(body, request)
     with loan:
@@ -146,7 +156,7 @@ def _fitting(model: Model, body: EmbedBody) -> list[str]:
 
 
 @router.post("/api/embeddings")
-async def old_embeddings(body: OldEmbeddingsBody, request: Request) -> dict[str, Any]:
+async def ollama_embeddings(body: OldEmbeddingsBody, request: Request) -> OllamaEmbedding:
     """The vector of one text, as older clients ask for it."""
     loan, _ = await _lent(body, request)
     with loan:

@@ -14,43 +14,49 @@ from filbert.core.errors import BadInput, FilbertError
 from filbert.face import presets
 from filbert.models.modelfile import named_by_ollama
 from filbert.models.store import StoredModel
-from filbert.server import ollama_models
+from filbert.server import ollama_models, openapi
+from filbert.server.answers_ollama import OllamaModels, OllamaProgress, OllamaRunningModels, OllamaShown
 from filbert.server.bodies_ollama import CopyBody, CreateBody, NameBody, PullBody, ShowBody
 from filbert.server.error_bodies import OllamaErrorBody, ollama_error
 from filbert.server.json_route import JsonRoute, offered_by
 from filbert.server.offered import Offered
 from filbert.server.ollama_pull import begun, last_of, pullable, pulled
 from filbert.server.ollama_shape import LINES, line
-from filbert.server.routes.ollama import LINE_BY_LINE
+from filbert.server.routes.ollama import HOW
 
 router = APIRouter(
-    route_class=JsonRoute, responses={"4XX": {"model": OllamaErrorBody}, "5XX": {"model": OllamaErrorBody}}
+    tags=[openapi.OLLAMA],
+    route_class=JsonRoute,
+    responses=openapi.refused(OllamaErrorBody, *openapi.ANYWHERE, *openapi.OF_MODELS),
 )
+STREAM = openapi.streamed(LINES, OllamaProgress | OllamaErrorBody, HOW)
+KEPT = openapi.refused(OllamaErrorBody, *openapi.OF_DISKS)
+PULLED = openapi.refused(OllamaErrorBody, *openapi.OF_DOWNLOADS)
 
 
 @router.get("/api/tags")
-async def tags(request: Request) -> dict[str, Any]:
+async def ollama_tags(request: Request) -> OllamaModels:
     """Every model that can be asked for."""
     offered = offered_by(request)
     return {"models": await asyncio.to_thread(lambda: [ollama_models.listed(each) for each in offered.known()])}
 
 
 @router.get("/api/ps")
-async def ps(request: Request) -> dict[str, Any]:
+async def ollama_ps(request: Request) -> OllamaRunningModels:
     """The models in memory."""
     now, loaded = datetime.now(UTC), await asyncio.to_thread(offered_by(request).loaded)
     return {"models": [ollama_models.running(each, now) for each in loaded]}
 
 
 @router.post("/api/show")
-async def show(body: ShowBody, request: Request) -> dict[str, Any]:
+async def ollama_show(body: ShowBody, request: Request) -> OllamaShown:
     """One model: its licence, template, metadata, and what it can."""
     offered = offered_by(request)
     return await asyncio.to_thread(lambda: ollama_models.shown(offered.find(body.model), body.verbose))
 
 
-@router.post("/api/pull", responses=LINE_BY_LINE)
-async def pull(body: PullBody) -> Response:
+@router.post("/api/pull", response_model=OllamaProgress, responses=STREAM | KEPT | PULLED)
+async def ollama_pull(body: PullBody) -> Response:
     """Get a model of the catalogue or the hub."""
     documents = pulled(await asyncio.to_thread(pullable, body.model))
     if not body.stream:
@@ -58,8 +64,8 @@ async def pull(body: PullBody) -> Response:
     return StreamingResponse(_lines(await begun(documents)), media_type=LINES)
 
 
-@router.post("/api/create", responses=LINE_BY_LINE)
-async def create(body: CreateBody, request: Request) -> Response:
+@router.post("/api/create", response_model=OllamaProgress, responses=STREAM | KEPT)
+async def ollama_create(body: CreateBody, request: Request) -> Response:
     """Make a name of one's own that stands for a model, with values kept for it."""
     offered = offered_by(request)
 
@@ -71,8 +77,8 @@ async def create(body: CreateBody, request: Request) -> Response:
     return _said([{"status": "writing manifest"}, {"status": "success"}], body.stream)
 
 
-@router.post("/api/copy")
-async def copy(body: CopyBody, request: Request) -> Response:
+@router.post("/api/copy", response_class=Response, responses=KEPT)
+async def ollama_copy(body: CopyBody, request: Request) -> Response:
     """Give a model a second name, which stands for the first."""
     offered = offered_by(request)
 
@@ -84,8 +90,8 @@ async def copy(body: CopyBody, request: Request) -> Response:
     return Response()
 
 
-@router.delete("/api/delete")
-async def delete(body: NameBody, request: Request) -> Response:
+@router.delete("/api/delete", response_class=Response, responses=KEPT)
+async def ollama_delete(body: NameBody, request: Request) -> Response:
     """Take a name out of the store, with the files that no other needs."""
     offered = offered_by(request)
     await asyncio.to_thread(lambda: offered.delete(offered.find(body.model)))

@@ -16,6 +16,19 @@ from filbert.engine.model import STREAMED, Prepared
 from filbert.engine.pool import Loan
 from filbert.engine.tool_calls import CallReader, reader
 from filbert.models.store import StoredModel
+from filbert.server import openapi
+from filbert.server.answers import (
+    ChatCompletion,
+    ChatCompletionChunk,
+    Completion,
+    CompletionChunk,
+    Deleted,
+    EmbeddingList,
+    ModelList,
+    ModelRow,
+    Ranking,
+)
+from filbert.server.answers_anthropic import ModelInfo, ModelsPage
 from filbert.server.anthropic_shape import model_info, models_page
 from filbert.server.bodies import ChatBody, CompletionBody, EmbeddingsBody, GenerationBody, RerankBody
 from filbert.server.error_bodies import ErrorBody, speaks_anthropic
@@ -26,14 +39,18 @@ from filbert.server.openai_shape import EachChoice, OpenAIShape
 from filbert.server.response import Gathered, Streamed
 from filbert.server.vectors import embedded, shortened
 
-router = APIRouter(route_class=JsonRoute, responses={"4XX": {"model": ErrorBody}, "5XX": {"model": ErrorBody}})
-STREAM: dict[int | str, dict[str, Any]] = {
-    200: {"description": "One document, or with `stream` its events.", "content": {"text/event-stream": {}}}
-}
+router = APIRouter(
+    tags=[openapi.OPENAI],
+    route_class=JsonRoute,
+    responses=openapi.refused(ErrorBody, *openapi.ANYWHERE, *openapi.OF_MODELS),
+)
+HOW = "One document, or with `stream` its events, and `[DONE]` behind them."
+CHAT_STREAM = openapi.streamed("text/event-stream", ChatCompletionChunk | ErrorBody, HOW)
+COMPLETION_STREAM = openapi.streamed("text/event-stream", CompletionChunk | ErrorBody, HOW)
 
 
 @router.get("/v1/models")
-async def models(request: Request) -> dict[str, Any]:
+async def list_models(request: Request) -> ModelList | ModelsPage:
     """Every model that can be asked for."""
     found = await asyncio.to_thread(offered_by(request).known)
     if speaks_anthropic(request.scope):
@@ -42,20 +59,22 @@ async def models(request: Request) -> dict[str, Any]:
 
 
 @router.get("/v1/models/{name:path}")
-async def model(name: str, request: Request) -> dict[str, Any]:
+async def get_model(name: str, request: Request) -> ModelRow | ModelInfo:
     """One model."""
     found = await asyncio.to_thread(offered_by(request).find, name)
     return model_info(found) if speaks_anthropic(request.scope) else _shown(found)
 
 
-def _shown(stored: StoredModel) -> dict[str, Any]:
+def _shown(stored: StoredModel) -> ModelRow:
     created = int(datetime.fromisoformat(stored.pulled).timestamp()) if stored.pulled else 0
-    stands_for = {"stands_for": stored.preset.stands_for} if stored.preset and stored.preset.is_stand_in else {}
-    return {"id": stored.name, "object": "model", "created": created, "owned_by": "filbert", **stands_for}
+    row: ModelRow = {"id": stored.name, "object": "model", "created": created, "owned_by": "filbert"}
+    if stored.preset and stored.preset.is_stand_in:
+        row["stands_for"] = stored.preset.stands_for
+    return row
 
 
-@router.post("/v1/chat/completions", responses=STREAM)
-async def chat_completions(body: ChatBody, request: Request) -> Response:
+@router.post("/v1/chat/completions", response_model=ChatCompletion, responses=CHAT_STREAM)
+async def create_chat_completion(body: ChatBody, request: Request) -> Response:
     """Answer a conversation."""
     use, body = body.tool_use(), await with_images(body, request)
     loan = await offered_by(request).lend(body.model)
@@ -68,8 +87,8 @@ async def chat_completions(body: ChatBody, request: Request) -> Response:
     return _answer(loan, prepare, body, calls)
 
 
-@router.post("/v1/completions", responses=STREAM)
-async def completions(body: CompletionBody, request: Request) -> Response:
+@router.post("/v1/completions", response_model=Completion, responses=COMPLETION_STREAM)
+async def create_completion(body: CompletionBody, request: Request) -> Response:
     """Go on from a text as it stands, without a chat template, or write what stands before `suffix`."""
     loan = await offered_by(request).lend(body.model)
 
@@ -91,8 +110,8 @@ def _answer(
     return (Streamed if body.stream else Gathered)(loan, wanted, shape)
 
 
-@router.post("/v1/embeddings")
-async def embeddings(body: EmbeddingsBody, request: Request) -> dict[str, Any]:
+@router.post("/v1/embeddings", response_model=EmbeddingList)
+async def create_embeddings(body: EmbeddingsBody, request: Request) -> dict[str, Any]:
     """Unit vectors, one a text."""
     with await offered_by(request).lend(body.model) as loan:
         vectors = await embedded(loan, body.inputs, request)
@@ -111,7 +130,7 @@ def _base64(vector: list[float]) -> str:
 
 
 @router.delete("/v1/models/{name:path}")
-async def delete(name: str, request: Request) -> dict[str, Any]:
+async def delete_model(name: str, request: Request) -> Deleted:
     """Delete a model, or a name of one's own, from the store."""
     offered = offered_by(request)
     stored = await asyncio.to_thread(offered.find, name)
@@ -119,7 +138,7 @@ async def delete(name: str, request: Request) -> dict[str, Any]:
     return {"id": stored.name, "object": "model", "deleted": True}
 
 
-@router.post("/v1/rerank")
+@router.post("/v1/rerank", response_model=Ranking)
 async def rerank(body: RerankBody, request: Request) -> dict[str, Any]:
     """Documents by closeness to a query, the closest first."""
     measured = measured_of(request.scope)

@@ -13,6 +13,8 @@ from filbert.core.errors import BadInput, FilbertError, UnknownPreviousResponse,
 from filbert.core.log import log
 from filbert.engine.model import STREAMED, Prepared
 from filbert.engine.tool_calls import reader
+from filbert.server import openapi
+from filbert.server.answers_responses import DeletedResponse, InputItems, ResponseDocument, ResponseEvent
 from filbert.server.bodies_responses import ResponsesBody
 from filbert.server.error_bodies import ErrorBody
 from filbert.server.fetched_images import with_images
@@ -23,10 +25,12 @@ from filbert.server.response_store import ResponseStore
 from filbert.server.responses_shape import Document, ResponsesShape
 from filbert.server.truncation import truncated
 
-router = APIRouter(route_class=JsonRoute, responses={"4XX": {"model": ErrorBody}, "5XX": {"model": ErrorBody}})
-STREAM: dict[int | str, dict[str, Any]] = {
-    200: {"description": "A response, or with `stream` its events.", "content": {"text/event-stream": {}}}
-}
+router = APIRouter(
+    tags=[openapi.RESPONSES],
+    route_class=JsonRoute,
+    responses=openapi.refused(ErrorBody, *openapi.ANYWHERE, *openapi.OF_MODELS),
+)
+STREAM = openapi.streamed("text/event-stream", ResponseEvent, "A response, or with `stream` its events.")
 
 
 class GatheredAndKept(Gathered):
@@ -38,8 +42,8 @@ class GatheredAndKept(Gathered):
         return await self._shape.kept(document)
 
 
-@router.post("/v1/responses", responses=STREAM)
-async def respond(body: ResponsesBody, request: Request) -> Response:
+@router.post("/v1/responses", response_model=ResponseDocument, responses=STREAM)
+async def create_response(body: ResponsesBody, request: Request) -> Response:
     """Answer a conversation, or go on with one that was kept."""
     use, before = body.tool_use(), await asyncio.to_thread(_before, body, request)
     body = await with_images(body, request)
@@ -64,8 +68,8 @@ async def respond(body: ResponsesBody, request: Request) -> Response:
     return StreamedWithProgress(loan, prepare, shape) if body.stream else GatheredAndKept(loan, prepare, shape)
 
 
-@router.get("/v1/responses/{response_id}")
-async def response(response_id: str, request: Request, stream: bool = False) -> Document:
+@router.get("/v1/responses/{response_id}", response_model=ResponseDocument)
+async def get_response(response_id: str, request: Request, stream: bool = False) -> Document:
     """A response that was kept."""
     if stream:
         raise BadInput("A response that was kept is told as a whole.", do="Leave out stream.")
@@ -74,15 +78,15 @@ async def response(response_id: str, request: Request, stream: bool = False) -> 
 
 
 @router.delete("/v1/responses/{response_id}")
-async def delete(response_id: str, request: Request) -> dict[str, Any]:
+async def delete_response(response_id: str, request: Request) -> DeletedResponse:
     """Forget a response. Those that went on from it stay."""
     if not await asyncio.to_thread(_store(request).delete, owner_of(request.scope), response_id):
         raise _unknown(response_id)
     return {"id": response_id, "object": "response", "deleted": True}
 
 
-@router.get("/v1/responses/{response_id}/input_items")
-async def input_items(
+@router.get("/v1/responses/{response_id}/input_items", response_model=InputItems)
+async def list_input_items(
     response_id: str,
     request: Request,
     limit: Annotated[int, Query(ge=1, le=100)] = 20,
@@ -101,8 +105,8 @@ async def input_items(
     return {"object": "list", "data": page, "has_more": begin + limit < len(ordered), **ends}
 
 
-@router.post("/v1/responses/{response_id}/cancel")
-async def cancel(response_id: str, request: Request) -> None:
+@router.post("/v1/responses/{response_id}/cancel", status_code=400, response_model=ErrorBody)
+async def cancel_response(response_id: str, request: Request) -> None:
     """Always refused: only responses in the background can be cancelled, and there are none."""
     await asyncio.to_thread(_found, request, response_id)
     raise BadInput("Only a response in the background can be cancelled.", do="Close the connection of one under way.")
