@@ -126,6 +126,8 @@ async def with_one_usage(found: AsyncIterator[Event]) -> AsyncIterator[Event]:
     """Of several answers to one prompt the worker counts each by itself; their sum comes at the end."""
     counted: list[Event] = []
     async for event in found:
+        if "prompt_progress" in event:  # of each answer but the first, whose relay took it out
+            continue
         if event.get("usage"):
             counted.append(event)
             event = {key: value for key, value in event.items() if key not in ("usage", "timings")}
