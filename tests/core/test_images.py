@@ -194,6 +194,7 @@ def test_only_an_address_that_holds_the_image_is_taken(tmp_path: Path) -> None:
     for url in (
         f"data:image/png,{encoded}",
         "data:image/png;base64,%%%",
+        "data:image/png;base64,é",
         "data:image/png;base64,",
         "data:;base64,AAAA",
     ):

@@ -7,7 +7,6 @@ engine's own decoder sees nothing but what this module wrote.
 from __future__ import annotations
 
 import base64
-import binascii
 import struct
 import warnings
 import zlib
@@ -66,7 +65,7 @@ def image_part_of_address(url: str) -> dict[str, Any]:
         raise BadInput("The image's data: address is not base64.", do="Write data:image/png;base64,…")
     try:
         return image_part(base64.b64decode(encoded, validate=True))
-    except binascii.Error as exc:
+    except ValueError as exc:  # binascii's, or that of letters beyond ASCII
         raise BadInput("The image's base64 is broken.", why=f"{exc}.", do="Encode the whole file.") from exc
 
 
