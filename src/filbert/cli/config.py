@@ -50,9 +50,10 @@ def tables() -> list[type[Options]]:
     from filbert.engine.load_options import LoadOptions
     from filbert.engine.sampling import Sampling
     from filbert.models.download_options import DownloadOptions
+    from filbert.server.cluster_options import ClusterOptions
     from filbert.server.serve_options import ServeOptions
 
-    return [Settings, LoadOptions, Sampling, ToolOptions, DownloadOptions, ServeOptions]
+    return [Settings, LoadOptions, Sampling, ToolOptions, DownloadOptions, ServeOptions, ClusterOptions]
 
 
 def setting_names() -> list[str]:

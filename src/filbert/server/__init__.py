@@ -10,6 +10,8 @@ bodies.py             requests as clients write them
 bodies_anthropic.py   requests as Anthropic's clients write them
 bodies_ollama.py      requests as Ollama's clients write them
 bodies_responses.py   requests to /v1/responses
+cluster.py            the server as an application of Ray Serve
+cluster_options.py    what a Ray cluster serves
 connections.py        connections of bounded number and patience
 door.py               what is let in: names, pages, keys, sizes
 entry.py              who may come in, decided from how the server listens

@@ -27,10 +27,13 @@ def is_shown(*names: str) -> bool:
 
 
 class Offered:
-    """Names over a pool, which it closes when it ends."""
+    """Names over a pool, which it closes when it ends. only_added: whether nothing of the store is offered but what was
+    added."""
 
-    def __init__(self, pool: Pool) -> None:
+    def __init__(self, pool: Pool, only_added: bool = False) -> None:
         self.pool = pool
+        self._only_added = only_added
+        self._added: set[str] = set()
         self._files: dict[str, StoredModel] = {}
 
     def add(self, stored: StoredModel) -> Model:
@@ -42,16 +45,17 @@ class Offered:
             if stored.name in self._files:
                 raise BadInput(f"Two files are called {stored.name}.", do="Rename one of them.")
             self._files[stored.name] = stored
+        self._added.add(stored.name)
         with self.pool.lend(stored, pinned=True) as loan:
             return loan.model
 
     def known(self) -> list[StoredModel]:
         """Every model that can be asked for."""
-        return [stored for stored in (*self._files.values(), *store.list_models()) if is_shown(stored.name)]
+        return [stored for stored in (*self._files.values(), *store.list_models()) if self._shows(stored.name)]
 
     def loaded(self) -> list[Loaded]:
         """Those of them that are in memory, or on their way into it."""
-        return [each for each in self.pool.loaded() if is_shown(each.model.name)]
+        return [each for each in self.pool.loaded() if self._shows(each.model.name)]
 
     def find(self, name: str) -> StoredModel:
         """Raises UnknownModel with the nearest names; never another model, and none that is not shown. Raises
@@ -59,12 +63,15 @@ class Offered:
         try:
             stored = self._find(name)
         except (BadInput, BadModelFile):
-            if not is_shown(name):
+            if not self._shows(name):
                 raise self._unknown(name) from None
             raise
-        if not is_shown(name, stored.name):
+        if not self._shows(name, stored.name):
             raise self._unknown(name)
         return stored
+
+    def _shows(self, *names: str) -> bool:
+        return is_shown(*names) and not (self._only_added and self._added.isdisjoint(names))
 
     def _find(self, name: str) -> StoredModel:
         """Also as Ollama's clients write a name: x:latest where there is only x."""
