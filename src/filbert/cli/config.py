@@ -75,6 +75,11 @@ def set_names() -> list[str]:
     return []
 
 
+SETTING = Annotated[
+    str, typer.Argument(help="A name as `filbert config` shows it, such as load.context.", autocompletion=setting_names)
+]
+
+
 @app.callback(invoke_without_command=True)
 @with_options(read=forgiving)
 def config(settings: Settings, context: typer.Context) -> None:
@@ -152,10 +157,7 @@ def _rows(options: type[Options]) -> list[tuple[str, ...]]:
 @app.command("get")
 @with_options(read=forgiving)
 def get(
-    setting: Annotated[
-        str,
-        typer.Argument(help="A name as `filbert config` shows it, such as load.context.", autocompletion=setting_names),
-    ],
+    setting: SETTING,
     settings: Settings,
 ) -> None:
     """Print the value of a setting, and to standard error where it comes from."""
@@ -169,10 +171,7 @@ def get(
 @app.command("set", context_settings={"ignore_unknown_options": True})  # a value may be -1
 @with_options(read=forgiving)
 def set_value(
-    setting: Annotated[
-        str,
-        typer.Argument(help="A name as `filbert config` shows it, such as load.context.", autocompletion=setting_names),
-    ],
+    setting: SETTING,
     value: Annotated[str, typer.Argument(help="The value; lists and objects as JSON.")],
     settings: Settings,
 ) -> None:
