@@ -17,10 +17,8 @@ from PIL import Image
 from pydantic import ValidationError
 from running_server import FOR_EVER, STARTER, WAIT_S, RunningServer, gone, install, serving
 
-import make_tiny
 from filbert.server.bodies_ollama import OllamaChatBody, seconds
 
-THINKER = (Path(__file__).parent.parent / "data" / "thinking.jinja").read_text("utf-8")
 THOUGHT = 'root ::= "Two and two.</think>Four."'  # the template's prompt opens the thought
 HI = [{"role": "user", "content": "Say hi."}]
 WEATHER = {
@@ -39,22 +37,6 @@ def roomy(starter: Path, embedder: Path, tmp_path_factory: pytest.TempPathFactor
     home = tmp_path_factory.mktemp("roomy")
     install(home, starter)
     with serving(home, "-m", str(embedder), "--context", "2048") as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def thinker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
-    folder = tmp_path_factory.mktemp("ollama-thinker")
-    path = make_tiny.dense(folder / "thinker.gguf", template=THINKER)
-    with serving(folder / "home", "-m", str(path), "--context", "512") as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def eyes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
-    folder = tmp_path_factory.mktemp("ollama-eyes")
-    path, _ = make_tiny.vision(folder / "eyes.gguf", folder / "mmproj-eyes.gguf")
-    with serving(folder / "home", "-m", str(path), "--context", "512") as running:
         yield running
 
 

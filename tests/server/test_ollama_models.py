@@ -154,11 +154,10 @@ def test_a_model_is_made_of_another_with_what_a_modelfile_says(served: RunningSe
     ],
     ids=str,
 )
-def test_what_no_model_can_be_made_of_is_a_sentence(stocked: Path, body: dict[str, Any], status: int) -> None:
-    with serving(stocked) as running:
-        answer = post(running, "create", **{"model": "mine", **body})
-        assert answer.status_code == status and set(answer.json()) == {"error"}
-        assert list(listed(running)) == [STARTER]
+def test_what_no_model_can_be_made_of_is_a_sentence(server: RunningServer, body: dict[str, Any], status: int) -> None:
+    answer = post(server, "create", **{"model": "mine", **body})
+    assert answer.status_code == status and set(answer.json()) == {"error"}
+    assert list(listed(server)) == [STARTER]
 
 
 def test_a_copy_stands_for_its_source_and_a_delete_takes_one_name(served: RunningServer) -> None:
@@ -254,8 +253,8 @@ def test_a_disk_that_runs_full_in_a_pull_is_told_without_a_path_and_the_next_pul
     ],
 )
 def test_over_http_nothing_is_pulled_but_from_the_catalogue_and_the_hub(
-    pulling: RunningServer, name: str, status: int
+    server: RunningServer, name: str, status: int
 ) -> None:
     for stream in (True, False):
-        answer = post(pulling, "pull", model=name, stream=stream)
+        answer = post(server, "pull", model=name, stream=stream)
         assert answer.status_code == status and set(answer.json()) == {"error"}
