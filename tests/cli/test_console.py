@@ -11,6 +11,7 @@ from collections.abc import Callable
 import pytest
 from terminal import FILBERT, Run, Terminal
 
+from filbert.cli import console
 from filbert.cli.console import patience, without_controls
 from filbert.core.files import size
 from filbert.core.settings import Settings
@@ -56,13 +57,15 @@ def test_a_first_pull_shows_its_progress_in_lines(filbert: Run) -> None:
     assert done.stdout.strip().endswith("SmolLM2-135M-Instruct.Q4_1.gguf")
 
 
-def test_what_takes_long_is_told_after_two_seconds(capfd: pytest.CaptureFixture[str]) -> None:
-    with patience("counting sheep", Settings()):
-        time.sleep(2.3)
+def test_what_takes_long_is_told(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    assert console.PATIENCE_S == 2
     with patience("being quick", Settings()):
         pass
+    monkeypatch.setattr(console, "PATIENCE_S", 0.1)
+    with patience("counting sheep", Settings()):
+        time.sleep(0.5)
     with patience("being discreet", Settings(quiet=True)):
-        time.sleep(2.3)
+        time.sleep(0.5)
     assert capfd.readouterr().err == "counting sheep …\n"
 
 
