@@ -56,6 +56,7 @@ class RunningServer:
     """The process, its address, and clients that try once."""
 
     def __init__(self, home: Path, *flags: str, **settings: str) -> None:
+        self.home = home
         environment = {**os.environ, "FILBERT_HOME": str(home), **settings}
         command = [str(Path(sys.executable).with_name("filbert")), "serve", "--port", "0", *flags]
         self.process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)

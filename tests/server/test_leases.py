@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -25,11 +24,25 @@ from running import until
 USER = {"role": "user", "content": "Say hi."}
 
 
-@pytest.fixture
-def served(home: Path, starter: Path) -> Iterator[RunningServer]:
-    """A server of this test's own store."""
+@pytest.fixture(scope="module")
+def shared(starter: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
+    home = tmp_path_factory.mktemp("shared")
     install(home, starter)
     with serving(home, "-m", STARTER, "--context", "1024") as running:
+        yield running
+
+
+@pytest.fixture
+def served(shared: RunningServer, monkeypatch: pytest.MonkeyPatch) -> RunningServer:
+    """A server of the store that this test has, too; for those that leave it as they found it."""
+    monkeypatch.setenv("FILBERT_HOME", str(shared.home))
+    return shared
+
+
+@pytest.fixture
+def served_alone(stocked: Path) -> Iterator[RunningServer]:
+    """A server of this test's own store, for what changes it."""
+    with serving(stocked, "-m", STARTER, "--context", "1024") as running:
         yield running
 
 
@@ -52,17 +65,16 @@ def test_python_uses_the_worker_of_the_server(served: RunningServer) -> None:
     assert [served.worker().pid, psutil.Process().children()] == [worker, psutil.Process().children()]
 
 
-def test_the_command_line_uses_it_unless_told_not_to(served: RunningServer, home: Path) -> None:
+def test_the_command_line_uses_it_unless_told_not_to(served_alone: RunningServer) -> None:
     command = [str(Path(sys.executable).with_name("filbert")), "chat", "-m", STARTER, "--max-tokens", "4", "Say hi."]
-    environment = {**os.environ, "FILBERT_HOME": str(home)}
-    shared = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
-    alone = subprocess.run([*command, "--no-server"], env=environment, capture_output=True, text=True, check=True)
+    shared = subprocess.run(command, capture_output=True, text=True, check=True)
+    alone = subprocess.run([*command, "--no-server"], capture_output=True, text=True, check=True)
     assert "by the running server" in shared.stderr
     assert "by the running server" not in alone.stderr
     assert shared.stdout.strip() and alone.stdout.strip()
 
 
-def test_other_load_options_are_a_worker_of_the_servers_own(served: RunningServer) -> None:
+def test_other_load_options_are_a_worker_of_the_servers_own(served_alone: RunningServer) -> None:
     with filbert.load(STARTER, context=512) as model:
         assert model.context == 512
         assert sorted(each["context"] for each in held()) == [512, 1024]  # type: ignore[type-var]
@@ -80,14 +92,13 @@ def test_the_context_is_shared_with_the_servers_own_requests(served: RunningServ
         assert all(each.result().choices[0].finish_reason in ("stop", "length") for each in theirs)
 
 
-def test_a_client_that_is_killed_gives_back_what_it_had(served: RunningServer, home: Path) -> None:
+def test_a_client_that_is_killed_gives_back_what_it_had(served: RunningServer) -> None:
     code = (
         f"import filbert\nmodel = filbert.load({STARTER!r})\n"
         "answer = iter(model.generate('Count to a million.', max_tokens=900))\nnext(answer)\nprint('begun', flush=True)\n"
         "import time; time.sleep(600)"
     )
-    environment = {**os.environ, "FILBERT_HOME": str(home)}
-    with subprocess.Popen([sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE, text=True) as client:
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as client:
         assert client.stdout
         assert client.stdout.readline() == "begun\n"
         client.send_signal(signal.SIGKILL)
@@ -105,18 +116,18 @@ def test_a_worker_that_dies_is_replaced_for_clients_too(served: RunningServer) -
         assert model.generate("Say hi.", max_tokens=2).reply().usage.completion_tokens
 
 
-def test_when_the_server_ends_the_model_is_loaded_here(served: RunningServer) -> None:
+def test_when_the_server_ends_the_model_is_loaded_here(served_alone: RunningServer) -> None:
     with filbert.load(STARTER) as model:
         assert model.generate("Say hi.", max_tokens=2).text
-        served.end()
+        served_alone.end()
         assert not server_file().exists()
         assert until(lambda: isinstance(model.children, Leased) and not model.children._lease.open)
         assert model.generate("Say hi.", max_tokens=2).text
 
 
-def test_a_server_that_was_killed_is_no_server(served: RunningServer) -> None:
-    workers = served.workers()
-    served.end(signal.SIGKILL)
+def test_a_server_that_was_killed_is_no_server(served_alone: RunningServer) -> None:
+    workers = served_alone.workers()
+    served_alone.end(signal.SIGKILL)
     assert gone(workers)
     assert server_file().exists()
     assert running_server() is None
@@ -133,9 +144,9 @@ def test_vectors_and_scores_work_over_a_lease(served: RunningServer) -> None:
     assert until(lambda: "scorer" not in held()[0]["parts"])  # type: ignore[operator]
 
 
-def test_of_two_servers_of_a_store_the_first_shares(served: RunningServer, home: Path) -> None:
+def test_of_two_servers_of_a_store_the_first_shares(served: RunningServer) -> None:
     before = json.loads(server_file().read_text())
-    with serving(home) as second:
+    with serving(served.home) as second:
         assert second.post().status_code == 200
         assert json.loads(server_file().read_text()) == before
     assert running_server() == before
