@@ -155,7 +155,7 @@ def test_two_servers_share_a_store(stocked: Path) -> None:
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL], ids=lambda how: how.name)
 def test_however_the_server_ends_its_workers_end_too(stocked: Path, how: signal.Signals) -> None:
-    with serving(stocked, "-m", STARTER, "--context", "1024") as server:
+    with serving(stocked, "-m", STARTER, "--context", "1024", "--drain", "1") as server:
         server.openai.embeddings.create(model=STARTER, input="x")
         workers = server.workers()
         assert len(workers) == 2
@@ -167,7 +167,7 @@ def test_however_the_server_ends_its_workers_end_too(stocked: Path, how: signal.
 
 
 def test_a_server_ends_although_a_worker_hangs(stocked: Path) -> None:
-    with serving(stocked, "-m", STARTER, "--context", "1024", "--stall-s", "600") as server:
+    with serving(stocked, "-m", STARTER, "--context", "1024", "--stall-s", "600", "--drain", "1") as server:
         server.openai.embeddings.create(model=STARTER, input="x")
         workers = server.workers()
         for worker in workers:
