@@ -1,5 +1,6 @@
 # make run PROMPT="…"   a real answer, from nothing
-# make test             everything the tests need, then the tests (ARGS="-k name" for some of them)
+# make test             everything the tests need, then the tests (ARGS="-k name" for some of them,
+#                       ARGS="-n 2 --dist loadfile" in two processes)
 # make test-clients     the server by other people's clients, in an environment of their own
 # make check            what CI runs
 # make fix              format
