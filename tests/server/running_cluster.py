@@ -79,7 +79,8 @@ class RunningCluster:
 
     def end(self) -> None:
         for process in self._started:
-            kill(tree(psutil.Process(process.pid)))
+            if process.poll() is None:
+                kill(tree(psutil.Process(process.pid)))
             process.communicate()
 
 

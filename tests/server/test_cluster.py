@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -105,3 +107,9 @@ def test_what_cannot_be_served_is_told_in_a_sentence() -> None:
         Replica({"model": STARTER})
     with pytest.raises(BadInput, match="is not here yet"):
         Replica({"model": STARTER, "no_auth": "true"})
+
+
+def test_ray_is_imported_by_a_cluster_only() -> None:
+    asked = "import sys, filbert.cli.app, filbert.cli.config, filbert.server.app; filbert.cli.config.tables()"
+    asked += "; print('ray' in sys.modules)"
+    assert subprocess.check_output([sys.executable, "-c", asked], text=True) == "False\n"
