@@ -241,10 +241,34 @@ def test_a_call_and_its_result_go_back_in_as_openai_s_do(server: RunningServer) 
         assert prompt_tokens(answered(server, *turns, in_blocks, tools=[WEATHER], max_tokens=1)) == theirs
 
 
-def test_tokens_are_counted_as_they_are_used(server: RunningServer) -> None:
-    for more in ({}, {"system": "Be brief."}, {"tools": [WEATHER], "tool_choice": {"type": "auto"}}):
-        counted = asked(server, ASK, route="/v1/messages/count_tokens", **more).json()
-        assert counted == {"input_tokens": prompt_tokens(answered(server, ASK, max_tokens=1, **more))}
+def same_counted(server: RunningServer, **wish: Any) -> int:
+    """The tokens of a prompt, which are those that an answer uses."""
+    wish = {"max_tokens": 1, **wish}
+    counted: dict[str, int] = asked(server, ASK, route="/v1/messages/count_tokens", **wish).json()
+    assert counted == {"input_tokens": prompt_tokens(answered(server, ASK, **wish))}, wish
+    return counted["input_tokens"]
+
+
+@pytest.mark.parametrize(
+    "wish",
+    [
+        {},
+        {"system": "Be brief."},
+        {"tools": [WEATHER], "tool_choice": {"type": "auto"}},
+        {"tools": [WEATHER, TIME], "tool_choice": {"type": "tool", "name": "time"}, "max_tokens": 40},
+        {"output_config": {"format": {"type": "json_schema", "schema": SCHEMA}}},
+    ],
+    ids=["bare", "system", "tools", "one tool", "schema"],
+)
+def test_tokens_are_counted_as_they_are_used(server: RunningServer, wish: dict[str, Any]) -> None:
+    assert same_counted(server, **wish) == same_counted(server, **wish, thinking={"type": "adaptive"})
+
+
+def test_what_the_prompt_says_of_a_thought_is_counted(thinker: RunningServer) -> None:
+    wishes = [{"thinking": {"type": "disabled"}}, {}, {"thinking": {"type": "enabled", "budget_tokens": 64}}]
+    disabled, left_out, enabled = (same_counted(thinker, **wish) for wish in wishes)
+    effort = same_counted(thinker, thinking={"type": "adaptive"}, output_config={"effort": "low"})
+    assert disabled == left_out > enabled == effort  # the template closes the thought in the prompt
 
 
 def test_an_answer_holds_to_a_schema(server: RunningServer) -> None:

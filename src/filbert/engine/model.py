@@ -55,6 +55,7 @@ if TYPE_CHECKING:
     from filbert.engine.score_and_perplexity import Perplexity, Scored
     from filbert.engine.scorer import Scorer
 
+CHAT = "/v1/chat/completions"
 SLOWEST_PROMPT = 10  # tokens a second
 
 
@@ -171,10 +172,13 @@ class Model:
         """More tokens than the conversation can have, without counting. Raises BadInput for text that is none."""
         return self._bound(use.body(self.conversation(messages), self.chat_template))
 
-    def count_tokens(self, messages: Sequence[Message], use: ToolUse = NO_TOOLS) -> int:
-        """Prompt tokens of a conversation, chat template included. Raises ContextOverflow for one so long that the
-        engine is not asked."""
-        return self._count("/v1/chat/completions", use.body(self.conversation(messages), self.chat_template))
+    def count_tokens(
+        self, messages: Sequence[Message], use: ToolUse = NO_TOOLS, sampling: Sampling | None = None
+    ) -> int:
+        """Prompt tokens of a conversation as it would be sent, chat template included. Raises ContextOverflow for one
+        so long that the engine is not asked."""
+        body, _ = self._chat_body(messages, sampling or configured(Sampling), use)
+        return self._count(CHAT, body)
 
     @property
     def chat_template(self) -> str:
@@ -222,10 +226,16 @@ class Model:
     def prepare_chat(self, messages: Sequence[Message], sampling: Sampling, use: ToolUse = NO_TOOLS) -> Prepared:
         """What to send for a conversation. Raises ContextOverflow, BadInput."""
         self.need("text")
+        body, held = self._chat_body(messages, sampling, use)
+        return self.prepare(CHAT, body, held, self._bound(body), use)
+
+    def _chat_body(
+        self, messages: Sequence[Message], sampling: Sampling, use: ToolUse
+    ) -> tuple[dict[str, Any], Sampling]:
+        """What the prompt is made of, and what the answer is held to."""
         held = use.held(self.settled(sampling))
         body = use.body(self.conversation(messages), self.chat_template, held)
-        body |= think_fields(self.name, self.thinking, held)
-        return self.prepare("/v1/chat/completions", body, held, self._bound(body), use)
+        return body | think_fields(self.name, self.thinking, held), held
 
     def prepare_text(self, prompt: Input, sampling: Sampling, suffix: str = "") -> Prepared:
         """What to send to go on from a text, or from its tokens, as it stands; with a suffix, to write what stands
@@ -427,7 +437,7 @@ STREAMED = {"stream": True, "stream_options": {"include_usage": True}, "return_p
 
 def _chat_fields(route: str, sampling: Sampling) -> dict[str, Any]:
     """Where the two routes spell a wish differently."""
-    chat = route == "/v1/chat/completions"
+    chat = route == CHAT
     fields: dict[str, Any] = {}
     if sampling.logprobs is not None:
         others = max(1, sampling.logprobs)  # asked for none, the engine leaves out the token's own as well

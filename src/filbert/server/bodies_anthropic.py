@@ -248,36 +248,6 @@ class ToolChoice(Body):
         return tool_use(tools, "required" if self.type == "any" else self.type, parallel)
 
 
-class CountBody(Body):
-    """A conversation and what may be called in it."""
-
-    model_config = ConfigDict(json_schema_extra={"examples": [{"model": IN_USE, "messages": [HELLO]}]})
-
-    model: ModelName
-    messages: list[Annotated[SystemMessage | UserMessage | AssistantMessage, Field(discriminator="role")]] = Field(
-        min_length=1, description="The conversation so far."
-    )
-    system: str | list[TextBlock] = Field("", description="The system message.")
-    tools: list[AnthropicTool] = Field(
-        default_factory=list, max_length=MAX_TOOLS, description="Tools of yours that the model may call."
-    )
-    tool_choice: ToolChoice = Field(ToolChoice(), description="Whether a tool may or must be called, and which.")
-
-    def conversation(self) -> list[Message]:
-        """Turns of one role in a row are one turn. Decodes images, which may take a second. Raises BadInput."""
-        told = [Message("system", text)] if (text := text_of(self.system)) else []
-        blocks = [(turn.role, block) for turn in self.messages for block in turn.blocks]
-        for role, turn in groupby(blocks, lambda pair: pair[0]):
-            told += MESSAGES_OF[role]([block for _, block in turn])
-        if not blocks:
-            raise BadInput("No message says anything.", do="Send one of the user's.")
-        return told
-
-    def tool_use(self) -> ToolUse:
-        """Raises BadInput."""
-        return self.tool_choice.use_of([tool.tool() for tool in self.tools])
-
-
 class ThinkingWish(Body):
     type: Literal["enabled", "disabled", "adaptive", "between_tools"]
     budget_tokens: int | None = Field(None, gt=0, le=10_000_000)
@@ -298,8 +268,9 @@ class OutputConfig(Body):
         return None if self.effort is None else (EFFORTS | {"max": "high"})[self.effort]
 
 
-class MessagesBody(CountBody, Sampling):
-    """What /v1/messages takes: our sampling as well, and Anthropic's names for some of it."""
+class CountBody(Body, Sampling):
+    """A conversation, what may be called in it and how it is answered: our sampling as well, and Anthropic's names for
+    some of it."""
 
     model_config = ConfigDict(
         extra="ignore",
@@ -308,13 +279,34 @@ class MessagesBody(CountBody, Sampling):
         json_schema_extra={"examples": [{"model": IN_USE, "max_tokens": 20, "messages": [HELLO]}]},
     )
 
-    max_tokens: int = Field(gt=0, le=10_000_000, description="New tokens at most.")
-    stream: bool = Field(False, description="Send the answer as it is written, as server-sent events.")
+    model: ModelName
+    messages: list[Annotated[SystemMessage | UserMessage | AssistantMessage, Field(discriminator="role")]] = Field(
+        min_length=1, description="The conversation so far."
+    )
+    system: str | list[TextBlock] = Field("", description="The system message.")
+    tools: list[AnthropicTool] = Field(
+        default_factory=list, max_length=MAX_TOOLS, description="Tools of yours that the model may call."
+    )
+    tool_choice: ToolChoice = Field(ToolChoice(), description="Whether a tool may or must be called, and which.")
     stop_sequences: tuple[str, ...] = Field((), max_length=64, description="Texts that end the answer.")
     thinking: ThinkingWish | None = Field(
         None, description="Whether a model that can thinks before it answers; left out it does not."
     )
     output_config: OutputConfig = Field(OutputConfig(), description="The form of the answer, and how hard to think.")
+
+    def conversation(self) -> list[Message]:
+        """Turns of one role in a row are one turn. Decodes images, which may take a second. Raises BadInput."""
+        told = [Message("system", text)] if (text := text_of(self.system)) else []
+        blocks = [(turn.role, block) for turn in self.messages for block in turn.blocks]
+        for role, turn in groupby(blocks, lambda pair: pair[0]):
+            told += MESSAGES_OF[role]([block for _, block in turn])
+        if not blocks:
+            raise BadInput("No message says anything.", do="Send one of the user's.")
+        return told
+
+    def tool_use(self) -> ToolUse:
+        """Raises BadInput."""
+        return self.tool_choice.use_of([tool.tool() for tool in self.tools])
 
     def sampling_for(self, model: Model) -> Sampling:
         """A wish to think is a hint that clients send to every model: one that does not think passes over it. Left out,
@@ -333,6 +325,13 @@ class MessagesBody(CountBody, Sampling):
         given["stop"] = tuple(filter(None, (*self.stop_sequences, *self.stop))) or None
         given["json_schema"] = self.output_config.format.schema_ if self.output_config.format else self.json_schema
         return configured(Sampling, given)
+
+
+class MessagesBody(CountBody):
+    """What /v1/messages takes: the same, and how the answer is sent."""
+
+    max_tokens: int = Field(gt=0, le=10_000_000, description="New tokens at most.")
+    stream: bool = Field(False, description="Send the answer as it is written, as server-sent events.")
 
     def engine_fields(self, model: Model) -> dict[str, Any]:
         """What the sampling has no words for: the tokens of a thought, and that the engine tells which text stopped

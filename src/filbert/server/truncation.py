@@ -23,7 +23,7 @@ def truncated(model: Model, messages: Sequence[Message], sampling: Sampling, use
         """Counted only where the bound is not enough; a conversation too long to be counted does not fit."""
         kept = flatten(head, rest[dropped:])
         try:
-            return any(size(kept, use) <= room for size in (model.prompt_bound, model.count_tokens))
+            return model.prompt_bound(kept, use) <= room or model.count_tokens(kept, use, sampling) <= room
         except ContextOverflow:
             return False
 

@@ -42,9 +42,11 @@ async def create_message(body: MessagesBody, request: Request) -> Response:
 
 @router.post("/v1/messages/count_tokens")
 async def count_tokens(body: CountBody, request: Request) -> TokenCount:
-    """Prompt tokens of a conversation that would be asked."""
+    """Prompt tokens of a conversation as it would be asked."""
     use, body = body.tool_use(), await with_images(body, request)
     with await offered_by(request).lend(body.model) as loan:
         loan.model.need("text")
-        counted = await asyncio.to_thread(lambda: loan.model.count_tokens(body.conversation(), use))
+        counted = await asyncio.to_thread(
+            lambda: loan.model.count_tokens(body.conversation(), use, body.sampling_for(loan.model))
+        )
     return {"input_tokens": counted}
