@@ -75,8 +75,11 @@ def _in_foreground(serve: ServeOptions, load: LoadOptions, settings: Settings, m
     from filbert.engine.pool import Pool
     from filbert.server.app import make_app
     from filbert.server.connections import BoundedConnection
+    from filbert.server.draining import DrainingServer
     from filbert.server.leases import leasing
     from filbert.server.offered import Offered
+    from filbert.server.readiness import Readiness
+    from filbert.server.start import Start
 
     logging.getLogger("uvicorn").handlers = log.handlers  # its story belongs into our log file
     most = int(serve.memory_gb * 1e9) if serve.memory_gb else None
@@ -84,12 +87,17 @@ def _in_foreground(serve: ServeOptions, load: LoadOptions, settings: Settings, m
         raise BadInput("--fetch-images needs the network, and --offline forbids it.", do="Leave one of them out.")
     _check_entry(serve, settings)
     with _listening(serve) as listener, closing(Offered(Pool(load, serve.keep_alive, most))) as offered:
-        for name in models:
-            note(offered.add(present(name, settings, load.threads, consent(settings))).summary, settings)
-        url = _url(serve, listener.getsockname()[1])
-        server = uvicorn.Server(
+        wanted = [present(name, settings, load.threads, consent(settings)) for name in models]
+        url, readiness = _url(serve, listener.getsockname()[1]), Readiness(loading=bool(wanted))
+
+        def stop() -> None:
+            server.should_exit = True
+
+        start = Start(offered, wanted, readiness, lambda text: note(text, settings), stop)
+        sharing = start.then(leasing(offered, url, stop), f"{url} (Ctrl-C stops it)")
+        server = DrainingServer(
             uvicorn.Config(
-                make_app(offered, serve, leasing(offered, url, lambda: setattr(server, "should_exit", True))),
+                make_app(offered, serve, readiness, sharing),
                 http=BoundedConnection,
                 ws="none",
                 ssl_certfile=serve.tls_cert or None,
@@ -97,12 +105,15 @@ def _in_foreground(serve: ServeOptions, load: LoadOptions, settings: Settings, m
                 log_config=None,
                 access_log=False,
                 server_header=False,
-                timeout_graceful_shutdown=int(serve.drain),
-            )
+            ),
+            readiness,
+            serve.drain,
+            lambda: any(each.model.children.counts[0] for each in offered.pool.loaded()),
         )
-        note(f"{url} (Ctrl-C stops it)", settings)
         with suppress(KeyboardInterrupt):  # how one stops a server
             server.run(sockets=[listener])
+        if start.error:
+            raise start.error
 
 
 def _in_background(settings: Settings) -> None:

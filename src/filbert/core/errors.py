@@ -20,6 +20,7 @@ FilbertError
 ├── StoreReadOnly
 ├── StoreBusy
 ├── Busy                    too many wait already, or a limit is reached
+├── NotReady                a server that still loads, or is about to end
 ├── DeadlinePassed          an answer took longer than it may
 ├── HistoryDamaged          the file that keeps the chats is broken
 ├── BadModelFile
@@ -149,6 +150,15 @@ class Busy(FilbertError):
     def __init__(self, what: str, *, why: str = "", do: str = "", retry_after_s: int = 1) -> None:
         super().__init__(what, why=why, do=do)
         self.retry_after_s = retry_after_s
+
+
+class NotReady(FilbertError):
+    """retry_after_s: when to ask again."""
+
+    code = "not_ready"
+    exit_status = 5
+    http_status = 503
+    retry_after_s = 5
 
 
 class DeadlinePassed(FilbertError):

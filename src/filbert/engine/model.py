@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self
@@ -148,6 +148,17 @@ class Model:
         except BaseException:
             self.close()
             raise
+
+    def warm_up(self) -> None:
+        """Do once what the first who asks would wait for: touch the weights, make what is made once. A chat template
+        that refuses a lone question is no reason to fail."""
+        if self.kind == "embedding":
+            self.embed(["Hi"])
+        elif self.kind == "rerank":
+            self.rerank("Hi", ["Hi"])
+        else:
+            with suppress(BadInput):
+                self.respond([Message("user", "Hi")], configured(Sampling, {"max_tokens": 1})).reply()
 
     # Text
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
 
-from filbert.core.errors import BadInput, NoRoom
+from filbert.core.errors import FilbertError, NoRoom, NotReady
 from filbert.engine.budget import Budget, Held
 from filbert.engine.load_options import LoadOptions
 from filbert.engine.model import Model
@@ -48,6 +48,7 @@ class _Place:
     load: LoadOptions
     keep_s: float
     model: Model | None = None
+    coming: Model | None = None  # while it loads
     n_loans: int = 0
     pinned: bool = False
     used: float = field(default_factory=time.monotonic)
@@ -163,7 +164,7 @@ class Pool:
         _close(over)
 
     def close(self) -> None:
-        """Unload everything, in use or not; whoever waits for a model is told."""
+        """Unload everything, in use, loading, or neither; whoever waits for a model is told."""
         with self._changed:
             self._closed = True
             places, self._places = self._places, []
@@ -173,7 +174,7 @@ class Pool:
     def _taken(self, stored: StoredModel, load: LoadOptions, keep_s: float | None, pinned: bool) -> _Place:
         with self._changed:
             if self._closed:
-                raise BadInput("The server is stopping.", do="Ask again when it runs.")
+                raise stopping()
             place = self._found(stored, load)
             if place is None:
                 place = _Place(stored, load, self._keep_s)
@@ -205,18 +206,27 @@ class Pool:
         deadline = time.monotonic() + NO_ROOM_WAIT_S
         while True:
             try:
-                model = Model(place.stored, place.load, self.budget)
-                model.wait_until_loaded()
-                break
+                return self._loaded(place, Model(place.stored, place.load, self.budget))
             except NoRoom:
                 if not self._waited(deadline):
                     raise
+
+    def _loaded(self, place: _Place, model: Model) -> Model:
         with self._changed:
-            if self._closed:
-                model.close()
-                raise BadInput("The server is stopping.", do="Ask again when it runs.")
-            place.model = model
-        return model
+            place.coming = model
+        try:
+            if not self._closed:
+                model.wait_until_loaded()
+        except FilbertError:
+            if not self._closed:
+                raise
+        with self._changed:
+            place.coming = None
+            if not self._closed:
+                place.model = model
+                return model
+        model.close()
+        raise stopping()
 
     def _waited(self, deadline: float) -> bool:
         """Whether somebody gave a model back before the deadline."""
@@ -253,8 +263,12 @@ class Pool:
 
 def _close(places: Sequence[_Place]) -> None:
     for place in places:
-        if place.model:
-            place.model.close()
+        if model := place.model or place.coming:
+            model.close()
+
+
+def stopping() -> NotReady:
+    return NotReady("The server is stopping.", do="Ask again when it runs.")
 
 
 def _loaded_as(stored: StoredModel) -> tuple[object, ...]:

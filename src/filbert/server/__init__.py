@@ -14,6 +14,7 @@ cluster.py            the server as an application of Ray Serve
 cluster_options.py    what a Ray cluster serves
 connections.py        connections of bounded number and patience
 door.py               what is let in: names, pages, keys, sizes
+draining.py           a server that is told to end
 entry.py              who may come in, decided from how the server listens
 error_bodies.py       our errors in each protocol's shape
 fetched_images.py     images that requests name by an address of the web
@@ -30,6 +31,7 @@ ollama_shape.py       an answer in Ollama's shape
 openai_shape.py       an answer in OpenAI's shape
 openapi.py            what /openapi.json says
 public_hosts.py       connections to hosts of the public internet only
+readiness.py          whether the server takes requests
 response.py           a worker's answer on its way to a client
 response_items.py     messages, calls, results and thoughts of /v1/responses
 response_store.py     responses that can be read again and gone on from
@@ -37,6 +39,7 @@ responses_shape.py    an answer in the shape of /v1/responses
 routes/               the routes, a file a protocol
 scopes.py             what a key of each scope may do
 serve_options.py      how the server listens
+start.py              a server's start: it answers while it loads
 traced.py             an id, a count and a line of the log for each request
 truncation.py         a conversation without its oldest turns
 vectors.py            texts as vectors

@@ -21,6 +21,7 @@ from filbert.server.key_ring import KeyRing
 from filbert.server.keys import Keys
 from filbert.server.metrics import Metrics
 from filbert.server.offered import Offered
+from filbert.server.readiness import Readiness
 from filbert.server.response_store import ResponsesInMemory, ResponsesOnDisk, ResponseStore
 from filbert.server.routes import anthropic, health, ollama, ollama_models, openai, responses
 from filbert.server.serve_options import ServeOptions
@@ -49,11 +50,13 @@ async def sweeping(sweep: Callable[[], None], every_s: float) -> AsyncIterator[N
 def make_app(
     offered: Offered,
     options: ServeOptions,
-    share: AbstractAsyncContextManager[None] | None = None,
+    readiness: Readiness | None = None,
+    meanwhile: AbstractAsyncContextManager[None] | None = None,
     fetcher: ImageFetcher | None = None,
 ) -> FastAPI:
-    """The application over models, which it closes when it ends. share: lets other processes use them meanwhile;
-    fetcher: of images, in the place of the usual."""
+    """The application over models, which it closes when it ends. meanwhile: what goes on beside it; fetcher: of images,
+    in the place of the usual."""
+    readiness = readiness or Readiness()
     entry, key_ring = entry_of(options), KeyRing(Keys())
     kept: ResponseStore = ResponsesOnDisk() if options.keep_responses else ResponsesInMemory()
     fetcher = fetcher or (ImageFetcher() if options.fetch_images else None)
@@ -65,7 +68,7 @@ def make_app(
             sweeping(offered.pool.sweep, SWEEP_MODELS_S),
             sweeping(kept.sweep, SWEEP_RESPONSES_S),
             key_ring.keeping(),
-            share or nullcontext(),
+            meanwhile or nullcontext(),
         ):
             yield
         kept.close()
@@ -82,7 +85,7 @@ def make_app(
         generate_unique_id_function=lambda route: route.name,
     )
     app.state.offered, app.state.options = offered, options
-    app.state.responses = kept
+    app.state.responses, app.state.readiness = kept, readiness
     app.state.image_fetcher = fetcher
     app.state.metrics = metrics = Metrics(offered.pool)
     app.include_router(health.router)
@@ -104,6 +107,6 @@ def make_app(
             allow_headers=["*"],
             expose_headers=["retry-after", "x-request-id"],
         )
-    app.add_middleware(Door, entry=entry)
+    app.add_middleware(Door, entry=entry, readiness=readiness)
     app.add_middleware(Traced, metrics=metrics)  # the last is the outermost
     return app

@@ -21,6 +21,7 @@ from filbert.server.key_ring import KeyRing
 from filbert.server.keys import Key
 from filbert.server.measured import measured_of
 from filbert.server.offered import MODELS_SHOWN
+from filbert.server.readiness import Readiness
 
 MAX_BODY_BYTES = 16 << 20
 BODY_S = 60.0  # so long a body may take to arrive
@@ -28,10 +29,11 @@ PASSED_OVER_S = 5.0  # and so long one that nobody will read
 
 
 class Door:
-    """ASGI middleware, the outer one: refuses pages and names it does not know."""
+    """ASGI middleware, the outer one: refuses pages and names it does not know, and whoever comes when the server
+    ends."""
 
-    def __init__(self, app: ASGIApp, entry: Entry) -> None:
-        self._app, self._entry = app, entry
+    def __init__(self, app: ASGIApp, entry: Entry, readiness: Readiness) -> None:
+        self._app, self._entry, self._readiness = app, entry, readiness
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
@@ -46,6 +48,7 @@ class Door:
         headers = Headers(scope=scope)
         self._entry.check_host(headers)
         self._entry.check_origin(headers, scope["scheme"], scope["method"])
+        self._readiness.check_open(scope["path"])
         if scope.get("state", {}).get(CROWDED):
             raise NoRoom("Too many programs are connected to this server.", do="Ask again later.")
 

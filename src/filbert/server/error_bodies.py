@@ -13,7 +13,7 @@ from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.types import Scope
 
-from filbert.core.errors import BadInput, Busy, DiskFull, EngineError, FilbertError, StoreReadOnly
+from filbert.core.errors import BadInput, Busy, DiskFull, EngineError, FilbertError, NotReady, StoreReadOnly
 from filbert.core.log import log
 
 OPENAI_CODES = {"unknown_model": "model_not_found", "context_overflow": "context_length_exceeded"}
@@ -100,7 +100,7 @@ def error_answer(
         body = anthropic_error(error, status)
     else:
         body = openai_error(error, param)
-    later = {"retry-after": str(error.retry_after_s)} if isinstance(error, Busy) else None
+    later = {"retry-after": str(error.retry_after_s)} if isinstance(error, Busy | NotReady) else None
     return JSONResponse(body, status or error.http_status, later)
 
 

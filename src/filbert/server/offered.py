@@ -37,8 +37,8 @@ class Offered:
         self._files: dict[str, StoredModel] = {}
 
     def add(self, stored: StoredModel) -> Model:
-        """Load a model before there are requests, for good. A file outside the store goes by its name without folder
-        and ending, since no answer holds a path."""
+        """Load a model before anybody asks for it, for good, and warm it up. A file outside the store goes by its name
+        without folder and ending, since no answer holds a path."""
         if not stored.pulled and not (stored.preset and stored.preset.is_stand_in):
             stems = [path.stem for path in (stored.path, *stored.adapters)]
             stored = replace(stored, name="+".join(stems))
@@ -47,6 +47,7 @@ class Offered:
             self._files[stored.name] = stored
         self._added.add(stored.name)
         with self.pool.lend(stored, pinned=True) as loan:
+            loan.model.warm_up()
             return loan.model
 
     def known(self) -> list[StoredModel]:

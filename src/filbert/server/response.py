@@ -18,11 +18,12 @@ from starlette.types import Receive, Scope, Send
 
 from filbert.core.errors import DeadlinePassed, FilbertError
 from filbert.engine.model import Model, Prepared
-from filbert.engine.pool import Loan
+from filbert.engine.pool import Loan, stopping
 from filbert.engine.relay import RelayedAnswer
 from filbert.engine.tool_calls import CallReader
 from filbert.engine.transport import Event, refusal
 from filbert.server.measured import measured_of, tapped
+from filbert.server.readiness import Readiness
 from filbert.server.serve_options import ServeOptions
 
 PROGRESS = b'"prompt_progress":{'  # inside a string its quotes would be escaped
@@ -117,11 +118,13 @@ async def _asked(
     scope: Scope, model: Model, prepare: Callable[[], Prepared]
 ) -> AsyncIterator[tuple[Prepared, RelayedAnswer]]:
     """The worker's answer under way, once there is room for it and it is the client's turn. Raises what the engine
-    refuses, Busy, DeadlinePassed."""
-    options: ServeOptions = scope["app"].state.options
+    refuses, Busy, DeadlinePassed, NotReady where the server ends first."""
+    state = scope["app"].state
+    options: ServeOptions = state.options
+    readiness: Readiness = state.readiness
     measured_of(scope).model = model.name
     try:
-        async with asyncio.timeout(options.deadline):
+        async with readiness.limited(options.deadline):
             prepared = await asyncio.to_thread(prepare)
             place = model.admit(prepared, owner_of(scope), options.queue)
             try:
@@ -131,6 +134,8 @@ async def _asked(
             finally:
                 place.give_back()
     except TimeoutError as exc:
+        if readiness.ending:
+            raise stopping() from exc
         raise DeadlinePassed(
             f"The answer took longer than {options.deadline:g} s.", do="Ask for fewer max_tokens, or when less waits."
         ) from exc

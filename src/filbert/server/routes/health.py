@@ -29,7 +29,9 @@ async def get_health() -> Health:
 
 @router.get("/ready")
 async def get_ready(request: Request) -> Readiness:
-    """Whether it takes requests: 429 while as many wait for each loaded model as may."""
+    """Whether it takes requests: 503 until it has loaded what it was started with, and when it is about to end; 429
+    while as many wait for each loaded model as may."""
+    request.app.state.readiness.check()
     counts = [loaded.model.children.counts for loaded in request.app.state.offered.pool.loaded()]
     if counts and all(waiting >= request.app.state.options.queue for _, waiting in counts):
         raise Busy("All queues are full.", do="Ask again in a moment.")
