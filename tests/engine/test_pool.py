@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from filbert.core.errors import BadInput, FilbertError, NoRoom
+from filbert.core.errors import FilbertError, NoRoom, NotReady
 from filbert.engine.load_options import LoadOptions
 from filbert.engine.load_plan import LoadPlan
 from filbert.engine.pool import FOR_EVER, Pool
@@ -157,5 +157,5 @@ def test_a_closed_pool_lends_nothing(models: list[StoredModel], make: Make) -> N
     worker = pool.lend(models[0]).model.children.workers["text"]
     pool.close()
     assert not worker.running
-    with pytest.raises(BadInput, match="stopping"):
+    with pytest.raises(NotReady, match="stopping"):
         pool.lend(models[1])

@@ -41,6 +41,7 @@ def fit(
 ) -> None:
     """Whether a model fits this machine, and how fast it is. Nothing is downloaded but its header."""
     from filbert.core.machine import memory
+    from filbert.models.batch import default_batch
     from filbert.models.fit import Demand, prompt_cache_default
     from filbert.models.forecast import forecast
     from filbert.models.remote_header import look
@@ -58,7 +59,7 @@ def fit(
     calibration = calibration_of(load, settings, again=calibrate)
     free, cache = memory(), load.prompt_cache_mib
     prompt_cache = prompt_cache_default(free) if cache is None else cache << 20
-    demand = Demand(load.kv, load.parallel, load.batch, prompt_cache)
+    demand = Demand(load.kv, load.parallel, load.batch or default_batch(looked.headers), prompt_cache)
     found = forecast(looked.name, looked.headers, free, calibration, load.context, demand)
     if as_json:
         say(json.dumps({**asdict(found), "total": found.memory.total, "read_bytes": looked.read_bytes}, indent=1))

@@ -8,6 +8,7 @@ from pydantic import Field
 
 from filbert.core.settings import Options
 from filbert.engine.threads import Runtime
+from filbert.models.batch import BATCH, BATCH_WITH_IMAGES
 from filbert.models.context_lengths import MOST_CONTEXT
 
 MOST_TEMPLATE = 1 << 18  # characters; the longest that is known has 20,000
@@ -34,7 +35,13 @@ class LoadOptions(Options):
         "bundled", description="OpenMP's runtime on Linux: LLVM's, which comes along, or the system's own."
     )
     parallel: int = Field(4, ge=1, le=256, description="Answers generated at once; they share the context.")
-    batch: int = Field(512, ge=32, le=16384, description="Prompt tokens computed in one go.")
+    batch: int | None = Field(
+        None,
+        ge=32,
+        le=16384,
+        description="Prompt tokens computed in one go; other answers and clients that leave wait for them. Left out: "
+        f"{BATCH}, and {BATCH_WITH_IMAGES} for models that see.",
+    )
     speculation: Literal["off", "auto"] = Field(
         "off",
         description="auto guesses text from what was said before: faster copying, same distribution, other bytes; "

@@ -18,6 +18,7 @@ from filbert.engine.scoring import BRANCHES, N_BATCH, OUTPUT_BYTES
 from filbert.engine.worker import Pooling, WorkerPlan
 from filbert.models import fit
 from filbert.models.adapter import check_adapter
+from filbert.models.batch import default_batch
 from filbert.models.context_lengths import LEAST_CONTEXT
 from filbert.models.gguf import Header, check_split, read_header
 from filbert.models.store import StoredModel, find
@@ -148,7 +149,9 @@ class LoadPlan:
     @property
     def _demand(self) -> fit.Demand:
         options = self.options
-        return fit.Demand(options.kv, options.parallel, options.batch, self.prompt_cache_mib << 20)
+        return fit.Demand(
+            options.kv, options.parallel, options.batch or default_batch(self.headers), self.prompt_cache_mib << 20
+        )
 
     def _load(self, child: ChildKind) -> tuple[int, fit.Demand]:
         """How a child is loaded: its context in tokens, and the rest."""

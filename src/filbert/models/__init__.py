@@ -3,6 +3,7 @@
 adapter.py             whether a LoRA adapter belongs to a model
 adopt/                 the model files that other programs have
 architectures.py       those that the engine can load; tools/engine_upgrade.py writes it
+batch.py               prompt tokens computed in one go, where nobody says how many
 catalogue.json         the entries themselves: source, hash, licence, abilities; tools/write_catalogue.py writes it
 catalogue.py           short names, and the nearest to one that nobody knows
 catalogue.schema.json  what the entries look like, for other programs

@@ -1,0 +1,33 @@
+"""What leaving.py and gap.py have in common: a server at its shipped settings, long fresh prompts, endless answers."""
+
+from __future__ import annotations
+
+import random
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+MODEL = "smollm2:135m"
+CONTEXT = 8192
+PROMPT_WORDS = 3550  # with the chat template 3,600 tokens of the starter's, one a word and a few of two
+FOR_EVER = 'root ::= "x" root'  # a grammar that no answer ends
+NAMES = ("river", "stone", "window", "garden", "letter", "winter", "bridge", "engine", "market", "silver", "forest")
+
+
+@contextmanager
+def serving(*flags: str) -> Iterator[str]:
+    """The address of a server, without `/v1`."""
+    command = [sys.executable, "-m", "filbert", "serve", "--port", "0", "-m", MODEL, "--context", str(CONTEXT), *flags]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    assert process.stderr
+    try:
+        yield next(line for line in process.stderr if line.startswith("http://")).split("/v1")[0]
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def long_prompt() -> str:
+    """Never the same twice: the engine remembers prompts."""
+    return " ".join(random.choice(NAMES) for _ in range(PROMPT_WORDS))
