@@ -53,14 +53,18 @@ class Stream:
 
     def _read(self, address: str) -> None:
         body = {"model": MODEL, "prompt": "x", "grammar": FOR_EVER, "max_tokens": 3000, "stream": True}
-        with httpx.stream("POST", f"{address}/v1/completions", json=body, timeout=600) as answer:
-            for line in answer.iter_lines():
-                if line.startswith("data: {"):
-                    self.arrivals.append(time.perf_counter())
-                if len(self.arrivals) >= BEFORE:
-                    self._runs.set()
-                if self._left.is_set():
-                    break
+        try:
+            with httpx.stream("POST", f"{address}/v1/completions", json=body, timeout=600) as answer:
+                answer.raise_for_status()
+                for line in answer.iter_lines():
+                    if line.startswith("data: {"):
+                        self.arrivals.append(time.perf_counter())
+                    if len(self.arrivals) >= BEFORE:
+                        self._runs.set()
+                    if self._left.is_set():
+                        break
+        finally:
+            self._runs.set()  # whoever waits finds no arrivals where it failed
 
 
 @dataclass(frozen=True, slots=True)
