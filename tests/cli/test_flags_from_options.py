@@ -30,7 +30,7 @@ def test_every_field_is_a_flag_with_its_help_and_default() -> None:
             field = table.model_fields[parameter.name]
             (option,) = parameter.annotation.__metadata__
             assert option.help.startswith(field.description)
-            assert field.default in (None, (), False, "") or option.help.endswith(f"[{field.default}]")
+            assert field.default in (None, (), {}, False, "") or option.help.endswith(f"[{field.default}]")
 
 
 def test_a_command_has_no_flag_that_means_nothing_to_it(filbert: Run) -> None:

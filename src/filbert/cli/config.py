@@ -35,6 +35,7 @@ from filbert.core.settings import (
 
 if TYPE_CHECKING:
     import tomlkit
+    from pydantic import BaseModel
 
 PREFIX = "FILBERT_"
 app = typer.Typer(
@@ -274,5 +275,9 @@ def _write(document: tomlkit.TOMLDocument) -> None:
 
 def shown(value: Any) -> str:
     if isinstance(value, tuple | dict):
-        return json.dumps(value, ensure_ascii=False) if value else ""
+        return json.dumps(value, ensure_ascii=False, default=_chosen) if value else ""
     return "" if value is None else str(value)
+
+
+def _chosen(table: BaseModel) -> dict[str, Any]:
+    return table.model_dump(mode="json", exclude_unset=True)

@@ -93,7 +93,7 @@ def fields_by_flag(*classes: type[Options]) -> dict[str, str]:
 
 def _help(field: FieldInfo) -> str:
     again = " May be repeated." if _is_list(field) else ""
-    default = "" if field.default in (None, (), False, "") else f" [{field.default}]"
+    default = "" if field.default in (None, (), {}, False, "") else f" [{field.default}]"
     return f"{field.description}{again}{default}"
 
 
@@ -133,7 +133,7 @@ def _is_file(field: FieldInfo) -> bool:
 
 
 def _is_list(field: FieldInfo) -> bool:
-    return get_origin(field.annotation) is tuple
+    return get_origin(field.annotation) in (tuple, dict)
 
 
 def _extra(field: FieldInfo, key: str) -> Any:

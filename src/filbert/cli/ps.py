@@ -30,10 +30,12 @@ def ps(
     """List the models that the running server holds in memory."""
     from filbert.report.table import table
 
-    models = _models()
+    told = _asked({"do": "ps"})
+    models = told["models"]
     if as_json:
         say(json.dumps(models, indent=2))
-    elif not models:
+        return
+    if not models:
         note("No model is loaded.", settings)
     else:
         rows = [
@@ -41,6 +43,9 @@ def ps(
             for each in models
         ]
         say(table(("name", "memory", "context", "in use", "stays"), rows))
+    if told["servers"]:
+        servers = [(each["name"], each["url"], str(len(each["models"])), state_of(each)) for each in told["servers"]]
+        say(table(("remote server", "address", "models", "state"), servers))
 
 
 @with_options()
@@ -59,6 +64,11 @@ def stop(
         note(f"{name}: unloaded.", settings)
 
 
+def state_of(server: dict[str, Any]) -> str:
+    """Whether another server can be asked."""
+    return f"down: {server['trouble']}" if server["trouble"] else f"up, {server['in_use']} in use"
+
+
 def until_of(model: dict[str, Any]) -> str:
     """How long a model stays in memory."""
     if model["in_use"]:
@@ -67,10 +77,6 @@ def until_of(model: dict[str, Any]) -> str:
         return "for good"
     seconds = round(model["leaves_s"])
     return f"{seconds} s" if seconds < 120 else f"{seconds // 60} min"
-
-
-def _models() -> list[dict[str, Any]]:
-    return list(_asked({"do": "ps"})["models"])
 
 
 def _asked(said: dict[str, Any]) -> dict[str, Any]:

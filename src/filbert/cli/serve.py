@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from contextlib import closing, suppress
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
@@ -24,6 +25,7 @@ from filbert.core.log import log
 from filbert.core.settings import Settings
 from filbert.engine.load_options import LoadOptions
 from filbert.server.serve_options import ServeOptions
+from filbert.server.upstreams.options import UpstreamOptions
 
 if TYPE_CHECKING:
     from filbert.engine.lease import Said
@@ -80,13 +82,17 @@ def _in_foreground(serve: ServeOptions, load: LoadOptions, settings: Settings, m
     from filbert.server.offered import Offered
     from filbert.server.readiness import Readiness
     from filbert.server.start import Start
+    from filbert.server.upstreams.registry import Upstreams
 
     logging.getLogger("uvicorn").handlers = log.handlers  # its story belongs into our log file
     most = int(serve.memory_gb * 1e9) if serve.memory_gb else None
     if serve.fetch_images and settings.offline:
         raise BadInput("--fetch-images needs the network, and --offline forbids it.", do="Leave one of them out.")
     _check_entry(serve, settings)
-    with _listening(serve) as listener, closing(Offered(Pool(load, serve.keep_alive, most))) as offered:
+    with (
+        _listening(serve) as listener,
+        closing(Offered(Pool(load, serve.keep_alive, most), upstreams=Upstreams(_allowed(serve, settings)))) as offered,
+    ):
         wanted = [present(name, settings, load.threads, consent(settings)) for name in models]
         url, readiness = _url(serve, listener.getsockname()[1]), Readiness(loading=bool(wanted))
 
@@ -175,6 +181,17 @@ def _check_entry(serve: ServeOptions, settings: Settings) -> None:
         note(f"warning: without keys, whoever reaches {serve.host} may use every model here.", settings)
     if not serve.tls_cert:
         note("warning: keys and chats pass the network as plain text: --tls-cert and --tls-key hide them.", settings)
+
+
+def _allowed(serve: ServeOptions, settings: Settings) -> Mapping[str, UpstreamOptions]:
+    """The other servers that may be asked, each told, since nothing leaves this machine unasked."""
+    if serve.upstream and settings.offline:
+        note(f"Offline: {', '.join(serve.upstream)} cannot be asked.", settings)
+        return {}
+    for name, each in serve.upstream.items():
+        leaving = "are answered at" if each.is_here else "leave this machine, for"
+        note(f"warning: prompts for models called {name}/… {leaving} {each.place}.", settings)
+    return serve.upstream
 
 
 def _url(serve: ServeOptions, port: int) -> str:

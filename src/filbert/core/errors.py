@@ -30,6 +30,10 @@ FilbertError
 │   ├── EngineCrashed
 │   ├── EngineStalled
 │   └── BadAnswer           what the model wrote is not what it was told to write
+├── UpstreamError           another server, which this one asks, failed or answered what cannot be used
+│   ├── UpstreamDown        it does not answer
+│   ├── UpstreamStalled     it fell silent
+│   └── UpstreamLoop        a request came back to a server that it had passed
 └── Cancelled
 """
 
@@ -202,6 +206,27 @@ class EngineStalled(EngineError):
 
 class BadAnswer(EngineError):
     code = "bad_answer"
+
+
+class UpstreamError(FilbertError):
+    code = "upstream"
+    exit_status = 4
+    http_status = 502
+
+
+class UpstreamDown(UpstreamError):
+    code = "upstream_down"
+    http_status = 503
+
+
+class UpstreamStalled(UpstreamError):
+    code = "upstream_stalled"
+    http_status = 504
+
+
+class UpstreamLoop(UpstreamError):
+    code = "upstream_loop"
+    http_status = 508
 
 
 class Cancelled(FilbertError):

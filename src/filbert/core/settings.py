@@ -197,7 +197,7 @@ def _why(options: type[Options], problem: Mapping[str, Any]) -> str:
     if field is None or problem["type"].endswith(("value_error", "assertion_error", "too_long", "too_short")):
         return f"{problem['msg'].removeprefix('Value error, ')}."
     default = ("no", "yes")[field.default] if isinstance(field.default, bool) else field.default
-    left_out = "" if default in (None, "", ()) else f"; left out, it is {default}"
+    left_out = "" if default in (None, "", (), {}) else f"; left out, it is {default}"
     return f"It takes {takes(field)}{left_out}."
 
 
@@ -206,6 +206,8 @@ def takes(field: FieldInfo) -> str:
     kinds = [kind for kind in get_args(field.annotation) or (field.annotation,) if kind is not type(None)]
     if get_origin(field.annotation) is tuple:
         return "a list of texts"
+    if get_origin(field.annotation) is dict:
+        return "a table each"
     if get_origin(kinds[0]) is Literal or get_origin(field.annotation) is Literal:
         return " | ".join(get_args(kinds[0]) or map(str, kinds))
     word = {bool: "yes or no", int: "a whole number", float: "a number", str: "text"}.get(kinds[0], "JSON")

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Self
+from typing import Generic, Self, TypeVar
 
 from filbert.core.errors import FilbertError, NoRoom, NotReady
 from filbert.engine.budget import Budget, Held
@@ -19,6 +19,7 @@ from filbert.engine.load_options import LoadOptions
 from filbert.engine.model import Model
 from filbert.models.store import StoredModel
 
+M_co = TypeVar("M_co", covariant=True)
 FOR_EVER = -1.0
 KEEP_S = 300.0
 NO_ROOM_WAIT_S = 30.0
@@ -78,10 +79,10 @@ class _Place:
         return _loaded_as(self.stored) == _loaded_as(stored)
 
 
-class Loan:
+class Loan(Generic[M_co]):
     """A model in use, until it is given back."""
 
-    def __init__(self, model: Model, give_back: Callable[[], None]) -> None:
+    def __init__(self, model: M_co, give_back: Callable[[], None]) -> None:
         self.model = model
         self._give_back = give_back
         self._lock = threading.Lock()
@@ -114,7 +115,7 @@ class Pool:
 
     def lend(
         self, stored: StoredModel, load: LoadOptions | None = None, keep_s: float | None = None, pinned: bool = False
-    ) -> Loan:
+    ) -> Loan[Model]:
         """The model, loaded if need be. keep_s: how long it stays from now on. Raises BadModelFile, BadInput, and
         NoRoom where all memory is lent for longer than NO_ROOM_WAIT_S."""
         place = self._taken(stored, load or self.load, keep_s, pinned)
@@ -128,7 +129,7 @@ class Pool:
 
     def lend_loaded(
         self, stored: StoredModel, load: LoadOptions | None = None, keep_s: float | None = None
-    ) -> Loan | None:
+    ) -> Loan[Model] | None:
         """The same without any waiting; None where it has to be loaded first."""
         with self._changed:
             place = self._found(stored, load or self.load)

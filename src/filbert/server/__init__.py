@@ -22,6 +22,7 @@ json_route.py         what the routes of all protocols have in common
 key_ring.py           the keys of a server that runs: found, limited, counted
 keys.py               the keys, kept
 leases.py             the private socket by which CLI and Python use our models
+lent.py               what a route asks of a model, here or elsewhere
 measured.py           what an answer took
 metrics.py            numbers for Prometheus
 offered.py            the models that may be asked for by name
@@ -42,5 +43,6 @@ serve_options.py      how the server listens
 start.py              a server's start: it answers while it loads
 traced.py             an id, a count and a line of the log for each request
 truncation.py         a conversation without its oldest turns
+upstreams/            other servers whose models stand beside ours
 vectors.py            texts as vectors
 """

@@ -24,6 +24,8 @@ class ModelRow(TypedDict):
     created: Annotated[int, Field(description="When it was pulled, in seconds since 1970; 0 where nobody knows.")]
     owned_by: str
     stands_for: NotRequired[Annotated[str, Field(description="The model that this name stands for.")]]
+    remote: NotRequired[Annotated[Literal[True], Field(description="It is on another server.")]]
+    status: NotRequired[Annotated[Literal["up", "down"], Field(description="Of that server.")]]
 
 
 class ModelList(TypedDict):

@@ -83,7 +83,7 @@ class OllamaEmbedding(TypedDict):
 
 class OllamaDetails(TypedDict):
     parent_model: Annotated[str, Field(description="The model that this name stands for.")]
-    format: Literal["gguf"]
+    format: Annotated[Literal["gguf", ""], Field(description="Empty for a model on another server.")]
     family: str
     families: list[str]
     parameter_size: str
@@ -97,6 +97,8 @@ class OllamaModel(TypedDict):
     size: Annotated[int, Field(description="Bytes on disk.")]
     digest: str
     details: OllamaDetails
+    remote_model: NotRequired[Annotated[str, Field(description="Its name on another server.")]]
+    remote_host: NotRequired[Annotated[str, Field(description="That server, as it is called here.")]]
 
 
 class OllamaModels(TypedDict):
@@ -134,6 +136,8 @@ class OllamaShown(TypedDict):
     model_info: Annotated[dict[str, Any], Field(description="The metadata of its file.")]
     capabilities: list[Capability]
     modified_at: str
+    remote_model: NotRequired[Annotated[str, Field(description="Its name on another server.")]]
+    remote_host: NotRequired[Annotated[str, Field(description="That server, as it is called here.")]]
 
 
 class OllamaProgress(TypedDict):

@@ -16,6 +16,7 @@ from filbert.models.store import StoredModel
 from filbert.server.answers_anthropic import ModelInfo, ModelsPage
 from filbert.server.error_bodies import anthropic_error
 from filbert.server.response import read
+from filbert.server.upstreams.model import RemoteModel
 
 STOP_REASONS: Mapping[Reason, str] = {"stop": "end_turn", "length": "max_tokens", "tool_calls": "tool_use"}
 SIGNATURE = base64.b64encode(b"nothing to verify").decode()  # clients throw a thought without one away
@@ -180,18 +181,19 @@ def written(type: str, **fields: Any) -> bytes:
     return f"event: {type}\ndata: {json.dumps({'type': type, **fields})}\n\n".encode()
 
 
-def models_page(found: Sequence[StoredModel]) -> ModelsPage:
+def models_page(found: Sequence[StoredModel | RemoteModel]) -> ModelsPage:
     """All of them: there is no second page."""
-    data = [model_info(stored) for stored in found]
+    data = [model_info(each) for each in found]
     first, last = (data[0]["id"], data[-1]["id"]) if data else (None, None)
     return {"data": data, "has_more": False, "first_id": first, "last_id": last}
 
 
-def model_info(stored: StoredModel) -> ModelInfo:
+def model_info(found: StoredModel | RemoteModel) -> ModelInfo:
+    pulled, label = (found.pulled, "") if isinstance(found, StoredModel) else ("", " (remote)")
     return {
         "type": "model",
-        "id": stored.name,
-        "display_name": stored.name,
-        "created_at": stored.pulled or UNKNOWN_DATE,
+        "id": found.name,
+        "display_name": found.name + label,
+        "created_at": pulled or UNKNOWN_DATE,
         "lifecycle": "active",
     }

@@ -68,6 +68,7 @@ def make_app(
             sweeping(offered.pool.sweep, SWEEP_MODELS_S),
             sweeping(kept.sweep, SWEEP_RESPONSES_S),
             key_ring.keeping(),
+            offered.upstreams.looked_after(),
             meanwhile or nullcontext(),
         ):
             yield
@@ -87,7 +88,7 @@ def make_app(
     app.state.offered, app.state.options = offered, options
     app.state.responses, app.state.readiness = kept, readiness
     app.state.image_fetcher = fetcher
-    app.state.metrics = metrics = Metrics(offered.pool)
+    app.state.metrics = metrics = Metrics(offered)
     app.include_router(health.router)
     app.include_router(openai.router)
     app.include_router(responses.router)

@@ -12,11 +12,11 @@ from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field
 from filbert.core.errors import BadInput
 from filbert.core.messages import Message
 from filbert.core.settings import configured
-from filbert.engine.model import Model
 from filbert.engine.sampling import Sampling, Think
 from filbert.engine.schema import bounded_schema
 from filbert.engine.tools import MAX_TOOLS, Tool, ToolUse, tool_use, use_of_one
 from filbert.server.bodies import EFFORTS, HELLO, IN_USE, Body, ImageUrl, ModelName, Pictured
+from filbert.server.lent import Lent
 
 BETWEEN_BLOCKS = "\n\n"
 
@@ -308,7 +308,7 @@ class CountBody(Body, Sampling):
         """Raises BadInput."""
         return self.tool_choice.use_of([tool.tool() for tool in self.tools])
 
-    def sampling_for(self, model: Model) -> Sampling:
+    def sampling_for(self, model: Lent) -> Sampling:
         """A wish to think is a hint that clients send to every model: one that does not think passes over it. Left out,
         it means no thought, as theirs do: their clients read the answer in the first block."""
         chosen = self._sampling()
@@ -333,7 +333,7 @@ class MessagesBody(CountBody):
     max_tokens: int = Field(gt=0, le=10_000_000, description="New tokens at most.")
     stream: bool = Field(False, description="Send the answer as it is written, as server-sent events.")
 
-    def engine_fields(self, model: Model) -> dict[str, Any]:
+    def engine_fields(self, model: Lent) -> dict[str, Any]:
         """What the sampling has no words for: the tokens of a thought, and that the engine tells which text stopped
         the answer."""
         budget = self.thinking.budget_tokens if self.thinking and self.thinking.type == "enabled" else None

@@ -22,6 +22,7 @@ from filbert.server.keys import Key
 from filbert.server.measured import measured_of
 from filbert.server.offered import MODELS_SHOWN
 from filbert.server.readiness import Readiness
+from filbert.server.upstreams.hops import check_hops
 
 MAX_BODY_BYTES = 16 << 20
 BODY_S = 60.0  # so long a body may take to arrive
@@ -49,6 +50,7 @@ class Door:
         self._entry.check_host(headers)
         self._entry.check_origin(headers, scope["scheme"], scope["method"])
         self._readiness.check_open(scope["path"])
+        check_hops(headers)
         if scope.get("state", {}).get(CROWDED):
             raise NoRoom("Too many programs are connected to this server.", do="Ask again later.")
 

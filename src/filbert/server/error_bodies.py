@@ -13,7 +13,16 @@ from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.types import Scope
 
-from filbert.core.errors import BadInput, Busy, DiskFull, EngineError, FilbertError, NotReady, StoreReadOnly
+from filbert.core.errors import (
+    BadInput,
+    Busy,
+    DiskFull,
+    EngineError,
+    FilbertError,
+    NotReady,
+    StoreReadOnly,
+    UpstreamError,
+)
 from filbert.core.log import log
 
 OPENAI_CODES = {"unknown_model": "model_not_found", "context_overflow": "context_length_exceeded"}
@@ -82,8 +91,8 @@ def ollama_error(error: FilbertError) -> dict[str, Any]:
 
 
 def _message(error: FilbertError) -> str:
-    """An engine's own words, and those of a disk, stay in our log: they may name files."""
-    if isinstance(error, EngineError | DiskFull | StoreReadOnly):
+    """An engine's own words, those of a disk, and of another server stay in our log: they may name files and hosts."""
+    if isinstance(error, EngineError | DiskFull | StoreReadOnly | UpstreamError):
         log.warning("%s", error)
         return OF_DISKS.get(type(error)) or f"{error.what} {error.do}"
     return str(error)

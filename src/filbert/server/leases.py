@@ -22,6 +22,7 @@ from filbert.engine.budget import Held
 from filbert.engine.children import Children
 from filbert.engine.lease import Said, error_told, line_of, running_server, server_file
 from filbert.engine.load_options import LoadOptions
+from filbert.engine.model import Model
 from filbert.engine.pool import Loaded, Loan
 from filbert.server.offered import Offered
 
@@ -85,17 +86,18 @@ class Desk:
             writer.write(line_of(error_told(exc)))
             await writer.drain()
 
-    async def _lent(self, first: Said) -> Loan:
+    async def _lent(self, first: Said) -> Loan[Model]:
         load = self._offered.pool.load
         if first["load"]:
             wanted = checked(LoadOptions, first["load"])
             load = load.choosing(**{name: getattr(wanted, name) for name in wanted.model_fields_set})
-        return await self._offered.lend(first["lease"], load)
+        return await self._offered.lend_own(first["lease"], load)
 
     async def _done(self, said: Said) -> Said:
         match said.get("do"):
             case "ps":
-                return {"models": [told_of(each) for each in await asyncio.to_thread(self._offered.pool.loaded)]}
+                loaded = await asyncio.to_thread(self._offered.pool.loaded)
+                return {"models": [told_of(each) for each in loaded], "servers": self._offered.upstreams.told()}
             case "stop":
                 return {"stopped": await asyncio.to_thread(self._offered.pool.stop, said["model"])}
             case "end":
@@ -107,7 +109,7 @@ class Desk:
 class Client:
     """Somebody who uses a model, and what they hold of it."""
 
-    def __init__(self, loan: Loan, writer: asyncio.StreamWriter) -> None:
+    def __init__(self, loan: Loan[Model], writer: asyncio.StreamWriter) -> None:
         self._model, self._writer = loan.model, writer
         assert isinstance(loan.model.children, Children)
         self._children = loan.model.children

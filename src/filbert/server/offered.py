@@ -1,4 +1,5 @@
-"""The models that may be asked for by name: those of the store, and files that whoever started the server named."""
+"""The models that may be asked for by name: those of the store, files that whoever started the server named, and
+those of other servers."""
 
 from __future__ import annotations
 
@@ -14,6 +15,9 @@ from filbert.engine.pool import Loaded, Loan, Pool
 from filbert.models import catalogue, preset, store
 from filbert.models.modelfile import named_by_ollama
 from filbert.models.store import StoredModel
+from filbert.server.lent import Lent
+from filbert.server.upstreams.model import RemoteModel
+from filbert.server.upstreams.registry import Upstreams
 
 # Of the request under way: the names that its key may see, None for all. What a route asks is always answered within
 # them, so that none can forget to look.
@@ -30,8 +34,9 @@ class Offered:
     """Names over a pool, which it closes when it ends. only_added: whether nothing of the store is offered but what was
     added."""
 
-    def __init__(self, pool: Pool, only_added: bool = False) -> None:
+    def __init__(self, pool: Pool, only_added: bool = False, upstreams: Upstreams | None = None) -> None:
         self.pool = pool
+        self.upstreams = upstreams or Upstreams({})
         self._only_added = only_added
         self._added: set[str] = set()
         self._files: dict[str, StoredModel] = {}
@@ -51,16 +56,38 @@ class Offered:
             return loan.model
 
     def known(self) -> list[StoredModel]:
-        """Every model that can be asked for."""
+        """Every model here that can be asked for."""
         return [stored for stored in (*self._files.values(), *store.list_models()) if self._shows(stored.name)]
+
+    def remote(self, name: str) -> RemoteModel | None:
+        """The model of that name on another server."""
+        found = self.upstreams.named(name)
+        return found if found and is_shown(name, found.name) else None
+
+    def remotes(self) -> list[RemoteModel]:
+        """Every model of another server that can be asked for."""
+        return [each for each in self.upstreams.known() if is_shown(each.name)]
+
+    def everything(self) -> list[StoredModel | RemoteModel]:
+        """Both."""
+        return [*self.known(), *self.remotes()]
 
     def loaded(self) -> list[Loaded]:
         """Those of them that are in memory, or on their way into it."""
         return [each for each in self.pool.loaded() if self._shows(each.model.name)]
 
+    def look_up(self, name: str) -> StoredModel | RemoteModel:
+        """Either. Raises what `find` raises, and UpstreamDown for a server that did not tell yet what it has."""
+        remote = self.remote(name)
+        if remote and remote.upstream.models is None:
+            raise remote.upstream.down()
+        return remote or self.find(name)
+
     def find(self, name: str) -> StoredModel:
-        """Raises UnknownModel with the nearest names; never another model, and none that is not shown. Raises
-        BadModelFile."""
+        """A model that is here. Raises UnknownModel with the nearest names; never another model, and none that is not
+        shown. Raises BadModelFile."""
+        if remote := self.remote(name):
+            raise BadInput(f"{remote.name} is on another server.", do="Ask that server for this.")
         try:
             stored = self._find(name)
         except (BadInput, BadModelFile):
@@ -96,10 +123,18 @@ class Offered:
             raise _unusable(name) from exc
 
     def _unknown(self, name: str) -> UnknownModel:
-        return catalogue.unknown(name, [stored.name for stored in self.known()])
+        return catalogue.unknown(name, [each.name for each in self.everything()])
 
-    async def lend(self, name: str, load: LoadOptions | None = None, keep_s: float | None = None) -> Loan:
-        """The model of that name, loaded if need be. Raises what `find` and `Pool.lend` raise."""
+    async def lend(self, name: str, load: LoadOptions | None = None, keep_s: float | None = None) -> Loan[Lent]:
+        """The model of that name, loaded if need be; for one on another server the rest means nothing. Raises what
+        `lend_own` raises, and UpstreamDown."""
+        if remote := self.remote(name):
+            remote.upstream.need_up()
+            return Loan[Lent](remote, lambda: None)
+        return await self.lend_own(name, load, keep_s)
+
+    async def lend_own(self, name: str, load: LoadOptions | None = None, keep_s: float | None = None) -> Loan[Model]:
+        """A model that is here. Raises what `find` and `Pool.lend` raise."""
         stored = await asyncio.to_thread(self.find, name)
         if loan := self.pool.lend_loaded(stored, load, keep_s):
             return loan
@@ -121,7 +156,7 @@ class Offered:
     def close(self) -> None:
         self.pool.close()
 
-    def _lend(self, stored: StoredModel, load: LoadOptions | None, keep_s: float | None) -> Loan:
+    def _lend(self, stored: StoredModel, load: LoadOptions | None, keep_s: float | None) -> Loan[Model]:
         """As the pool's, but no error names a file."""
         try:
             return self.pool.lend(stored, load, keep_s)
@@ -129,7 +164,7 @@ class Offered:
             raise _unusable(stored.name) from exc
 
 
-def _given_back(lending: asyncio.Future[Loan]) -> None:
+def _given_back(lending: asyncio.Future[Loan[Model]]) -> None:
     if not lending.cancelled() and lending.exception() is None:
         lending.result().give_back()
 

@@ -28,8 +28,18 @@ from filbert.server.answers_ollama import (
     OllamaShown,
 )
 from filbert.server.ollama_shape import timestamp
+from filbert.server.upstreams.model import RemoteModel
 
 KEPT_FOR_GOOD = datetime(2318, 1, 1, tzinfo=UTC)  # what Ollama says of it
+REMOTE_DETAILS: OllamaDetails = {
+    "parent_model": "",
+    "format": "",
+    "family": "",
+    "families": [],
+    "parameter_size": "",
+    "quantization_level": "",
+}
+UNKNOWN_TIME = timestamp(datetime.fromtimestamp(0, UTC))
 THEIRS = {ours: theirs for theirs, ours in PARAMETERS.items()}
 
 
@@ -49,6 +59,20 @@ def listed(stored: StoredModel) -> OllamaModel:
     }
 
 
+def listed_remote(remote: RemoteModel) -> OllamaModel:
+    """A row of /api/tags, as Ollama has it for models of its cloud. It names the other server, not its address."""
+    return {
+        "name": remote.name,
+        "model": remote.name,
+        "remote_model": remote.id,
+        "remote_host": remote.upstream.name,
+        "modified_at": UNKNOWN_TIME,
+        "size": 0,
+        "digest": hashlib.sha256(remote.name.encode()).hexdigest(),
+        "details": REMOTE_DETAILS,
+    }
+
+
 def running(loaded: Loaded, now: datetime) -> OllamaRunningModel:
     """A row of /api/ps."""
     model = loaded.model
@@ -65,8 +89,12 @@ def running(loaded: Loaded, now: datetime) -> OllamaRunningModel:
     }
 
 
-def shown(stored: StoredModel, verbose: bool) -> OllamaShown:
+def shown(found: StoredModel | RemoteModel, verbose: bool) -> OllamaShown:
     """The answer of /api/show. verbose: with the vocabulary. Raises BadModelFile."""
+    return shown_remote(found) if isinstance(found, RemoteModel) else shown_stored(found, verbose)
+
+
+def shown_stored(stored: StoredModel, verbose: bool) -> OllamaShown:
     headers = headers_of(stored)
     preset = stored.preset
     template = (preset and preset.template) or headers[0].chat_template or ""
@@ -86,6 +114,22 @@ def shown(stored: StoredModel, verbose: bool) -> OllamaShown:
     if preset and preset.examples:
         told["messages"] = [{"role": each.role, "content": each.content} for each in preset.examples]
     return told
+
+
+def shown_remote(remote: RemoteModel) -> OllamaShown:
+    """What it can, only its server knows."""
+    return {
+        "license": "",
+        "modelfile": "",
+        "parameters": "",
+        "template": "",
+        "remote_model": remote.id,
+        "remote_host": remote.upstream.name,
+        "details": REMOTE_DETAILS,
+        "model_info": {},
+        "capabilities": ["completion", "tools"],
+        "modified_at": UNKNOWN_TIME,
+    }
 
 
 def details(stored: StoredModel, headers: Sequence[Header]) -> OllamaDetails:

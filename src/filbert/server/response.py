@@ -17,11 +17,11 @@ from fastapi.responses import JSONResponse
 from starlette.types import Receive, Scope, Send
 
 from filbert.core.errors import DeadlinePassed, FilbertError
-from filbert.engine.model import Model, Prepared
+from filbert.engine.model import Prepared
 from filbert.engine.pool import Loan, stopping
-from filbert.engine.relay import RelayedAnswer
 from filbert.engine.tool_calls import CallReader
 from filbert.engine.transport import Event, refusal
+from filbert.server.lent import Answering, Lent
 from filbert.server.measured import measured_of, tapped
 from filbert.server.readiness import Readiness
 from filbert.server.serve_options import ServeOptions
@@ -48,7 +48,7 @@ class Shape(Protocol):
 class Streamed(Response):
     """Sends what the worker writes, as it comes."""
 
-    def __init__(self, loan: Loan, prepare: Callable[[], Prepared], shape: Shape) -> None:
+    def __init__(self, loan: Loan[Lent], prepare: Callable[[], Prepared], shape: Shape) -> None:
         """loan: the model, given back when the answer is over; prepare: what to send to it, which may take a second."""
         super().__init__()
         self._loan, self._prepare, self._shape = loan, prepare, shape
@@ -115,8 +115,8 @@ class Gathered(Streamed):
 
 @asynccontextmanager
 async def _asked(
-    scope: Scope, model: Model, prepare: Callable[[], Prepared]
-) -> AsyncIterator[tuple[Prepared, RelayedAnswer]]:
+    scope: Scope, model: Lent, prepare: Callable[[], Prepared]
+) -> AsyncIterator[tuple[Prepared, Answering]]:
     """The worker's answer under way, once there is room for it and it is the client's turn. Raises what the engine
     refuses, Busy, DeadlinePassed, NotReady where the server ends first."""
     state = scope["app"].state

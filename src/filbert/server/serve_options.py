@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from typing import Annotated, ClassVar
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from filbert.core.settings import Options
+from filbert.server.upstreams.options import UpstreamName, UpstreamOptions, as_table
 
 
 def _origin(given: str) -> str:
@@ -47,6 +48,10 @@ class ServeOptions(Options):
     )
     require_key: bool = Field(False, description="Ask for a key on this machine, too.")
     no_auth: bool = Field(False, description="Listen beyond this machine without keys: whoever reaches it may use it.")
+    upstream: Annotated[dict[UpstreamName, UpstreamOptions], BeforeValidator(as_table)] = Field(
+        {},
+        description="Another server whose models stand beside ours, as NAME=URL; `[serve.upstream.NAME]` says more.",
+    )
     allow_host: tuple[str, ...] = Field((), description="A name by which clients call this server, as my-box.lan.")
     allow_origin: tuple[Origin, ...] = Field((), description="A site whose pages may use it, as https://app.example.")
     tls_cert: str = Field("", description="File with the certificate to speak HTTPS with, and its chain, as PEM.")

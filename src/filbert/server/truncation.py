@@ -7,14 +7,14 @@ from collections.abc import Sequence
 
 from filbert.core.errors import ContextOverflow
 from filbert.core.messages import Message, flatten, turns
-from filbert.engine.model import Model
 from filbert.engine.sampling import Sampling
 from filbert.engine.tools import ToolUse
+from filbert.server.lent import Lent
 
 ANSWER_TOKENS = 1024  # where nobody says how long an answer may be
 
 
-def truncated(model: Model, messages: Sequence[Message], sampling: Sampling, use: ToolUse) -> list[Message]:
+def truncated(model: Lent, messages: Sequence[Message], sampling: Sampling, use: ToolUse) -> list[Message]:
     """System messages and the last turn always stay, and up to a quarter of the context is left for the answer."""
     room = model.context - min(sampling.max_tokens or ANSWER_TOKENS, model.context // 4)
     head, rest = turns(messages)

@@ -9,15 +9,15 @@ from fastapi import Request
 
 from filbert.core.errors import BadInput, Cancelled
 from filbert.engine.bounds import LONGEST_TOKEN, Input, text_bound
-from filbert.engine.model import Model
 from filbert.engine.pool import Loan
+from filbert.server.lent import Lent
 from filbert.server.measured import measured_of
 
 TEXTS_AT_ONCE = 32  # embedded between two looks whether the client is still there
 MARKS_AROUND = 4  # tokens that a model may want before and after a text
 
 
-async def embedded(loan: Loan, texts: Sequence[Input], request: Request) -> list[list[float]]:
+async def embedded(loan: Loan[Lent], texts: Sequence[Input], request: Request) -> list[list[float]]:
     """A unit vector a text; the request is measured. Raises ContextOverflow, BadInput, Cancelled."""
     vectors: list[list[float]] = []
     measured = measured_of(request.scope)
@@ -31,7 +31,7 @@ async def embedded(loan: Loan, texts: Sequence[Input], request: Request) -> list
     return vectors
 
 
-def beginning(model: Model, text: str) -> str:
+def beginning(model: Lent, text: str) -> str:
     """As much of a text as the model takes at once."""
     most = model.pooled_context - MARKS_AROUND
     text = text[: most * LONGEST_TOKEN]  # more is not counted

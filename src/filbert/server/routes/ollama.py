@@ -12,7 +12,7 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse, PlainTextResponse
 
 from filbert.engine.generation import Finish, Reply
-from filbert.engine.model import STREAMED, Model, Prepared
+from filbert.engine.model import STREAMED, Prepared
 from filbert.engine.pool import Loan
 from filbert.engine.tool_calls import CallReader, reader
 from filbert.engine.tools import tool_use
@@ -34,6 +34,7 @@ from filbert.server.bodies_ollama import (
 )
 from filbert.server.error_bodies import OllamaErrorBody
 from filbert.server.json_route import JsonRoute, offered_by
+from filbert.server.lent import Lent
 from filbert.server.measured import measured_of
 from filbert.server.offered import Offered
 from filbert.server.ollama_shape import LINES, Asked, OllamaShape, Put, as_message, as_response
@@ -93,7 +94,7 @@ async def ollama_generate(body: GenerateBody, request: Request) -> Response:
     return _answer(loan, prepare, asked, body, as_response)
 
 
-async def _lent(body: RunBody, request: Request) -> tuple[Loan, Asked]:
+async def _lent(body: RunBody, request: Request) -> tuple[Loan[Lent], Asked]:
     began, offered = time.monotonic(), offered_by(request)
     context = body.options.context
     load = offered.pool.load.choosing(context=context) if context else None
@@ -102,7 +103,7 @@ async def _lent(body: RunBody, request: Request) -> tuple[Loan, Asked]:
 
 
 def _answer(
-    loan: Loan,
+    loan: Loan[Lent],
     prepare: Callable[[], Prepared],
     asked: Asked,
     body: AnswerBody,
@@ -131,6 +132,8 @@ async def _ready_or_gone(body: AnswerBody, request: Request, put: Put) -> Respon
 
 def _unload(offered: Offered, name: str) -> None:
     """What whoever started the server keeps for good stays. Raises UnknownModel."""
+    if offered.remote(name):
+        return
     found = offered.find(name).name
     if not any(each.pinned for each in offered.pool.loaded() if each.model.name == found):
         offered.pool.stop(found)
@@ -150,7 +153,7 @@ async def ollama_embed(body: EmbedBody, request: Request) -> dict[str, Any]:
     }
 
 
-def _fitting(model: Model, body: EmbedBody) -> list[str]:
+def _fitting(model: Lent, body: EmbedBody) -> list[str]:
     model.need_embeddings()
     return [beginning(model, text) for text in body.texts] if body.truncate else body.texts
 

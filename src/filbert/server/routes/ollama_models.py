@@ -38,7 +38,8 @@ PULLED = openapi.refused(OllamaErrorBody, *openapi.OF_DOWNLOADS)
 async def ollama_tags(request: Request) -> OllamaModels:
     """Every model that can be asked for."""
     offered = offered_by(request)
-    return {"models": await asyncio.to_thread(lambda: [ollama_models.listed(each) for each in offered.known()])}
+    here = await asyncio.to_thread(lambda: [ollama_models.listed(each) for each in offered.known()])
+    return {"models": [*here, *map(ollama_models.listed_remote, offered.remotes())]}
 
 
 @router.get("/api/ps")
@@ -52,7 +53,7 @@ async def ollama_ps(request: Request) -> OllamaRunningModels:
 async def ollama_show(body: ShowBody, request: Request) -> OllamaShown:
     """One model: its licence, template, metadata, and what it can."""
     offered = offered_by(request)
-    return await asyncio.to_thread(lambda: ollama_models.shown(offered.find(body.model), body.verbose))
+    return await asyncio.to_thread(lambda: ollama_models.shown(offered.look_up(body.model), body.verbose))
 
 
 @router.post("/api/pull", response_model=OllamaProgress, responses=STREAM | KEPT | PULLED)

@@ -34,9 +34,11 @@ from filbert.server.bodies import ChatBody, CompletionBody, EmbeddingsBody, Gene
 from filbert.server.error_bodies import ErrorBody, speaks_anthropic
 from filbert.server.fetched_images import with_images
 from filbert.server.json_route import JsonRoute, offered_by
+from filbert.server.lent import Lent
 from filbert.server.measured import measured_of
 from filbert.server.openai_shape import EachChoice, OpenAIShape
 from filbert.server.response import Gathered, Streamed
+from filbert.server.upstreams.model import RemoteModel
 from filbert.server.vectors import embedded, shortened
 
 router = APIRouter(
@@ -52,20 +54,31 @@ COMPLETION_STREAM = openapi.streamed("text/event-stream", CompletionChunk | Erro
 @router.get("/v1/models")
 async def list_models(request: Request) -> ModelList | ModelsPage:
     """Every model that can be asked for."""
-    found = await asyncio.to_thread(offered_by(request).known)
+    found = await asyncio.to_thread(offered_by(request).everything)
     if speaks_anthropic(request.scope):
         return models_page(found)
-    return {"object": "list", "data": [_shown(stored) for stored in found]}
+    return {"object": "list", "data": [_shown(each) for each in found]}
 
 
 @router.get("/v1/models/{name:path}")
 async def get_model(name: str, request: Request) -> ModelRow | ModelInfo:
     """One model."""
-    found = await asyncio.to_thread(offered_by(request).find, name)
+    found = await asyncio.to_thread(offered_by(request).look_up, name)
     return model_info(found) if speaks_anthropic(request.scope) else _shown(found)
 
 
-def _shown(stored: StoredModel) -> ModelRow:
+def _shown(stored: StoredModel | RemoteModel) -> ModelRow:
+    """One on another server says so, and whether that can be asked now."""
+    if isinstance(stored, RemoteModel):
+        server = stored.upstream
+        return {
+            "id": stored.name,
+            "object": "model",
+            "created": 0,
+            "owned_by": server.name,
+            "remote": True,
+            "status": "down" if server.trouble else "up",
+        }
     created = int(datetime.fromisoformat(stored.pulled).timestamp()) if stored.pulled else 0
     row: ModelRow = {"id": stored.name, "object": "model", "created": created, "owned_by": "filbert"}
     if stored.preset and stored.preset.is_stand_in:
@@ -99,7 +112,7 @@ async def create_completion(body: CompletionBody, request: Request) -> Response:
 
 
 def _answer(
-    loan: Loan, prepare: Callable[[], Prepared], body: GenerationBody, calls: CallReader | None = None
+    loan: Loan[Lent], prepare: Callable[[], Prepared], body: GenerationBody, calls: CallReader | None = None
 ) -> Response:
     def wanted() -> Prepared:
         prepared = prepare()
