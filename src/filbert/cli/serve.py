@@ -29,6 +29,7 @@ from filbert.server.upstreams.options import UpstreamOptions
 
 if TYPE_CHECKING:
     from filbert.engine.lease import Said
+    from filbert.engine.slots import Apart
 
 POLL_S = 0.1
 NAMED = "Load this model at once, and keep it. May be repeated."
@@ -88,10 +89,10 @@ def _in_foreground(serve: ServeOptions, load: LoadOptions, settings: Settings, m
     most = int(serve.memory_gb * 1e9) if serve.memory_gb else None
     if serve.fetch_images and settings.offline:
         raise BadInput("--fetch-images needs the network, and --offline forbids it.", do="Leave one of them out.")
-    _check_entry(serve, settings)
+    pool = Pool(load, serve.keep_alive, most, apart=_checked_entry(serve, settings))
     with (
         _listening(serve) as listener,
-        closing(Offered(Pool(load, serve.keep_alive, most), upstreams=Upstreams(_allowed(serve, settings)))) as offered,
+        closing(Offered(pool, upstreams=Upstreams(_allowed(serve, settings)))) as offered,
     ):
         wanted = [present(name, settings, load.threads, consent(settings)) for name in models]
         url, readiness = _url(serve, listener.getsockname()[1]), Readiness(loading=bool(wanted))
@@ -167,20 +168,23 @@ def _last_line(text: str) -> str:
     return lines[-1].removeprefix("error: ") if lines else "The server ended before it listened."
 
 
-def _check_entry(serve: ServeOptions, settings: Settings) -> None:
-    """Raises BadInput where the server could be reached by those who should not."""
+def _checked_entry(serve: ServeOptions, settings: Settings) -> Apart:
+    """Whether those who come in are kept apart. Raises BadInput where the server could be reached by those who should
+    not."""
     from filbert.core.addresses import is_loopback
     from filbert.server.entry import check_start
     from filbert.server.keys import Keys
 
     with closing(Keys()) as keys:
         check_start(serve, keys)
-    if is_loopback(serve.host):
-        return
-    if serve.no_auth:
-        note(f"warning: without keys, whoever reaches {serve.host} may use every model here.", settings)
-    if not serve.tls_cert:
-        note("warning: keys and chats pass the network as plain text: --tls-cert and --tls-key hide them.", settings)
+        has_many = len(keys.in_use()) > 1
+    if not is_loopback(serve.host):
+        if serve.no_auth:
+            note(f"warning: without keys, whoever reaches {serve.host} may use every model here.", settings)
+        if not serve.tls_cert:
+            what = "warning: keys and chats pass the network as plain text: --tls-cert and --tls-key hide them."
+            note(what, settings)
+    return "never" if serve.share_cache else "always" if has_many else "once_two_ask"
 
 
 def _allowed(serve: ServeOptions, settings: Settings) -> Mapping[str, UpstreamOptions]:

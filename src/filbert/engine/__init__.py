@@ -34,6 +34,7 @@ scorer.py                the child that measures, as its caller sees it
 scorer_main.py           the scorer itself: windows of a text, endings of a prompt
 scoring.py               how much the scorer decodes at once
 sight.py                 images in a conversation: which models see them
+slots.py                 which slot an answer takes, so that owners stay apart
 speculation.py           n-gram speculation, and which requests go without
 thinking.py              models that think before they answer, and what they are told of it
 threads.py               threads and the OpenMP runtime

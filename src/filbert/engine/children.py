@@ -11,6 +11,7 @@ from filbert.core.errors import BadInput, EngineCrashed, EngineStalled
 from filbert.engine.admission import Admission, Place
 from filbert.engine.budget import OF_THIS_PROCESS, Budget, Held
 from filbert.engine.load_plan import CHILDREN, ChildKind, LoadPlan, Role
+from filbert.engine.slots import Apart, Marks
 from filbert.engine.transport import Event, Exchange, WorkerSocket
 from filbert.engine.worker import Worker
 
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
 class Children:
     """They end with their caller, however it dies."""
 
-    def __init__(self, plan: LoadPlan, budget: Budget = OF_THIS_PROCESS) -> None:
+    def __init__(self, plan: LoadPlan, budget: Budget = OF_THIS_PROCESS, apart: Apart = "never") -> None:
+        """apart: whether what one owner's requests leave in the workers is kept from the others."""
         self.name = plan.stored.name
         self.plan = plan
         self._budget = budget
@@ -30,7 +32,7 @@ class Children:
         self._lock = threading.RLock()
         self._closed = False
         self._promised: list[Held] = []
-        self._admission = Admission(plan.context, plan.options.parallel)
+        self._admission = Admission(plan.context, plan.options.parallel, apart)
         self._pooling_admission = Admission(plan.pooled_slots, plan.pooled_slots)  # counts texts
         budget.join(self)
 
@@ -44,9 +46,11 @@ class Children:
         if scorer:
             scorer.close()
 
-    def ask(self, tokens: int, owner: str = "", most_waiting: int | None = None) -> Place:
+    def ask(
+        self, tokens: int, owner: str = "", most_waiting: int | None = None, worker: str = "", marks: Marks = ()
+    ) -> Place:
         """A place for an answer whose prompt and new tokens are so many. Raises Busy where so many wait already."""
-        return self._admission.ask(tokens, owner, most_waiting)
+        return self._admission.ask(tokens, owner, most_waiting, worker, marks)
 
     def ask_pooled(self, texts: int) -> Place:
         """A place for texts that are embedded or ranked at once."""
@@ -78,6 +82,7 @@ class Children:
             worker.kill()
 
     def worker(self, role: Role) -> Worker:
+        apart = self._admission.apart and role in ("text", "plain")
         with self._lock:
             worker = self.workers.get(role)
             if worker and not worker.is_ours:
@@ -85,12 +90,12 @@ class Children:
                     f"{self.name} was loaded in the process this one was forked from.",
                     do="Load it here, or start processes by spawn.",
                 )
-            if worker is None or not worker.running:
+            if worker is None or not worker.running or (apart and not worker.plan.apart):
                 self._need_open()
                 if worker:
                     worker.stop()
                 with self._budget.room(self, CHILDREN[role], self.plan.takes(role)):
-                    worker = self.workers[role] = Worker(self.plan.worker(role))
+                    worker = self.workers[role] = Worker(self.plan.worker(role, apart))
             return worker
 
     @property

@@ -126,7 +126,9 @@ class Answer(ABC):
 class Generation(Answer):
     """An answer as the engine gives it."""
 
-    def __init__(self, ask: Callable[[], Place], send: Callable[[], Exchange], calls: CallReader | None = None) -> None:
+    def __init__(
+        self, ask: Callable[[], Place], send: Callable[[Place], Exchange], calls: CallReader | None = None
+    ) -> None:
         """Nothing is asked of the engine before the first chunk is. calls: who reads the calls of tools in it."""
         self._ask, self._send, self._calls = ask, send, calls
         self._place: Place | None = None
@@ -163,10 +165,11 @@ class Generation(Answer):
         self._place = self._ask()
         try:
             if not self._cancelled and self._place.wait():
-                self._exchange = self._send()
+                self._exchange = self._send(self._place)
                 if self._cancelled:
                     self._exchange.cancel()
                 for event in (events := iter(self._exchange)):
+                    self._place.begun = True
                     for told in self._told(event):
                         reason = finish_reason(told) or reason
                         chunk = with_thought(read_event(told, reason), self._heard)

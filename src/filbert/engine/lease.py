@@ -28,6 +28,7 @@ from filbert.engine.budget import Held
 from filbert.engine.children import Children
 from filbert.engine.load_options import LoadOptions
 from filbert.engine.load_plan import LoadPlan, Role
+from filbert.engine.slots import Marks
 from filbert.engine.transport import Event, Exchange, WorkerSocket
 from filbert.models.store import StoredModel
 
@@ -151,12 +152,16 @@ class Leased:
         self._lease.close()
         self._own.close()
 
-    def ask(self, tokens: int, owner: str = "", most_waiting: int | None = None) -> Place:
+    def ask(
+        self, tokens: int, owner: str = "", most_waiting: int | None = None, worker: str = "", marks: Marks = ()
+    ) -> Place:
         """The server takes everybody of one machine for one owner."""
-        return self._place("ask", tokens) if self._lease.open else self._own.ask(tokens)
+        if not self._lease.open:
+            return self._own.ask(tokens)
+        return self._place("ask", amount=tokens, worker=worker, marks=marks)
 
     def ask_pooled(self, texts: int) -> Place:
-        return self._place("ask_pooled", texts) if self._lease.open else self._own.ask_pooled(texts)
+        return self._place("ask_pooled", amount=texts) if self._lease.open else self._own.ask_pooled(texts)
 
     @property
     def counts(self) -> tuple[int, int]:
@@ -195,8 +200,8 @@ class Leased:
     def held(self) -> Sequence[Held]:
         return self._own.held()
 
-    def _place(self, do: str, amount: int) -> Place:
-        asked = self._lease.ask(do, amount=amount)
+    def _place(self, do: str, amount: int, **said: Any) -> Place:
+        asked = self._lease.ask(do, amount=amount, **said)
         place = Place(_Share(self._lease, asked.number), amount)
         asked.answer.add_done_callback(lambda answer: _reached(place, answer))
         return place
@@ -211,7 +216,7 @@ class _Share:
 
     def take_back(self, place: Place) -> None:
         place.reached.cancel()
-        self.lease.tell(do="back", number=self.number)
+        self.lease.tell(do="back", number=self.number, begun=place.begun)
 
 
 def _reached(place: Place, answer: Future[Said]) -> None:
@@ -220,6 +225,7 @@ def _reached(place: Place, answer: Future[Said]) -> None:
     if error := answer.exception():
         place.reached.set_exception(error)
     else:
+        place.engine_fields = answer.result()["fields"]
         place.reached.set_result(None)
 
 

@@ -112,7 +112,8 @@ class LoadPlan:
         """Bytes that a scorer may allocate besides mapped files."""
         return _memory_limit(fit.estimate(self.headers, self.scored_context, SCORING))
 
-    def worker(self, role: Role) -> WorkerPlan:
+    def worker(self, role: Role, apart: bool = False) -> WorkerPlan:
+        """apart: it keeps nothing but what is in its slots."""
         context, demand = self._load(role)
         plan = WorkerPlan(
             name=self.stored.name,
@@ -129,7 +130,8 @@ class LoadPlan:
             openmp=self.options.openmp,
             device=self.options.device,
             n_gpu_layers=self.options.gpu_layers,
-            cache_ram_mib=demand.prompt_cache_bytes >> 20,
+            cache_ram_mib=0 if apart else demand.prompt_cache_bytes >> 20,
+            apart=apart,
             speculation=role == "text" and self.options.speculation == "auto",
             pooling=self._pooling(role),
             size_bytes=self.stored.size_bytes,

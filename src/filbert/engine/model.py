@@ -18,7 +18,7 @@ from filbert.core.errors import BadInput, EngineCrashed, EngineStalled
 from filbert.core.messages import Message, flatten, turns
 from filbert.core.settings import Settings, configured
 from filbert.engine import speculation
-from filbert.engine.admission import Place
+from filbert.engine.admission import NOBODY, Place
 from filbert.engine.bounds import (
     AnyText,
     Input,
@@ -43,10 +43,11 @@ from filbert.engine.schema import Schema, need_held_without_template
 from filbert.engine.schema_guided import guided
 from filbert.engine.schema_integers import with_both_bounds
 from filbert.engine.sight import n_images, need_sight
+from filbert.engine.slots import Apart, Marks, marks_of
 from filbert.engine.thinking import Thinking, think_fields, thinking_of
 from filbert.engine.tool_calls import CallReader, reader
 from filbert.engine.tools import NO_TOOLS, Tool, ToolUse, tool_use
-from filbert.engine.transport import Event, overflow, refusal
+from filbert.engine.transport import Event, Exchange, overflow, refusal
 from filbert.models import catalogue
 from filbert.models.preset import with_preset
 from filbert.models.store import StoredModel
@@ -78,13 +79,19 @@ class Ranked:
 @dataclass(frozen=True, slots=True)
 class Prepared:
     """A request ready to be sent once `tokens` of the context are free for it. more_s: how much longer than the usual
-    the engine may be silent, as it is over an image."""
+    the engine may be silent, as it is over an image; marks: of the prompt, by which one that goes on from it is known.
+    """
 
     role: Role
     route: str
     body: Mapping[str, Any]
     tokens: int
     more_s: float = 0
+    marks: Marks = ()
+
+    def at(self, place: Place) -> Prepared:
+        """As it is sent once its place is reached."""
+        return replace(self, body={**self.body, **place.engine_fields})
 
 
 class Model:
@@ -97,8 +104,10 @@ class Model:
         options: LoadOptions | None = None,
         budget: Budget = OF_THIS_PROCESS,
         lease: Lease | None = None,
+        apart: Apart = "never",
     ) -> None:
-        """budget: the memory it shares with others; lease: the server whose children it uses instead of its own."""
+        """budget: the memory it shares with others; lease: the server whose children it uses instead of its own; apart:
+        whether what one owner asked is kept from the others."""
         self.stored = stored
         self.name = stored.name
         self.options = with_preset(options or configured(LoadOptions), stored.preset)
@@ -107,7 +116,7 @@ class Model:
         self.kind = self._plan.kind
         self.threads = self._plan.threads
         self.context = self._plan.context
-        self.children = Leased(self._plan, lease) if lease else Children(self._plan, budget)
+        self.children = Leased(self._plan, lease) if lease else Children(self._plan, budget, apart)
 
     @classmethod
     def shared(cls, stored: StoredModel, options: LoadOptions | None = None) -> Self:
@@ -158,7 +167,8 @@ class Model:
             self.rerank("Hi", ["Hi"])
         else:
             with suppress(BadInput):
-                self.respond([Message("user", "Hi")], configured(Sampling, {"max_tokens": 1})).reply()
+                asked = self.prepare_chat([Message("user", "Hi")], configured(Sampling, {"max_tokens": 1}))
+                self._generate(asked, owner=NOBODY).reply()
 
     # Text
 
@@ -226,13 +236,13 @@ class Model:
             return max(self.context, conversation_bound(body["messages"], self.chat_template))
         return conversation_bound(body["messages"], self.chat_template)
 
-    def _generate(self, prepared: Prepared, calls: CallReader | None = None) -> Generation:
-        request = {**prepared.body, **STREAMED}
-        return Generation(
-            lambda: self.admit(prepared),
-            lambda: self.children.send(prepared.role, prepared.route, request, prepared.more_s),
-            calls,
-        )
+    def _generate(self, prepared: Prepared, calls: CallReader | None = None, owner: str = "") -> Generation:
+        prepared = replace(prepared, body={**prepared.body, **STREAMED})
+
+        def send(place: Place) -> Exchange:
+            return self.children.send(prepared.role, prepared.route, prepared.at(place).body, prepared.more_s)
+
+        return Generation(lambda: self.admit(prepared, owner), send, calls)
 
     def prepare_chat(self, messages: Sequence[Message], sampling: Sampling, use: ToolUse = NO_TOOLS) -> Prepared:
         """What to send for a conversation. Raises ContextOverflow, BadInput."""
@@ -281,7 +291,7 @@ class Model:
             "max_tokens": answer,
         }
         more_s = n_images(body) * self.options.image_tokens / SLOWEST_PROMPT
-        return Prepared(role, route, whole, size + answer, more_s)
+        return Prepared(role, route, whole, size + answer, more_s, marks_of(body))
 
     def _guided_fields(self, schema: Schema) -> dict[str, Any]:
         """A call that must be is held by a grammar of ours where the engine's is too wide. A thought comes before the
@@ -304,7 +314,7 @@ class Model:
 
     def admit(self, prepared: Prepared, owner: str = "", most_waiting: int | None = None) -> Place:
         """owner: whose turn it takes. Raises Busy where so many wait already."""
-        return self.children.ask(prepared.tokens, owner, most_waiting)
+        return self.children.ask(prepared.tokens, owner, most_waiting, prepared.role, prepared.marks)
 
     @asynccontextmanager
     async def answering(self, prepared: Prepared) -> AsyncIterator[RelayedAnswer]:
@@ -328,10 +338,16 @@ class Model:
         if route == "/v1/completions":
             if not isinstance(body["prompt"], str):
                 return len(body["prompt"])
-            (event,) = self.children.send("text", "/tokenize", {"content": body["prompt"], "add_special": True})
-            return len(event["tokens"])
-        (event,) = self.children.send("text", "/v1/chat/completions/input_tokens", body)
-        return int(event["input_tokens"])
+            return len(self._told("/tokenize", {"content": body["prompt"], "add_special": True})["tokens"])
+        return int(self._told("/v1/chat/completions/input_tokens", body)["input_tokens"])
+
+    def _told(self, route: str, body: Mapping[str, Any]) -> Event:
+        """Asked twice, since whoever only asks holds no place: the worker may be begun anew meanwhile."""
+        try:
+            (event,) = self.children.send("text", route, body)
+        except EngineCrashed:
+            (event,) = self.children.send("text", route, body)
+        return event
 
     def tokenize(self, text: str) -> list[int]:
         (event,) = self.children.send(self.kind, "/tokenize", {"content": text})

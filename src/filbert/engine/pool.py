@@ -17,6 +17,7 @@ from filbert.core.errors import FilbertError, NoRoom, NotReady
 from filbert.engine.budget import Budget, Held
 from filbert.engine.load_options import LoadOptions
 from filbert.engine.model import Model
+from filbert.engine.slots import Apart
 from filbert.models.store import StoredModel
 
 M_co = TypeVar("M_co", covariant=True)
@@ -104,10 +105,13 @@ class Loan(Generic[M_co]):
 
 class Pool:
     """load: how models are loaded where nobody says otherwise. keep_s: seconds that a model stays after its last use,
-    FOR_EVER for good. most: bytes that all may take; left out, what the machine has."""
+    FOR_EVER for good. most: bytes that all may take; left out, what the machine has. apart: whether what one owner
+    asked is kept from the others."""
 
-    def __init__(self, load: LoadOptions, keep_s: float = KEEP_S, most: int | None = None) -> None:
-        self.load, self._keep_s = load, keep_s
+    def __init__(
+        self, load: LoadOptions, keep_s: float = KEEP_S, most: int | None = None, apart: Apart = "once_two_ask"
+    ) -> None:
+        self.load, self._keep_s, self._apart = load, keep_s, apart
         self._places: list[_Place] = []
         self._changed = threading.Condition()
         self._closed = False
@@ -207,7 +211,7 @@ class Pool:
         deadline = time.monotonic() + NO_ROOM_WAIT_S
         while True:
             try:
-                return self._loaded(place, Model(place.stored, place.load, self.budget))
+                return self._loaded(place, Model(place.stored, place.load, self.budget, apart=self._apart))
             except NoRoom:
                 if not self._waited(deadline):
                     raise

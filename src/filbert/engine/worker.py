@@ -47,6 +47,7 @@ class WorkerPlan:
     device: str  # "auto", "cpu", or the engine's name of one
     n_gpu_layers: int
     cache_ram_mib: int
+    apart: bool  # its slots belong to several owners, and each request says whether it may build upon what one holds
     speculation: bool
     memory_limit: int  # bytes it may allocate besides mapped files
     size_bytes: int

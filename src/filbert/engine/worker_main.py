@@ -37,11 +37,9 @@ def parameters(config: dict[str, Any]) -> Any:
     if config["pooling"]:
         params.pooling_type = getattr(xllamacpp.llama_pooling_type, f"LLAMA_POOLING_TYPE_{config['pooling'].upper()}")
     params.cpuparams.n_threads = params.cpuparams_batch.n_threads = config["threads"]
+    params.cache_prompt = not config["apart"]
     if config["speculation"]:
-        speculative = params.speculative
-        speculative.types = [xllamacpp.common_speculative_type.COMMON_SPECULATIVE_TYPE_NGRAM_MOD]
-        guess = speculative.ngram_mod
-        guess.n_match, guess.n_min, guess.n_max = N_MATCH, N_MIN, N_MAX
+        use_guesses(params.speculative, from_others=not config["apart"])
     use_device(params, config["device"])
     params.kv_unified = True
     params.fit_params = False  # it would change the context behind the person's back
@@ -53,6 +51,21 @@ def parameters(config: dict[str, Any]) -> Any:
     params.n_threads_http = config["n_parallel"] + 4
     params.verbosity = 1
     return params
+
+
+def use_guesses(speculative: Any, from_others: bool) -> None:
+    """from_others: from all that was ever said here, else from each conversation itself."""
+    import xllamacpp
+
+    kinds = xllamacpp.common_speculative_type
+    if from_others:
+        speculative.types = [kinds.COMMON_SPECULATIVE_TYPE_NGRAM_MOD]
+        guess = speculative.ngram_mod
+        guess.n_match, guess.n_min, guess.n_max = N_MATCH, N_MIN, N_MAX
+    else:
+        speculative.types = [kinds.COMMON_SPECULATIVE_TYPE_NGRAM_SIMPLE]
+        guess = speculative.ngram_simple
+        guess.size_n, guess.size_m = N_MIN, N_MAX
 
 
 def use_device(params: Any, name: str) -> None:

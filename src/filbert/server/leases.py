@@ -129,6 +129,7 @@ class Client:
     def _take(self, said: Said) -> None:
         if said["do"] == "back":
             if place := self._places.pop(said["number"], None):
+                place.begun = said["begun"]
                 place.give_back()
             return
         task = asyncio.create_task(self._answer(said))
@@ -160,15 +161,18 @@ class Client:
 
     async def _reached(self, said: Said) -> Said | None:
         """None where it was given back before it was reached."""
-        ask = self._children.ask if said["do"] == "ask" else self._children.ask_pooled
-        place = self._places[said["id"]] = ask(said["amount"])
+        if said["do"] == "ask":
+            place = self._children.ask(said["amount"], worker=said["worker"], marks=tuple(said["marks"]))
+        else:
+            place = self._children.ask_pooled(said["amount"])
+        self._places[said["id"]] = place
         try:
             await asyncio.wrap_future(place.reached)
         except asyncio.CancelledError:
             if place.reached.cancelled():
                 return None
             raise
-        return {}
+        return {"fields": place.engine_fields}
 
     def _end(self, role: Any, address: str) -> None:
         worker = self._children.socket(role)

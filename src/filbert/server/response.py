@@ -129,7 +129,8 @@ async def _asked(
             place = model.admit(prepared, owner_of(scope), options.queue)
             try:
                 await asyncio.shield(asyncio.wrap_future(place.reached))
-                async with model.answering(prepared) as answer:
+                async with model.answering(prepared.at(place)) as answer:
+                    place.begun = True
                     yield prepared, answer
             finally:
                 place.give_back()

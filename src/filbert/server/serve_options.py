@@ -40,6 +40,10 @@ class ServeOptions(Options):
     fetch_images: bool = Field(
         False, description="Fetch images that requests name by an address of the web, from public hosts only."
     )
+    share_cache: bool = Field(
+        False,
+        description="Let answers build upon the prompts of all keys: faster, but one may find out what another asked.",
+    )
     port: int = Field(4891, ge=0, le=65535, description="Port to listen at; 0 takes a free one.")
     host: str = Field(
         "127.0.0.1",
