@@ -20,6 +20,7 @@ import httpx
 import openai
 import psutil
 
+from filbert.models.header import Kind
 from filbert.models.manifest import Kept, Manifest, manifest_file
 
 STARTER = "smollm2:135m-q4_1"
@@ -28,7 +29,9 @@ WAIT_S = 60  # until something that must happen has happened; no test measures t
 FOR_EVER = 'root ::= "x" root'  # a grammar that no answer ends
 
 
-def install(home: Path, model: Path, name: str = STARTER, sha256: str = STARTER_SHA256) -> Path:
+def install(
+    home: Path, model: Path, name: str = STARTER, sha256: str = STARTER_SHA256, kind: Kind = "language"
+) -> Path:
     """Put a model file into a store, as `filbert pull` would have."""
     folder = home / "models" / "files" / sha256
     folder.mkdir(parents=True)
@@ -45,6 +48,7 @@ def install(home: Path, model: Path, name: str = STARTER, sha256: str = STARTER_
         licence="",
         pulled="2026-11-24T08:00:00+00:00",
         files=(kept,),
+        kind=kind,
     )
     path = home / "models" / "names" / manifest_file(name).name
     path.parent.mkdir(parents=True, exist_ok=True)

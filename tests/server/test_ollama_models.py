@@ -145,7 +145,7 @@ def test_a_model_is_made_of_another_with_what_a_modelfile_says(served: RunningSe
         ({}, 400),
         ({"from": STARTER, "template": "{{ .Prompt }}"}, 400),
         ({"from": STARTER, "files": {"x.gguf": "sha256:00"}}, 400),
-        ({"from": STARTER, "adapters": {"x.gguf": "sha256:00"}}, 400),
+        ({"from": STARTER, "adapters": {"x.gguf": "sha256:00"}}, 404),
         ({"from": STARTER, "quantize": "q4_0"}, 400),
         ({"from": STARTER, "parameters": {"temperature": "warm"}}, 400),
         ({"from": STARTER, "model": STARTER}, 400),

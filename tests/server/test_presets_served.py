@@ -92,25 +92,70 @@ def test_names_of_ones_own_and_files_with_adapters_are_loaded_at_the_start(stock
             assert said(server, ("user", "Hi"), model=name, max_tokens=2).model == name
 
 
-def test_a_base_with_an_adapter_is_asked_for_by_name_and_never_by_path(stocked: Path, tmp_path: Path) -> None:
-    """Plumbing only: the weights are random."""
-    tiny, adapter = make_tiny.dense(tmp_path / "tiny.gguf"), make_tiny.adapter(tmp_path / "adapter.gguf")
-    for name, path, folder in (("tiny:1m", tiny, "a" * 64), ("my-adapter", adapter, "b" * 64)):
-        target = stocked / "models" / "files" / folder
-        assert not target.exists()
-        install(stocked, path, name, folder)
+@pytest.fixture
+def adapted(stocked: Path, tmp_path: Path) -> Iterator[RunningServer]:
+    """A tiny model of random weights and an adapter for it, both installed."""
+    install(stocked, make_tiny.dense(tmp_path / "tiny.gguf"), "tiny:1m", "a" * 64)
+    install(stocked, make_tiny.adapter(tmp_path / "adapter.gguf"), "my-adapter", "b" * 64, "adapter")
+    with serving(stocked, "--context", "512") as running:
+        yield running
+
+
+def letters(server: RunningServer, name: str, **fields: Any) -> str:
+    """What a model goes on with: eight letters, the likeliest."""
+    body = {"model": name, "prompt": "abc", "temperature": 0, "max_tokens": 8, "grammar": "root ::= [a-z]{8}"}
+    answer = server.http.post("/v1/completions", json={**body, **fields})
+    assert answer.status_code == 200 and answer.json()["model"] == name, answer.text
+    return str(answer.json()["choices"][0]["text"])
+
+
+def test_a_base_with_an_adapter_is_asked_for_by_name_and_never_by_path(adapted: RunningServer, tmp_path: Path) -> None:
     change("tuned", {"of": "tiny:1m+my-adapter"})
-    with serving(stocked, "--context", "512") as server:
-        base, adapted, tuned = (
-            server.openai.completions.create(
-                model=name, prompt="abc", temperature=0, max_tokens=8, extra_body={"grammar": "root ::= [a-z]{8}"}
-            )
-            for name in ("tiny:1m", "tiny:1m+my-adapter", "tuned")
-        )
-        assert base.choices[0].text != adapted.choices[0].text == tuned.choices[0].text
-        assert adapted.model == "tiny:1m+my-adapter"
-        for name in (f"tiny:1m+{adapter}", f"{STARTER}+none"):
-            with pytest.raises(openai.NotFoundError):
-                said(server, ("user", "Hi"), model=name)
-        with pytest.raises(openai.BadRequestError, match="was made for another model"):
-            said(server, ("user", "Hi"), model=f"{STARTER}+my-adapter")
+    kinds = {model.id: model.model_dump()["kind"] for model in adapted.openai.models.list().data}
+    assert kinds == {STARTER: "language", "my-adapter": "adapter", "tiny:1m": "language", "tuned": "language"}
+    assert adapted.openai.models.retrieve("tiny:1m+my-adapter").id == "tiny:1m+my-adapter"
+    base = letters(adapted, "tiny:1m")
+    assert base != letters(adapted, "tiny:1m+my-adapter") == letters(adapted, "tuned")
+    with pytest.raises(openai.NotFoundError, match=r"adapter my-adaptr\. Did you mean my-adapter"):
+        said(adapted, ("user", "Hi"), model="tiny:1m+my-adaptr")
+    with pytest.raises(openai.NotFoundError):
+        said(adapted, ("user", "Hi"), model=f"tiny:1m+{tmp_path / 'adapter.gguf'}")
+    with pytest.raises(openai.BadRequestError, match="was made for another model"):
+        said(adapted, ("user", "Hi"), model=f"{STARTER}+my-adapter")
+    with pytest.raises(openai.BadRequestError, match="an adapter is named after it"):
+        said(adapted, ("user", "Hi"), model="my-adapter")
+
+
+def test_nothing_of_a_request_reaches_the_adapters_but_the_name(adapted: RunningServer) -> None:
+    """The engine's own field would take one away, or put it upon others' answers."""
+    wish = {"lora": [{"id": 0, "scale": 0.0}]}
+    body = {"model": "tiny:1m+my-adapter", "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 2}
+    for route in ("/v1/chat/completions", "/v1/completions"):
+        answer = adapted.http.post(route, json={**body, "prompt": "abc", **wish})
+        assert answer.status_code == 400 and "lora" in answer.text
+    ollama = {"model": "tiny:1m+my-adapter", "prompt": "abc", "raw": True, "stream": False}
+    options = {"temperature": 0, "num_predict": 8}
+    plain, wished = (
+        adapted.http.post("/api/generate", json={**ollama, **more}).json()["response"]
+        for more in ({"options": options}, {"options": {**options, **wish}, **wish})
+    )
+    assert plain == wished
+
+
+def test_ollamas_clients_make_a_name_of_a_base_and_adapters(adapted: RunningServer) -> None:
+    for name, adapters in (
+        ("by-name", {"my-adapter": ""}),
+        ("by-digest", {"ada.gguf": f"sha256:{'b' * 64}"}),
+    ):
+        body = {"model": name, "from": "tiny:1m", "adapters": adapters, "stream": False}
+        assert adapted.http.post("/api/create", json=body).json() == {"status": "success"}
+        shown = adapted.http.post("/api/show", json={"model": name}).json()
+        assert shown["modelfile"].startswith("FROM tiny:1m\nADAPTER my-adapter\n")
+        assert letters(adapted, name) == letters(adapted, "tiny:1m+my-adapter")
+    for base, adapters, status in (
+        ("tiny:1m", {"my-adaptr": ""}, 404),
+        ("tiny:1m", {"tiny:1m": ""}, 404),
+        (STARTER, {"my-adapter": ""}, 400),
+    ):
+        answer = adapted.http.post("/api/create", json={"model": "none", "from": base, "adapters": adapters})
+        assert answer.status_code == status, answer.text

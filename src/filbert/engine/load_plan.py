@@ -195,7 +195,7 @@ def _kind(header: Header) -> Kind:
         return "rerank"
     raise BadInput(
         f"{header.source} is no model by itself ({header.kind}).",
-        do="Load the model it belongs to; adapters go with --adapters.",
+        do="Load the model it belongs to; an adapter is named after it, as in smollm2:135m+my-adapter.",
     )
 
 

@@ -9,7 +9,7 @@ file where it lies. Nothing that is installed is hidden by one.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -20,9 +20,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from filbert.core import paths
 from filbert.core.errors import BadInput, BadModelFile, FilbertError, UnknownModel
 from filbert.core.files import disk_errors, locked, write_whole
+from filbert.core.nearest import did_you_mean
 from filbert.core.settings import Options
 from filbert.models import catalogue
-from filbert.models.manifest import manifest_file, manifest_of, read_each
+from filbert.models.manifest import manifest_file, manifest_of, read_each, read_manifests
 from filbert.models.name import divided, parse
 
 if TYPE_CHECKING:
@@ -259,6 +260,14 @@ class ModelGone(UnknownModel):
         self.back = back
 
 
+class UnknownAdapter(UnknownModel):
+    """The model is here, what was named after it is not. among: the names of the adapters that are."""
+
+    def __init__(self, name: str, among: Sequence[str], otherwise: str) -> None:
+        super().__init__(f"There is no adapter {name}.", do=did_you_mean(name, among, otherwise))
+        self.name = name
+
+
 def _way_back(preset: Preset) -> str:
     """How what a name stands for comes back, where it can be fetched."""
     name = parse(divided(preset.of)[0])
@@ -273,9 +282,8 @@ def _way_back(preset: Preset) -> str:
 
 def _adapted(base: StoredModel, text: str, adapter: StoredModel | None) -> StoredModel:
     if adapter is None:
-        raise UnknownModel(
-            f"There is no adapter {text}.", do="`filbert list` shows what is here; a path works as well."
-        )
+        names = [manifest.name for manifest in read_manifests()[0] if manifest.kind == "adapter"]
+        raise UnknownAdapter(text, names, "`filbert list` shows what is here; a path works as well.")
     name = adapter.name if adapter.pulled else adapter.path.stem
     return replace(
         base,

@@ -7,6 +7,8 @@ from typing import Annotated, Literal, NotRequired
 from pydantic import Field
 from typing_extensions import TypedDict
 
+from filbert.models.header import Kind
+
 FinishReason = Literal["stop", "length", "tool_calls"]
 
 
@@ -23,6 +25,7 @@ class ModelRow(TypedDict):
     object: Literal["model"]
     created: Annotated[int, Field(description="When it was pulled, in seconds since 1970; 0 where nobody knows.")]
     owned_by: str
+    kind: NotRequired[Annotated[Kind, Field(description="An adapter is named after its model, as in base+adapter.")]]
     stands_for: NotRequired[Annotated[str, Field(description="The model that this name stands for.")]]
     remote: NotRequired[Annotated[Literal[True], Field(description="It is on another server.")]]
     status: NotRequired[Annotated[Literal["up", "down"], Field(description="Of that server.")]]

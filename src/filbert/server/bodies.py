@@ -101,6 +101,7 @@ class GenerationBody(Sampling):
     stop: Annotated[tuple[str, ...], WithJsonSchema(ONE_OR_MANY)] = Field((), max_length=64)
     response_format: ResponseFormat = ResponseFormat()
     n: int = Field(1, ge=1, le=128, description="Answers to the one prompt, at most as many as are made at once.")
+    lora: Unsupported = Field(None, description="Adapters are named with the model: base+adapter.")
     logit_bias: dict[TokenId, Annotated[float, Field(ge=-100, le=100)]] = Field(
         default_factory=dict, max_length=1024, description="By the token's number: what is added to its logit."
     )

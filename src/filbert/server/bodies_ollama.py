@@ -309,7 +309,9 @@ class CreateBody(NameBody):
     )
     license: str | list[str] = ""
     files: Unsupported = None
-    adapters: Unsupported = None
+    adapters: dict[str, str] = Field(
+        default_factory=dict, max_length=64, description="Of installed ones: a name, or a file's digest (sha256:…)."
+    )
     quantize: Unsupported = None
 
     @property

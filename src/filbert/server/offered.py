@@ -14,6 +14,7 @@ from filbert.engine.model import Model
 from filbert.engine.pool import Loaded, Loan, Pool
 from filbert.models import catalogue, preset, store
 from filbert.models.modelfile import named_by_ollama
+from filbert.models.preset import UnknownAdapter
 from filbert.models.store import StoredModel
 from filbert.server.lent import Lent
 from filbert.server.upstreams.model import RemoteModel
@@ -115,6 +116,8 @@ class Offered:
             return self._files[name]
         try:
             return store.installed(name)
+        except UnknownAdapter as exc:
+            raise self._unknown_adapter(exc.name) from exc
         except BadInput as exc:
             if name in preset.stand_in_names():
                 raise  # what it stands for is gone
@@ -124,6 +127,21 @@ class Offered:
 
     def _unknown(self, name: str) -> UnknownModel:
         return catalogue.unknown(name, [each.name for each in self.everything()])
+
+    def adapter(self, name: str, sha256: str = "") -> StoredModel:
+        """One that is installed, by its name or its file's hash. Raises UnknownModel with the nearest names."""
+        for stored in self._adapters():
+            if stored.name == name or (sha256 and stored.known_sha256 == sha256):
+                return stored
+        raise self._unknown_adapter(name)
+
+    def _adapters(self) -> list[StoredModel]:
+        return [stored for stored in self.known() if stored.kind == "adapter"]
+
+    def _unknown_adapter(self, name: str) -> UnknownAdapter:
+        names = [stored.name for stored in self._adapters()]
+        do = "`GET /v1/models` lists those that are here, with the kind `adapter`."
+        return UnknownAdapter(name, names, do)
 
     async def lend(self, name: str, load: LoadOptions | None = None, keep_s: float | None = None) -> Loan[Lent]:
         """The model of that name, loaded if need be; for one on another server the rest means nothing. Raises what

@@ -19,6 +19,7 @@ from filbert.engine.tools import knows_tools
 from filbert.models.gguf import Header, check_split
 from filbert.models.header import Stored, Value
 from filbert.models.modelfile import PARAMETERS
+from filbert.models.name import divided
 from filbert.models.store import StoredModel
 from filbert.server.answers_ollama import (
     Capability,
@@ -170,7 +171,9 @@ def parameters(stored: StoredModel) -> Iterator[tuple[str, str]]:
 
 def modelfile(stored: StoredModel, system: str) -> str:
     stands_for = stored.preset.stands_for if stored.preset else ""
-    lines = [f"FROM {stands_for or stored.name}", *(f"PARAMETER {name} {value}" for name, value in parameters(stored))]
+    base, *adapters = divided(stands_for or stored.name)
+    lines = [f"FROM {base}", *(f"ADAPTER {adapter}" for adapter in adapters)]
+    lines += [*(f"PARAMETER {name} {value}" for name, value in parameters(stored))]
     return "\n".join([*lines, *([f'SYSTEM """{system}"""'] if system else [])]) + "\n"
 
 

@@ -71,7 +71,11 @@ async def ollama_create(body: CreateBody, request: Request) -> Response:
     offered = offered_by(request)
 
     def made() -> None:
-        modelfile = body.modelfile(_kept(offered, body.from_).name)
+        upon = [
+            offered.adapter(named_by_ollama(name), digest.removeprefix("sha256:"))
+            for name, digest in body.adapters.items()
+        ]
+        modelfile = body.modelfile("+".join([_kept(offered, body.from_).name, *(each.name for each in upon)]))
         presets.change(body.own_name, {}, clear=True, modelfile=modelfile)
 
     await asyncio.to_thread(made)

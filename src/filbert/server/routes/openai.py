@@ -80,7 +80,13 @@ def _shown(stored: StoredModel | RemoteModel) -> ModelRow:
             "status": "down" if server.trouble else "up",
         }
     created = int(datetime.fromisoformat(stored.pulled).timestamp()) if stored.pulled else 0
-    row: ModelRow = {"id": stored.name, "object": "model", "created": created, "owned_by": "filbert"}
+    row: ModelRow = {
+        "id": stored.name,
+        "object": "model",
+        "created": created,
+        "owned_by": "filbert",
+        "kind": stored.kind,
+    }
     if stored.preset and stored.preset.is_stand_in:
         row["stands_for"] = stored.preset.stands_for
     return row
