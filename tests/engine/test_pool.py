@@ -112,6 +112,40 @@ def test_a_model_leaves_when_its_time_is_over(models: list[StoredModel], make: M
     assert not pool.loaded()
 
 
+def test_how_long_a_model_stays_is_each_owners_own_wish_and_no_longer_than_models_stay_anyway(
+    models: list[StoredModel], make: Make
+) -> None:
+    pool = make(keep_s=300)
+
+    def leaves_s() -> float | None:
+        return pool.loaded()[0].leaves_s
+
+    pool.lend(models[0], keep_s=FOR_EVER, owner="ada").give_back()
+    assert 290 < (leaves_s() or 0) <= 300
+    pool.lend(models[0], owner="bob").give_back()
+    pool.lend(models[0], keep_s=0, owner="ada").give_back()
+    assert 290 < (leaves_s() or 0) <= 300  # bob's
+    with pool.lend(models[0], owner="bob"):
+        pool.let_go(models[0].name, "ada")
+        pool.let_go(models[0].name, "bob")
+        assert loaded(pool) == ["a"]
+    assert not pool.loaded()
+
+
+def test_whoever_owns_the_models_has_a_wish_that_counts_for_all(models: list[StoredModel], make: Make) -> None:
+    pool = make(keep_s=300)
+    pool.lend(models[0], owner="ada").give_back()
+    pool.lend(models[0], keep_s=FOR_EVER).give_back()
+    pool.lend(models[0], keep_s=0, owner="ada").give_back()
+    assert pool.loaded()[0].leaves_s is None
+    with pool.lend(models[0], owner="ada"):
+        pool.lend(models[0], keep_s=0).give_back()
+    assert not pool.loaded()
+    pool.lend(models[0], pinned=True).give_back()
+    pool.let_go(models[0].name, "")
+    assert loaded(pool) == ["a"]
+
+
 def test_a_model_that_is_stopped_in_use_leaves_when_it_is_given_back(models: list[StoredModel], make: Make) -> None:
     pool = make()
     with pool.lend(models[0], pinned=True):

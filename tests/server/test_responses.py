@@ -400,7 +400,7 @@ def test_ids_that_are_none_are_not_found(server: RunningServer) -> None:
     for ask in (responses.retrieve, responses.delete, responses.cancel, responses.input_items.list):
         with pytest.raises(openai.NotFoundError, match="There is no response 'resp_x'"):
             ask("resp_x")
-    with pytest.raises(openai.NotFoundError) as refused:
+    with pytest.raises(openai.BadRequestError) as refused:
         respond(server, previous_response_id="resp_x")
     assert refused.value.code == "previous_response_not_found"
 
@@ -447,7 +447,7 @@ def test_no_key_finds_what_another_made(guarded: tuple[RunningServer, str, str])
         with pytest.raises(openai.NotFoundError) as refused:
             ask(made.id)
         assert "There is no response" in str(refused.value)
-    with pytest.raises(openai.NotFoundError):
+    with pytest.raises(openai.BadRequestError, match="There is no response"):
         theirs.create(**wish, previous_response_id=made.id)
     assert ours.retrieve(made.id).output_text == made.output_text
     assert ours.create(**wish, previous_response_id=made.id).output_text

@@ -5,6 +5,7 @@ FilbertError
 │   ├── UnknownModel
 │   ├── UnknownResponse
 │   │   └── UnknownPreviousResponse
+│   ├── UnknownRoute
 │   ├── BadSetting
 │   ├── ContextOverflow
 │   ├── BadRequest          the engine refused a request (a broken grammar, a value out of range)
@@ -72,6 +73,12 @@ class UnknownResponse(BadInput):
 
 class UnknownPreviousResponse(UnknownResponse):
     code = "previous_response_not_found"
+    http_status = 400
+
+
+class UnknownRoute(BadInput):
+    code = "unknown_route"
+    http_status = 404
 
 
 class BadSetting(BadInput):

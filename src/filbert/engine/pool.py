@@ -1,7 +1,8 @@
 """Models that many ask for: loaded when one is asked for, kept for a while, unloaded when room is needed.
 
 Whoever uses a model borrows it; one that is lent, or pinned, is never unloaded. Of the others the least recently used
-goes first. All of them share one budget of memory.
+goes first. All of them share one budget of memory. How long a model stays is what each of those who use it wishes; the
+wish of whoever owns them all, "", counts for everybody.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from math import inf
 from types import TracebackType
 from typing import Generic, Self, TypeVar
 
@@ -42,17 +44,29 @@ class Loaded:
         return self.held[0].size.weights + sum(child.size.own for child in self.held) if self.held else 0
 
 
+@dataclass(slots=True)
+class _Use:
+    """Of a model by one owner: how long it is to stay after the last."""
+
+    keep_s: float
+    last: float = field(default_factory=time.monotonic)
+
+    @property
+    def leaves_s(self) -> float:
+        return inf if self.keep_s < 0 else max(0.0, self.last + self.keep_s - time.monotonic())
+
+
 @dataclass(eq=False, slots=True)
 class _Place:
     """Of one model under one set of load options."""
 
     stored: StoredModel
     load: LoadOptions
-    keep_s: float
     model: Model | None = None
     coming: Model | None = None  # while it loads
     n_loans: int = 0
     pinned: bool = False
+    uses: dict[str, _Use] = field(default_factory=dict)  # by owner
     used: float = field(default_factory=time.monotonic)
     opening: threading.Lock = field(default_factory=threading.Lock)
 
@@ -62,7 +76,23 @@ class _Place:
 
     @property
     def leaves_s(self) -> float | None:
-        return None if not self.is_idle or self.keep_s < 0 else max(0.0, self.used + self.keep_s - time.monotonic())
+        longest = max((use.leaves_s for use in self.uses.values()), default=0.0)
+        return None if not self.is_idle or longest == inf else longest
+
+    def begin(self, owner: str, keep_s: float | None, otherwise: float) -> None:
+        if keep_s is not None and not owner:
+            self.uses.clear()
+        if keep_s is None:
+            keep_s = self.uses[owner].keep_s if owner in self.uses else otherwise
+        self.uses[owner] = _Use(keep_s)
+        self.used = time.monotonic()
+        self.n_loans += 1
+
+    def end(self, owner: str) -> None:
+        self.n_loans -= 1
+        self.used = time.monotonic()
+        if owner in self.uses:
+            self.uses[owner].last = self.used
 
     def is_loaded_by(self, load: LoadOptions) -> bool:
         """Whether loading with these options would make the same again: also where they ask for the very context that
@@ -114,33 +144,39 @@ class Pool:
         self.load, self._keep_s, self._apart = load, keep_s, apart
         self._places: list[_Place] = []
         self._changed = threading.Condition()
+        self._n_given_back = 0
         self._closed = False
         self.budget = Budget(most, self._reclaimable, self._reclaim)
 
     def lend(
-        self, stored: StoredModel, load: LoadOptions | None = None, keep_s: float | None = None, pinned: bool = False
+        self,
+        stored: StoredModel,
+        load: LoadOptions | None = None,
+        keep_s: float | None = None,
+        pinned: bool = False,
+        owner: str = "",
     ) -> Loan[Model]:
-        """The model, loaded if need be. keep_s: how long it stays from now on. Raises BadModelFile, BadInput, and
-        NoRoom where all memory is lent for longer than NO_ROOM_WAIT_S."""
-        place = self._taken(stored, load or self.load, keep_s, pinned)
+        """The model, loaded if need be. keep_s: how long it stays from now on; owner: who uses it. Raises BadModelFile,
+        BadInput, and NoRoom where all memory is lent for longer than NO_ROOM_WAIT_S."""
+        place = self._taken(stored, load or self.load, keep_s, pinned, owner)
         try:
             with place.opening:  # two at once would take twice the memory
                 model = place.model or self._opened(place)
         except BaseException:
-            self._give_back(place)
+            self._give_back(place, owner)
             raise
-        return Loan(model, lambda: self._give_back(place))
+        return Loan(model, lambda: self._give_back(place, owner))
 
     def lend_loaded(
-        self, stored: StoredModel, load: LoadOptions | None = None, keep_s: float | None = None
+        self, stored: StoredModel, load: LoadOptions | None = None, keep_s: float | None = None, owner: str = ""
     ) -> Loan[Model] | None:
         """The same without any waiting; None where it has to be loaded first."""
         with self._changed:
             place = self._found(stored, load or self.load)
             if place is None or place.model is None:
                 return None
-            self._begin(place, stored, keep_s)
-            return Loan(place.model, lambda: self._give_back(place))
+            self._begin(place, stored, keep_s, owner)
+            return Loan(place.model, lambda: self._give_back(place, owner))
 
     def loaded(self) -> list[Loaded]:
         """What is in memory, the last used first."""
@@ -157,9 +193,18 @@ class Pool:
         with self._changed:
             found = [place for place in self._places if place.stored.name == name]
             for place in found:
-                place.pinned, place.keep_s = False, 0.0
+                place.pinned = False
+                place.uses.clear()
         self.sweep()
         return bool(found)
+
+    def let_go(self, name: str, owner: str) -> None:
+        """An owner needs a model no more: it is unloaded unless another does, or it is pinned."""
+        with self._changed:
+            for place in self._places:
+                if place.stored.name == name:
+                    place.uses = {other: use for other, use in place.uses.items() if owner not in ("", other)}
+        self.sweep()
 
     def sweep(self) -> None:
         """Unload what was not asked for longer than it is kept."""
@@ -176,16 +221,16 @@ class Pool:
             self._changed.notify_all()
         _close(places)
 
-    def _taken(self, stored: StoredModel, load: LoadOptions, keep_s: float | None, pinned: bool) -> _Place:
+    def _taken(self, stored: StoredModel, load: LoadOptions, keep_s: float | None, pinned: bool, owner: str) -> _Place:
         with self._changed:
             if self._closed:
                 raise stopping()
             place = self._found(stored, load)
             if place is None:
-                place = _Place(stored, load, self._keep_s)
+                place = _Place(stored, load)
                 self._places.append(place)
             place.pinned = place.pinned or pinned
-            self._begin(place, stored, keep_s)
+            self._begin(place, stored, keep_s, owner)
             return place
 
     def _found(self, stored: StoredModel, load: LoadOptions) -> _Place | None:
@@ -194,26 +239,31 @@ class Pool:
             if place.stored.name == stored.name and place.is_loaded_by(load):
                 if place.is_as(stored):
                     return place
-                place.pinned, place.keep_s = False, 0.0
+                place.pinned = False
+                place.uses.clear()
         return None
 
-    def _begin(self, place: _Place, stored: StoredModel, keep_s: float | None) -> None:
-        place.n_loans += 1
-        place.used = time.monotonic()
+    def _begin(self, place: _Place, stored: StoredModel, keep_s: float | None, owner: str) -> None:
+        place.begin(owner, self._granted(keep_s, owner), self._keep_s)
         place.stored = stored
         if place.model:
             place.model.stored = stored  # what its preset says of answers may be new
-        if keep_s is not None:
-            place.keep_s = keep_s
+
+    def _granted(self, wish: float | None, owner: str) -> float | None:
+        """Of memory that belongs to others nobody takes more time than it has anyway."""
+        if wish is None or not owner or self._keep_s < 0:
+            return wish
+        return self._keep_s if wish < 0 else min(wish, self._keep_s)
 
     def _opened(self, place: _Place) -> Model:
         self.sweep()  # what is outdated is not needed any more
         deadline = time.monotonic() + NO_ROOM_WAIT_S
         while True:
+            given_back = self._n_given_back
             try:
                 return self._loaded(place, Model(place.stored, place.load, self.budget, apart=self._apart))
             except NoRoom:
-                if not self._waited(deadline):
+                if not self._waited(given_back, deadline):
                     raise
 
     def _loaded(self, place: _Place, model: Model) -> Model:
@@ -233,15 +283,17 @@ class Pool:
         model.close()
         raise stopping()
 
-    def _waited(self, deadline: float) -> bool:
-        """Whether somebody gave a model back before the deadline."""
+    def _waited(self, before: int, deadline: float) -> bool:
+        """Whether somebody gives a model back before the deadline. before: how often that had happened before there was
+        no room: it may have happened again since."""
         with self._changed:
-            return not self._closed and self._changed.wait(deadline - time.monotonic())
+            self._changed.wait_for(lambda: self._closed or self._n_given_back != before, deadline - time.monotonic())
+            return not self._closed and self._n_given_back != before
 
-    def _give_back(self, place: _Place) -> None:
+    def _give_back(self, place: _Place, owner: str) -> None:
         with self._changed:
-            place.n_loans -= 1
-            place.used = time.monotonic()
+            place.end(owner)
+            self._n_given_back += 1
             self._changed.notify_all()
             over = [place] if place.leaves_s == 0 or (place.model is None and not place.n_loans) else []
             self._forget(over)

@@ -12,21 +12,23 @@ from contextlib import suppress
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from filbert.core.errors import BodyTooLarge, FilbertError, Forbidden, NoRoom, TooSlow, Unauthorized
+from filbert.core.errors import BodyTooLarge, FilbertError, Forbidden, NoRoom, TooSlow, Unauthorized, UnknownRoute
 from filbert.server import scopes
 from filbert.server.connections import CROWDED
 from filbert.server.entry import Entry
 from filbert.server.error_bodies import error_answer
 from filbert.server.key_ring import KeyRing
 from filbert.server.keys import Key
+from filbert.server.keys import Scope as KeyScope
 from filbert.server.measured import measured_of
-from filbert.server.offered import MODELS_SHOWN
+from filbert.server.offered import KEPT_FOR, MODELS_SHOWN
 from filbert.server.readiness import Readiness
 from filbert.server.upstreams.hops import check_hops
 
 MAX_BODY_BYTES = 16 << 20
 BODY_S = 60.0  # so long a body may take to arrive
 PASSED_OVER_S = 5.0  # and so long one that nobody will read
+ANYBODY = "anybody"  # who brings no key, and may not do everything without
 
 
 class Door:
@@ -76,26 +78,34 @@ class Turnstile:
             await self._serve(key, scope, _replayed(body, receive), send)
 
     async def _admitted(self, scope: Scope) -> Key | None:
-        """Raises Unauthorized, Forbidden, Busy."""
+        """Raises Unauthorized, Forbidden, UnknownRoute, Busy."""
         state = scope.setdefault("state", {})
         state["key"] = None
         needed = scopes.needed(scope["method"], scope["path"])
         if needed is None:
             return None
         key = await self._key_ring.find(_texts(Headers(scope=scope)))
-        may = key.scope if key else self._entry.without_key
+        may = self._may(key)
         if may is None:
             do = "Send it as `Authorization: Bearer fk-…` or `x-api-key`; `filbert keys add` makes one."
             raise Unauthorized("This server asks for a key.", do=do)
         if needed == "admin" and may != "admin":
+            if not scopes.is_known(scope["method"], scope["path"]):
+                raise UnknownRoute(
+                    f"There is no {scope['method']} {scope['path'][:200]}.", do="/openapi.json lists all."
+                )
             raise Forbidden("This needs an admin key.", do="`filbert keys add NAME --scope admin` makes one.")
         if key:
             state["key"] = key.id
             self._key_ring.admit(key)
         return key
 
+    def _may(self, key: Key | None) -> KeyScope | None:
+        return key.scope if key else self._entry.without_key
+
     async def _serve(self, key: Key | None, scope: Scope, receive: Receive, send: Send) -> None:
         MODELS_SHOWN.set(frozenset(key.models) if key and key.models else None)
+        KEPT_FOR.set("" if self._may(key) == "admin" else key.id if key else ANYBODY)
         try:
             await self._app(scope, receive, send)
         finally:

@@ -23,6 +23,8 @@ from filbert.server.upstreams.registry import Upstreams
 # Of the request under way: the names that its key may see, None for all. What a route asks is always answered within
 # them, so that none can forget to look.
 MODELS_SHOWN: ContextVar[frozenset[str] | None] = ContextVar("models_shown", default=None)
+# And whose wish it is how long a model stays: a key's, or "" of those who may do everything.
+KEPT_FOR: ContextVar[str] = ContextVar("kept_for", default="")
 
 
 def is_shown(*names: str) -> bool:
@@ -154,7 +156,7 @@ class Offered:
     async def lend_own(self, name: str, load: LoadOptions | None = None, keep_s: float | None = None) -> Loan[Model]:
         """A model that is here. Raises what `find` and `Pool.lend` raise."""
         stored = await asyncio.to_thread(self.find, name)
-        if loan := self.pool.lend_loaded(stored, load, keep_s):
+        if loan := self.pool.lend_loaded(stored, load, keep_s, KEPT_FOR.get()):
             return loan
         lending = asyncio.ensure_future(asyncio.to_thread(self._lend, stored, load, keep_s))
         try:
@@ -162,6 +164,11 @@ class Offered:
         except asyncio.CancelledError:  # the client left; what it asked for is loaded all the same
             lending.add_done_callback(_given_back)
             raise
+
+    def let_go(self, name: str) -> None:
+        """Whoever asks needs a model no more. Raises UnknownModel."""
+        if not self.remote(name):
+            self.pool.let_go(self.find(name).name, KEPT_FOR.get())
 
     def delete(self, stored: StoredModel) -> None:
         """Take a model from the store, and out of memory once nobody uses it. Raises BadInput for a file that lies
@@ -177,7 +184,7 @@ class Offered:
     def _lend(self, stored: StoredModel, load: LoadOptions | None, keep_s: float | None) -> Loan[Model]:
         """As the pool's, but no error names a file."""
         try:
-            return self.pool.lend(stored, load, keep_s)
+            return self.pool.lend(stored, load, keep_s, owner=KEPT_FOR.get())
         except BadModelFile as exc:
             raise _unusable(stored.name) from exc
 

@@ -1,4 +1,4 @@
-"""What a key of each scope may do: the one table of it. A route that is in neither set is for admin keys only."""
+"""What a key of each scope may do: the one table of it. A route in none of the sets is there for admins only."""
 
 from __future__ import annotations
 
@@ -37,7 +37,17 @@ INFER = frozenset(
         "POST /api/embeddings",
     }
 )
-PATTERNS = {route: compile_path(route.partition(" ")[2])[0] for route in INFER if "{" in route}
+ADMIN = frozenset(
+    {
+        "GET /metrics",
+        "DELETE /v1/models/{name:path}",
+        "POST /api/pull",
+        "POST /api/create",
+        "POST /api/copy",
+        "DELETE /api/delete",
+    }
+)
+PATTERNS = {route: compile_path(route.partition(" ")[2])[0] for route in INFER | ADMIN if "{" in route}
 
 
 @cache
@@ -45,11 +55,18 @@ def _patterns(method: str) -> tuple[str, ...]:
     return tuple(route for route in PATTERNS if route.startswith(f"{method} "))
 
 
+def _is_in(table: frozenset[str], method: str, path: str) -> bool:
+    patterns = (route for route in _patterns(method) if route in table)
+    return f"{method} {path}" in table or any(PATTERNS[route].fullmatch(path) for route in patterns)
+
+
+def is_known(method: str, path: str) -> bool:
+    """Whether there is such a route, as far as others than admins are told."""
+    return any(_is_in(table, method, path) for table in (OPEN, INFER, ADMIN))
+
+
 def needed(method: str, path: str) -> Scope | None:
     """The scope that a request needs; None for what everybody may ask."""
-    asked = f"{method} {path}"
-    if asked in OPEN:
+    if _is_in(OPEN, method, path):
         return None
-    if asked in INFER or any(PATTERNS[route].fullmatch(path) for route in _patterns(method)):
-        return "infer"
-    return "admin"
+    return "infer" if _is_in(INFER, method, path) else "admin"

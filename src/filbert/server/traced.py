@@ -29,31 +29,42 @@ class Traced:
             return
         since, status, given = time.monotonic(), 499, Headers(scope=scope).get("x-request-id", "")  # 499: it left first
         request_id = given if CLIENTS_ID.fullmatch(given) else secrets.token_hex(8)
-        measured = measured_of(scope)
+        counted = False
+
+        def count() -> None:
+            nonlocal counted
+            if not counted:
+                counted = True
+                self._count(scope, request_id, status, time.monotonic() - since)
 
         async def told(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
                 MutableHeaders(scope=message)["x-request-id"] = request_id
+            elif not message.get("more_body"):
+                count()  # whoever has read the end finds it counted
             await send(message)
 
         try:
             await self._app(scope, receive, told)
         finally:
-            route, seconds = getattr(scope.get("route"), "path", OTHER), time.monotonic() - since
-            self._metrics.count(route, status, seconds, measured)
-            line = {
-                "request": request_id,
-                "method": scope["method"],
-                "route": route,
-                "status": status,
-                "seconds": round(seconds, 3),
-                "model": measured.model,
-                "key": scope["state"].get("key") or "",
-                "prompt_tokens": measured.prompt_tokens,
-                "cached_tokens": measured.cached_tokens,
-                "completion_tokens": measured.completion_tokens,
-                "first_s": measured.first_s and round(measured.first_s, 3),
-            }
-            log.info("%s", json.dumps(line))
+            count()
+
+    def _count(self, scope: Scope, request_id: str, status: int, seconds: float) -> None:
+        route, measured = getattr(scope.get("route"), "path", OTHER), measured_of(scope)
+        self._metrics.count(route, status, seconds, measured)
+        line = {
+            "request": request_id,
+            "method": scope["method"],
+            "route": route,
+            "status": status,
+            "seconds": round(seconds, 3),
+            "model": measured.model,
+            "key": scope["state"].get("key") or "",
+            "prompt_tokens": measured.prompt_tokens,
+            "cached_tokens": measured.cached_tokens,
+            "completion_tokens": measured.completion_tokens,
+            "first_s": measured.first_s and round(measured.first_s, 3),
+        }
+        log.info("%s", json.dumps(line))

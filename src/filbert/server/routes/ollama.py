@@ -36,7 +36,6 @@ from filbert.server.error_bodies import OllamaErrorBody
 from filbert.server.json_route import JsonRoute, offered_by
 from filbert.server.lent import Lent
 from filbert.server.measured import measured_of
-from filbert.server.offered import Offered
 from filbert.server.ollama_shape import LINES, Asked, OllamaShape, Put, as_message, as_response
 from filbert.server.response import Gathered, Streamed
 from filbert.server.vectors import beginning, embedded, shortened
@@ -121,22 +120,13 @@ async def _ready_or_gone(body: AnswerBody, request: Request, put: Put) -> Respon
     """Load a model, or with a keep_alive of 0 unload it."""
     asked, reason = Asked(body.model, time.monotonic(), 0), "unload"
     if body.keep_alive == 0:
-        await asyncio.to_thread(_unload, offered_by(request), body.model)
+        await asyncio.to_thread(offered_by(request).let_go, body.model)
     else:
         loan, asked = await _lent(body, request)
         loan.give_back()
         reason = "load"
     nothing = put(Reply("", Finish("stop")))
     return JSONResponse(asked.document(**nothing, done=True, done_reason=reason))
-
-
-def _unload(offered: Offered, name: str) -> None:
-    """What whoever started the server keeps for good stays. Raises UnknownModel."""
-    if offered.remote(name):
-        return
-    found = offered.find(name).name
-    if not any(each.pinned for each in offered.pool.loaded() if each.model.name == found):
-        offered.pool.stop(found)
 
 
 @router.post("/api/embed", response_model=OllamaEmbeddings)
