@@ -14,6 +14,7 @@ from model_servers import Origin, finish, serving, sha256, wait_for
 
 from filbert.core.errors import DiskFull, DownloadFailed, HashMismatch, OfflineRefused
 from filbert.core.jobs import Progress
+from filbert.models import web
 from filbert.models.download import Segment, cut, download, part_of, state_of
 from filbert.models.download_options import DownloadOptions
 from filbert.models.remote import RemoteFile
@@ -149,6 +150,30 @@ def test_a_redirect_never_leaves_the_web(origin, blob, target, options, location
     with pytest.raises(DownloadFailed):
         finish(download(remote, target, options))
     assert not target.exists()
+
+
+@pytest.mark.parametrize(
+    "host", ["127.0.0.2", "10.0.0.1", "192.168.1.1", "169.254.169.254", "[::1]", "[::ffff:127.0.0.1]", "2130706434"]
+)
+def test_open_webui_cve_2026_45401_a_redirect_never_leads_from_the_internet_into_a_network_of_ours(
+    origin, blob, target, options, monkeypatch, host: str
+) -> None:
+    monkeypatch.setattr(web, "is_elsewhere", lambda address: address == "127.0.0.1")  # as if our server were out there
+    remote = remote_of(origin, blob)
+    for hops in ({"/x.gguf": f"http://{host}/x"}, {"/x.gguf": "/y.gguf", "/y.gguf": f"http://{host}/x"}):
+        origin.redirects = hops
+        with pytest.raises(DownloadFailed, match=r"not of the public internet") as refused:
+            finish(download(remote, target, options))
+        assert host not in str(refused.value)
+    assert not target.exists()
+
+
+def test_a_server_of_ones_own_may_redirect_to_another(origin, blob, target, options) -> None:
+    remote = remote_of(origin, blob)
+    origin.files["/elsewhere"] = blob
+    origin.redirects = {"/x.gguf": f"http://localhost:{origin.port}/elsewhere"}
+    finish(download(remote, target, options))
+    assert target.read_bytes() == blob
 
 
 def test_a_stalled_connection_is_dropped_and_taken_up(origin, blob, target) -> None:

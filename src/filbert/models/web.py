@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
+from filbert.core.addresses import is_elsewhere
 from filbert.core.errors import DownloadFailed
 from filbert.core.jobs import Job, Progress
 from filbert.core.sha256 import is_sha256
@@ -53,14 +54,21 @@ class Offer:
 
 @contextmanager
 def web_client(url: str, options: DownloadOptions) -> Iterator[httpx.Client]:
-    """A client that never leaves https once it is on it. Proxies and certificates come from the environment."""
+    """A client that never leaves https once it is on it, nor the public internet. Proxies and certificates come from
+    the environment."""
     allowed = ("https",) if urlsplit(url).scheme == "https" else ("https", "http")
+    first = urlsplit(url).hostname or ""
 
     def stay_safe(request: httpx.Request) -> None:
         if request.url.scheme not in allowed:
             raise DownloadFailed(
-                f"{urlsplit(url).hostname} sent the download on to {request.url.scheme}://{request.url.host}.",
+                f"{first} sent the download on to {request.url.scheme}://{request.url.host}.",
                 why="That way is not encrypted.",
+                do="Use another source.",
+            )
+        if request.url.host != first and _is_public(first) and not _is_public(request.url.host):
+            raise DownloadFailed(
+                f"{first} sent the download on to an address that is not of the public internet.",
                 do="Use another source.",
             )
 
@@ -72,6 +80,16 @@ def web_client(url: str, options: DownloadOptions) -> Iterator[httpx.Client]:
         event_hooks={"request": [stay_safe]},
     ) as client:
         yield client
+
+
+def _is_public(host: str) -> bool:
+    """Whether a host is neither this machine nor of its network, as those may be that a person names. A name that
+    nobody here knows may be known to a proxy."""
+    try:
+        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError):
+        return True
+    return all(is_elsewhere(str(each[4][0])) for each in found)
 
 
 def ask(client: httpx.Client, remote: RemoteFile) -> Offer:
