@@ -54,9 +54,15 @@ class Budget:
         self._most, self._reclaimable, self._reclaim = most, reclaimable, reclaim
         self._holders: weakref.WeakSet[Holder] = weakref.WeakSet()
         self._lock = threading.RLock()
+        self._joining = threading.Lock()  # nobody may join while the holders are gone through
 
     def join(self, holder: Holder) -> None:
-        self._holders.add(holder)
+        with self._joining:
+            self._holders.add(holder)
+
+    def _joined(self) -> list[Holder]:
+        with self._joining:
+            return list(self._holders)
 
     def memory(self) -> Memory:
         """What a model may be planned with: all that is free, or would be if nothing idle were loaded."""
@@ -69,7 +75,7 @@ class Budget:
         """For a child that is started within the block. Raises NoRoom where it does not fit beside those that run; the
         first of all is not held up, for its context was chosen to fit."""
         with self._lock:
-            while self._needed(holder, coming) > self._free() and any(other.held() for other in self._holders):
+            while self._needed(holder, coming) > self._free() and any(other.held() for other in self._joined()):
                 if not self._reclaim():
                     raise self._refusal(holder, part, coming)
             yield
@@ -78,7 +84,7 @@ class Budget:
         return coming.own if holder.held() else coming.total
 
     def _free(self) -> int:
-        running = [held for holder in list(self._holders) if (held := holder.held())]
+        running = [held for holder in self._joined() if (held := holder.held())]
         weights = sum(children[0].size.weights for children in running)
         promised = sum(child.size.own for children in running for child in children)
         free = machine.memory().available - sum(child.untaken for children in running for child in children)
@@ -87,7 +93,7 @@ class Budget:
     def _refusal(self, holder: Holder, part: str, coming: Fit) -> NoRoom:
         held = [
             f"{other.name}'s {child.part} ({gigabytes(child.size.total)})"
-            for other in self._holders
+            for other in self._joined()
             for child in other.held()
         ]
         return NoRoom(
