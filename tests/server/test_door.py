@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import queue
 import socket
 import ssl
 import subprocess
@@ -20,13 +21,14 @@ import uvicorn
 from running_server import STARTER, WAIT_S, RunningServer, serving
 from starlette.datastructures import Headers
 from starlette.responses import PlainTextResponse
-from starlette.types import Message
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from filbert.core.errors import BadInput, Forbidden, TooSlow
-from filbert.server import door
+from filbert.server import door, scopes
 from filbert.server.connections import MOST_CONNECTIONS, BoundedConnection
 from filbert.server.door import MAX_BODY_BYTES
 from filbert.server.entry import check_start, entry_of
+from filbert.server.key_ring import KeyRing
 from filbert.server.keys import Keys, Wanted
 from filbert.server.serve_options import ServeOptions
 
@@ -111,7 +113,6 @@ BAD_BODIES = {
     "deep and closed": b'{"messages":' * 5000 + b"1" + b"}" * 5000,
     "NaN": b'{"model": "smollm2:135m", "prompt": "x", "temperature": NaN}',
     "Infinity": b'{"model": "smollm2:135m", "prompt": "x", "temperature": Infinity}',
-    "beyond floats": b'{"model": "smollm2:135m", "prompt": "x", "temperature": 1e999}',
     "cut": b'{"model": "smollm2:135m", "pro',
     "no UTF-8": b'{"model": "smollm2:135m", "prompt": "\xff\xfe"}',
     "half a character": b'{"model": "smollm2:135m", "prompt": "\\ud83d"}',
@@ -123,10 +124,18 @@ BAD_BODIES = {
 
 
 @pytest.mark.parametrize("body", BAD_BODIES.values(), ids=BAD_BODIES)
-@pytest.mark.parametrize("route", ["chat/completions", "completions", "embeddings"])
-def test_a_body_that_is_no_request_is_a_400(server: RunningServer, route: str, body: bytes) -> None:
-    answer = server.http.post(f"/v1/{route}", content=body, headers={"Content-Type": "application/json"})
-    assert (answer.status_code, answer.json()["error"]["type"]) == (400, "invalid_request_error")
+def test_a_body_that_is_no_request_is_a_400_on_each_route(server: RunningServer, body: bytes) -> None:
+    posts = [route.partition(" ")[2] for route in scopes.INFER | scopes.ADMIN if route.startswith("POST")]
+    for path in (path for path in posts if "{" not in path):
+        answer = server.http.post(path, content=body, headers={"Content-Type": "application/json"})
+        assert (answer.status_code, "error" in answer.json()) == (400, True), path
+
+
+@pytest.mark.parametrize("route", ["chat/completions", "completions", "messages"])
+def test_a_number_beyond_all_others_is_a_400(server: RunningServer, route: str) -> None:
+    body = b'{"model": "smollm2:135m", "prompt": "x", "messages": [{"role": "user", "content": "x"}], "max_tokens": 1, '
+    answer = server.http.post(f"/v1/{route}", content=body + b'"temperature": 1e999}')
+    assert (answer.status_code, "temperature" in answer.text) == (400, True)
 
 
 @pytest.mark.parametrize(
@@ -297,13 +306,14 @@ def test_a_body_that_takes_for_ever_is_given_up(monkeypatch: pytest.MonkeyPatch)
 
 
 class Hasty(BoundedConnection):
-    head_s = 0.5
+    head_s = unread_s = 0.5
+    kept_s = 1
 
 
 @contextmanager
-def connections() -> Iterator[int]:
+def connections(app: ASGIApp = PlainTextResponse("hello")) -> Iterator[int]:  # noqa: B008
     """The port of a server whose connections may be silent for half a second."""
-    config = uvicorn.Config(PlainTextResponse("hello"), http=Hasty, ws="none", lifespan="off", log_config=None)
+    config = uvicorn.Config(app, http=Hasty, ws="none", lifespan="off", log_config=None)
     server = uvicorn.Server(config)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         thread = threading.Thread(target=server.run, args=([listener],))
@@ -329,6 +339,41 @@ def test_a_head_that_comes_byte_by_byte_after_an_answer_is_closed_too() -> None:
         assert b"hello" in raw.recv(1000)
         raw.sendall(b"GET / HTTP/1.1\r\nX: ")
         assert closed_while_it_drips(raw)
+
+
+def test_a_body_that_never_ends_is_told_and_its_connection_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(door, "BODY_S", 0.2)
+    app = door.Turnstile(PlainTextResponse("hello"), entry_of(ServeOptions()), KeyRing(Keys()))
+    with connections(app) as port, socket.create_connection(("127.0.0.1", port), timeout=WAIT_S) as raw:
+        raw.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10\r\n\r\n{")
+        told = b"".join(iter(lambda: raw.recv(1000), b""))
+    assert told.startswith(b"HTTP/1.1 408 ") and b"seconds" not in told
+
+
+def test_a_reader_that_takes_nothing_is_let_go_and_little_waits_for_it() -> None:
+    written: queue.SimpleQueue[int] = queue.SimpleQueue()
+
+    async def endless(scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        left, n_bytes = asyncio.ensure_future(receive()), 0
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        while not left.done():
+            await send({"type": "http.response.body", "body": bytes(10_000), "more_body": True})
+            n_bytes += 10_000
+            await asyncio.sleep(0)
+        written.put(n_bytes)
+
+    with connections(endless) as port, socket.socket() as raw:
+        raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        raw.connect(("127.0.0.1", port))
+        raw.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert written.get(timeout=WAIT_S) < 1_000_000
+
+
+def test_a_connection_that_is_only_kept_is_closed_after_a_while() -> None:
+    with connections() as port, socket.create_connection(("127.0.0.1", port), timeout=WAIT_S) as raw:
+        raw.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert b"".join(iter(lambda: raw.recv(1000), b"")).endswith(b"hello")
 
 
 def closed_while_it_drips(raw: socket.socket) -> bool:
