@@ -8,10 +8,11 @@ import queue
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from filbert.models.manifest import Kept, Manifest, manifest_file
 STARTER = "smollm2:135m-q4_1"
 STARTER_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 WAIT_S = 60  # until something that must happen has happened; no test measures time
+ROOM_S = 40  # far less than FOR_AGES takes, far more than a word does
 FOR_EVER = 'root ::= "x" root'  # a grammar that no answer ends
 
 
@@ -84,6 +86,10 @@ class RunningServer:
                 return match[1]
         raise AssertionError(f"the server ended: {''.join(heard)}")
 
+    @property
+    def port(self) -> int:
+        return int(self.url.rpartition(":")[2])
+
     def workers(self) -> list[psutil.Process]:
         return psutil.Process(self.process.pid).children(recursive=True)
 
@@ -114,6 +120,32 @@ def documents(lines: Iterator[str]) -> Iterator[dict[str, Any]]:
     for line in lines:
         if line.startswith("data: {"):
             yield json.loads(line[6:])
+
+
+FOR_AGES = {"grammar": FOR_EVER, "max_tokens": 7500}
+
+
+def request(text: str = "Say hi.", **fields: Any) -> bytes:
+    """The bytes of a request for a chat."""
+    body = {"model": STARTER, "messages": [{"role": "user", "content": text}], **fields}
+    content = json.dumps(body).encode()
+    head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(content)}\r\n\r\n"
+    return head.encode() + content
+
+
+def sent(server: RunningServer, text: str = "Say hi.", **fields: Any) -> socket.socket:
+    """A request under way on a connection of its own, and for ages unless told otherwise."""
+    connection = socket.create_connection(("127.0.0.1", server.port), timeout=WAIT_S)
+    connection.sendall(request(text, **{**FOR_AGES, **fields}))
+    return connection
+
+
+def unharmed(server: RunningServer, models: Sequence[str] = (STARTER,)) -> bool:
+    """Whether it answers another, long before whoever was there is through; all that was stored is there, and no
+    process is left over."""
+    answered = server.chat(max_tokens=2, timeout=ROOM_S).choices
+    stored = sorted(model.id for model in server.openai.models.list())
+    return bool(answered) and stored == sorted(models) and len(server.workers()) == 1
 
 
 @contextmanager

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import time
@@ -14,47 +14,61 @@ from pathlib import Path
 import httpx
 import psutil
 import pytest
-from running_server import FOR_EVER, STARTER, WAIT_S, RunningServer, documents, gone, serving
+from running_server import (
+    FOR_AGES,
+    FOR_EVER,
+    STARTER,
+    WAIT_S,
+    RunningServer,
+    documents,
+    gone,
+    install,
+    sent,
+    serving,
+    unharmed,
+)
 
-FOR_AGES = {"grammar": FOR_EVER, "max_tokens": 7500}
+import make_tiny
+from filbert.server import scopes
+from running import until
+
 A_WORD = 2  # tokens
-ROOM_S = 40  # far less than FOR_AGES takes, far more than a word does
-
-
-def sent(server: RunningServer, text: str = "Say hi.", **fields: object) -> socket.socket:
-    """A request under way on a connection of its own."""
-    body = {"model": STARTER, "messages": [{"role": "user", "content": text}], **FOR_AGES, **fields}
-    content = json.dumps(body).encode()
-    connection = socket.create_connection(("127.0.0.1", int(server.url.rpartition(":")[2])), timeout=WAIT_S)
-    head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(content)}\r\n\r\n"
-    connection.sendall(head.encode() + content)
-    return connection
-
-
-def room(server: RunningServer) -> bool:
-    """Whether there is room for another, long before whoever was there is through."""
-    return bool(server.chat(max_tokens=A_WORD, timeout=ROOM_S).choices)
 
 
 def test_a_client_that_leaves_in_the_middle_of_its_stream_makes_room(narrow: RunningServer) -> None:
     with narrow.streaming(**FOR_AGES) as answer:
         events = documents(answer.iter_lines())
         assert [next(events)["object"] for _ in range(3)] == ["chat.completion.chunk"] * 3
-    assert room(narrow)
+    assert unharmed(narrow)
+
+
+@pytest.mark.parametrize("how", ["reset", "half-closed"])
+def test_a_client_whose_connection_breaks_makes_room(narrow: RunningServer, how: str) -> None:
+    """Who says that nothing more comes is as good as gone: programs that end look just like that."""
+    with sent(narrow, stream=True) as connection:
+        assert connection.recv(1)
+        if how == "reset":
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            connection.close()
+        else:
+            connection.shutdown(socket.SHUT_WR)
+            while connection.recv(1 << 16):
+                pass
+        assert unharmed(narrow)
 
 
 def test_a_client_that_leaves_before_the_first_token_makes_room(narrow: RunningServer) -> None:
     with sent(narrow, "word " * 4000, stream=True, max_tokens=3000) as connection, pytest.raises(TimeoutError):
         connection.settimeout(0.5)  # the prompt takes longer than that
         connection.recv(1)
-    assert room(narrow)
+    assert unharmed(narrow)
 
 
 def test_a_client_that_leaves_without_having_asked_for_a_stream_makes_room(narrow: RunningServer) -> None:
     with sent(narrow) as connection, pytest.raises(TimeoutError):
         connection.settimeout(0.5)
         connection.recv(1)
-    assert room(narrow)
+    assert unharmed(narrow)
 
 
 def test_a_client_that_leaves_the_queue_makes_room(narrow: RunningServer) -> None:
@@ -62,7 +76,7 @@ def test_a_client_that_leaves_the_queue_makes_room(narrow: RunningServer) -> Non
         next(documents(answer.iter_lines()))
         with sent(narrow), sent(narrow, stream=True):
             pass
-    assert room(narrow)
+    assert unharmed(narrow)
 
 
 def test_a_reader_that_is_slow_gets_its_whole_answer(narrow: RunningServer) -> None:
@@ -73,7 +87,7 @@ def test_a_reader_that_is_slow_gets_its_whole_answer(narrow: RunningServer) -> N
             piece = connection.recv(64)
             assert piece, "the stream was cut"
             received = received[-100:] + piece
-    assert narrow.chat(max_tokens=A_WORD).choices
+    assert unharmed(narrow)
 
 
 def test_a_worker_killed_in_the_middle_of_a_stream_ends_it_with_an_error(narrow: RunningServer) -> None:
@@ -84,7 +98,7 @@ def test_a_worker_killed_in_the_middle_of_a_stream_ends_it_with_an_error(narrow:
         killed.kill()
         *_, last = events
     assert (last["error"]["type"], last["error"]["code"]) == ("server_error", "engine_crashed")
-    assert narrow.chat(max_tokens=A_WORD).choices
+    assert unharmed(narrow)
     assert gone([killed]) and narrow.worker() != killed
 
 
@@ -97,7 +111,7 @@ def test_a_worker_killed_before_the_first_token_is_a_500(narrow: RunningServer) 
         killed.kill()
         connection.settimeout(WAIT_S)
         assert connection.recv(4096).startswith(b"HTTP/1.1 500 ")
-    assert narrow.chat(max_tokens=A_WORD).choices
+    assert unharmed(narrow)
 
 
 def test_a_worker_killed_between_two_requests_is_not_noticed(narrow: RunningServer) -> None:
@@ -105,7 +119,7 @@ def test_a_worker_killed_between_two_requests_is_not_noticed(narrow: RunningServ
     killed.kill()
     while killed.status() != psutil.STATUS_ZOMBIE or killed.num_threads() > 1:
         time.sleep(0.01)
-    assert narrow.chat(max_tokens=A_WORD).choices
+    assert unharmed(narrow)
     assert narrow.worker() != killed
 
 
@@ -144,6 +158,58 @@ def test_a_model_removed_while_it_is_loaded_is_a_404_and_others_go_on(stocked: P
         assert server.post().status_code == 404
         assert [model.id for model in server.openai.models.list()] == [starter.stem]
         assert server.post(model=starter.stem).status_code == 200
+
+
+def test_a_file_deleted_while_its_model_is_loaded_harms_no_answer_and_no_other_model(
+    stocked: Path, starter: Path
+) -> None:
+    with serving(stocked, "-m", STARTER, "-m", str(starter), "--context", "1024") as server:
+        with server.streaming(grammar=FOR_EVER, max_tokens=60) as answer:
+            events = documents(answer.iter_lines())
+            next(events)
+            (file,) = (stocked / "models" / "files").rglob("*.gguf")
+            file.unlink()
+            *_, last = events
+        assert last["choices"][0]["finish_reason"] == "length"
+        gone_now = server.post()
+        assert (gone_now.status_code, gone_now.json()["error"]["code"]) == (422, "bad_model_file")
+        assert str(stocked) not in gone_now.text and file.name not in gone_now.text
+        assert [model.id for model in server.openai.models.list()] == [starter.stem]
+        assert server.post(model=starter.stem).status_code == 200
+
+
+def test_no_answer_names_a_file_or_what_a_child_was_told(stocked: Path, tmp_path: Path) -> None:
+    """Whatever goes wrong: no such model, files that are none, that the engine refuses or dies of, crashes."""
+    broken = {"none": tmp_path / "none.gguf"}
+    broken["none"].write_bytes(b"GGUF nothing" * 100)
+    for make in (make_tiny.aborting, make_tiny.refused):
+        broken[make.__name__] = make(tmp_path / f"{make.__name__}.gguf")
+    for number, (name, file) in enumerate(broken.items()):
+        install(stocked, file, f"{name}:1b", f"{number:064x}")
+    everything = {"messages": [{"role": "user", "content": "x"}], "prompt": "x", "input": "x", "query": "x"}
+    everything |= {"documents": ["x"], "max_tokens": 900, "grammar": FOR_EVER, "stream": False}
+    with serving(stocked, "--context", "1024", "--stall-s", "20") as server:
+
+        def told(path: str, model: str) -> int:
+            answer = server.http.post(path, json={**everything, "model": model})
+            for word in (str(stocked), str(tmp_path), ".gguf", "worker", "_main", "site-packages", "Traceback", "sock"):
+                assert word not in answer.text, (path, model, answer.text)
+            return answer.status_code
+
+        asking = sorted(route.split()[1] for route in scopes.INFER if route.startswith("POST") and "{" not in route)
+        assert {path: told(path, "nothing") for path in asking} == dict.fromkeys(asking, 404)
+        of_each_protocol = ("/v1/chat/completions", "/v1/messages", "/api/chat", "/v1/embeddings")
+        for name in broken:
+            assert {told(path, f"{name}:1b") for path in of_each_protocol} == {422}
+        assert told("/api/show", "none:1b") == 422
+        for path in ("/v1/chat/completions", "/v1/messages"):
+            assert server.post(max_tokens=1).status_code == 200
+            with ThreadPoolExecutor(1) as thread:
+                asked = thread.submit(told, path, STARTER)
+                assert until(lambda: f'filbert_running{{model="{STARTER}"}} 1.0' in server.http.get("/metrics").text)
+                server.worker().kill()
+                assert asked.result() == 500
+        assert unharmed(server, [STARTER, *(f"{name}:1b" for name in broken)])
 
 
 def test_two_servers_share_a_store(stocked: Path) -> None:

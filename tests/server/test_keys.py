@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import stat
 import time
 from collections.abc import Callable, Iterator
@@ -28,12 +29,22 @@ from filbert.server.offered import Offered
 from filbert.server.serve_options import ServeOptions
 
 TWIN = "twin:135m-q4_1"
-FORMS: dict[str, Callable[[str], dict[str, str]]] = {
+FORMS: dict[str, Callable[[str], Any]] = {
     "bearer": lambda key: {"Authorization": f"Bearer {key}".strip()},
-    "lower-case bearer": lambda key: {"authorization": f"bearer {key}".strip()},
+    "odd capitals": lambda key: {"aUTHORIZATION": f"bEARER  {key}".strip()},
     "x-api-key": lambda key: {"x-api-key": key},
     "both": lambda key: {"Authorization": f"Bearer {key}".strip(), "X-API-Key": key},
     "second": lambda key: {"Authorization": "Bearer", "X-Api-Key": key},
+    "twice": lambda key: [("Authorization", "Bearer none"), ("Authorization", f"Bearer {key}".strip())],
+}
+NO_FORMS: dict[str, Callable[[str], dict[str, Any]]] = {
+    "another header": lambda key: {"headers": {"api-key": key}},
+    "no word before it": lambda key: {"headers": {"Authorization": key}},
+    "another word": lambda key: {"headers": {"Authorization": f"Token {key}"}},
+    "basic": lambda key: {"auth": ("user", key)},
+    "for a proxy": lambda key: {"headers": {"Proxy-Authorization": f"Bearer {key}"}},
+    "cookie": lambda key: {"headers": {"Cookie": f"key={key}; authorization={key}"}},
+    "address": lambda key: {"params": {"key": key, "api_key": key, "x-api-key": key}},
 }
 
 
@@ -52,6 +63,11 @@ def found(table: Any) -> Iterator[tuple[str, str]]:
             yield from found(router.routes)
         else:
             yield from ((method, route.path) for method in sorted(route.methods))
+
+
+def asked(path: str) -> str:
+    """A path of the table as a client writes it."""
+    return re.sub(r"\{.*?\}", "nothing", path)
 
 
 @dataclass
@@ -226,14 +242,14 @@ def test_the_table_of_scopes_knows_every_route_and_no_other() -> None:
 @pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
 def test_every_route_asks_for_a_key_in_every_form_of_header(guarded: Guarded, form: Callable[[str], Any]) -> None:
     """Open WebUI CVE-2026-45339: limits that one form of the header went around."""
-    mine = "-".join(form("x"))
+    mine = str(form(""))[:40]
     infer, admin = guarded.add(f"infer {mine}"), guarded.add(f"admin {mine}", scope="admin")
     revoked = guarded.add(f"revoked {mine}")
     guarded.keys.revoke(f"revoked {mine}")
     for method, path in routes():
         if (needed := scopes.needed(method, path)) is None:
             continue
-        path = path.replace("{name:path}", "nothing").replace("{id}", "nothing")
+        path = asked(path)
         for headers in ({}, form(""), form("none"), form("fk-" + "0" * 43), form(revoked)):
             answer = guarded.server.http.request(method, path, headers=headers)
             assert answer.status_code == 401, (method, path, headers)
@@ -241,6 +257,30 @@ def test_every_route_asks_for_a_key_in_every_form_of_header(guarded: Guarded, fo
         told = guarded.server.http.request(method, path, headers=form(infer)).status_code
         assert (told == 403) == (needed == "admin"), (method, path, told)
         assert guarded.server.http.request(method, path, headers=form(admin)).status_code not in (401, 403)
+
+
+def test_no_route_takes_a_key_that_comes_in_another_way(guarded: Guarded) -> None:
+    """What stands in an address is in logs, and a cookie is sent by pages."""
+    key = guarded.add("another way", scope="admin")
+    for method, path in routes():
+        if scopes.needed(method, path):
+            for name, form in NO_FORMS.items():
+                answer = guarded.server.http.request(method, asked(path), **form(key))
+                assert answer.status_code == 401, (method, path, name)
+
+
+def test_of_two_keys_the_first_counts_with_its_scope_and_its_limits(guarded: Guarded) -> None:
+    """Open WebUI CVE-2026-45339: the limits of one header's key were not those of the other's."""
+    admin = guarded.add("of two", scope="admin")
+    few, narrow = guarded.add("few of two", requests_a_minute=1), guarded.add("narrow of two", models=(TWIN,))
+
+    def ask(first: str, second: str, path: str = "/v1/models") -> Any:
+        return guarded.server.http.get(path, headers={"x-api-key": second, "Authorization": f"Bearer {first}"})
+
+    assert [ask(few, admin).status_code for _ in range(2)] == [200, 429]
+    assert ask(narrow, admin, "/metrics").status_code == 403
+    assert [each["id"] for each in ask(narrow, admin).json()["data"]] == [TWIN]
+    assert ask(admin, narrow, "/metrics").status_code == 200
 
 
 def test_a_route_that_is_none_is_not_there_rather_than_for_admins(guarded: Guarded) -> None:

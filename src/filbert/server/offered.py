@@ -125,7 +125,7 @@ class Offered:
                 raise  # what it stands for is gone
             raise self._unknown(name) from exc
         except BadModelFile as exc:
-            raise _unusable(name) from exc
+            raise unusable(name) from exc
 
     def _unknown(self, name: str) -> UnknownModel:
         return catalogue.unknown(name, [each.name for each in self.everything()])
@@ -186,7 +186,7 @@ class Offered:
         try:
             return self.pool.lend(stored, load, keep_s, owner=KEPT_FOR.get())
         except BadModelFile as exc:
-            raise _unusable(stored.name) from exc
+            raise unusable(stored.name) from exc
 
 
 def _given_back(lending: asyncio.Future[Loan[Model]]) -> None:
@@ -194,7 +194,8 @@ def _given_back(lending: asyncio.Future[Loan[Model]]) -> None:
         lending.result().give_back()
 
 
-def _unusable(name: str) -> BadModelFile:
+def unusable(name: str) -> BadModelFile:
+    """Of a model whose file is broken or gone, in words that name no file."""
     log.warning("%s cannot be loaded", name, exc_info=True)
     return BadModelFile(
         f"{name} cannot be loaded.",

@@ -10,7 +10,7 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
 
-from filbert.core.errors import BadInput, FilbertError
+from filbert.core.errors import BadInput, BadModelFile, FilbertError
 from filbert.face import presets
 from filbert.models.modelfile import named_by_ollama
 from filbert.models.store import StoredModel
@@ -19,7 +19,7 @@ from filbert.server.answers_ollama import OllamaModels, OllamaProgress, OllamaRu
 from filbert.server.bodies_ollama import CopyBody, CreateBody, NameBody, PullBody, ShowBody
 from filbert.server.error_bodies import OllamaErrorBody, ollama_error
 from filbert.server.json_route import JsonRoute, offered_by
-from filbert.server.offered import Offered
+from filbert.server.offered import Offered, unusable
 from filbert.server.ollama_pull import begun, last_of, pullable, pulled
 from filbert.server.ollama_shape import LINES, line
 from filbert.server.routes.ollama import HOW
@@ -53,7 +53,15 @@ async def ollama_ps(request: Request) -> OllamaRunningModels:
 async def ollama_show(body: ShowBody, request: Request) -> OllamaShown:
     """One model: its licence, template, metadata, and what it can."""
     offered = offered_by(request)
-    return await asyncio.to_thread(lambda: ollama_models.shown(offered.look_up(body.model), body.verbose))
+
+    def shown() -> dict[str, Any]:
+        found = offered.look_up(body.model)
+        try:
+            return ollama_models.shown(found, body.verbose)
+        except BadModelFile as exc:
+            raise unusable(found.name) from exc
+
+    return await asyncio.to_thread(shown)
 
 
 @router.post("/api/pull", response_model=OllamaProgress, responses=STREAM | KEPT | PULLED)
