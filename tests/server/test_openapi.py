@@ -10,7 +10,9 @@ import pytest
 from described import TINY, Described, document
 from openapi_spec_validator import validate
 from running_server import RunningServer
-from test_keys import ADMIN, routes
+from test_keys import routes
+
+from filbert.server import scopes
 
 HELLO = [{"role": "user", "content": "Say hi."}]
 TOOL = {
@@ -89,7 +91,7 @@ def test_each_operation_has_a_name_of_its_own_a_tag_and_says_what_it_does() -> N
 
 def test_each_operation_says_which_key_it_needs() -> None:
     for name, operation in operations():
-        scope = "admin" if name in {route.replace(":path}", "}") for route in ADMIN} else "infer"
+        scope = "admin" if name in {route.replace(":path}", "}") for route in scopes.ADMIN} else "infer"
         keys = [] if name in ("GET /health", "GET /ready") else [{"bearer": [scope]}, {"x-api-key": [scope]}]
         assert [key for key in operation.get("security", []) if key] == keys, name
 

@@ -54,7 +54,7 @@ async def ollama_show(body: ShowBody, request: Request) -> OllamaShown:
     """One model: its licence, template, metadata, and what it can."""
     offered = offered_by(request)
 
-    def shown() -> dict[str, Any]:
+    def shown() -> OllamaShown:
         found = offered.look_up(body.model)
         try:
             return ollama_models.shown(found, body.verbose)
