@@ -177,6 +177,12 @@ def test_the_private_socket_stands_what_is_no_client(served: RunningServer) -> N
     assert served.chat().choices
 
 
+def test_whoever_asks_what_nobody_knows_is_not_left_waiting(served: RunningServer) -> None:
+    with filbert.load(STARTER) as model, pytest.raises(EngineCrashed):
+        model.children.socket("hearing")  # type: ignore[arg-type]
+    assert served.chat().choices
+
+
 def test_threads_of_one_client_share_its_connection(served: RunningServer) -> None:
     with filbert.load(STARTER) as model:
         answers: list[str] = []

@@ -134,7 +134,13 @@ class Client:
             return
         task = asyncio.create_task(self._answer(said))
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._answered)
+
+    def _answered(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (fault := task.exception()):
+            log.error("fault", exc_info=fault)
+            self._writer.close()  # whoever waits for the answer hears that none comes
 
     async def _answer(self, said: Said) -> None:
         try:
