@@ -112,6 +112,7 @@ def _in_foreground(serve: ServeOptions, load: LoadOptions, settings: Settings, m
                 log_config=None,
                 access_log=False,
                 server_header=False,
+                proxy_headers=False,
             ),
             readiness,
             serve.drain,
