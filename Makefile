@@ -7,6 +7,7 @@
 # make docs             rewrite what is generated: docs/cli.md, docs/openapi.json
 # make recording        play a chat on real models and keep it as docs/chat.cast
 # make benchmark        the figures of benchmarks/README.md (builds the peer once: ten minutes, needs a C++ compiler)
+# make benchmark-serve  what the server costs, and what many clients get, against the same peer
 # make habits           the figures of fit, list, history and the second turn, in benchmarks/README.md
 # make engine-upgrade VERSION=…   move to another build of the engine
 
@@ -17,7 +18,7 @@ override export PROMPT := $(value PROMPT)
 BIN := .venv/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: run test test-clients check lint fix docs recording benchmark engine-upgrade constraints
+.PHONY: run test test-clients check lint fix docs recording benchmark benchmark-serve habits engine-upgrade constraints
 
 run: .venv/base
 	@$(BIN)/filbert chat -- "$$PROMPT"
@@ -48,6 +49,9 @@ recording: .venv/test
 
 benchmark: .venv/test .peer/built
 	$(BIN)/python benchmarks/run/run.py --peer .peer/bin/python $(ARGS)
+
+benchmark-serve: .venv/test .peer/built
+	$(BIN)/python benchmarks/serve/serve.py --peer .peer/bin/python $(ARGS)
 
 habits: .venv/test
 	@for subject in fit list history second_turn; do $(BIN)/python benchmarks/habits/$$subject.py || exit 1; done
@@ -80,5 +84,5 @@ constraints: .venv/test
 # or what else the processor has. With arguments pip's kept wheel is passed over: it was compiled with others.
 .peer/built:
 	$(PYTHON) -m venv .peer
-	.peer/bin/pip install --disable-pip-version-check $(if $(CMAKE_ARGS),--no-cache-dir) llama-cpp-python==0.3.36
+	.peer/bin/pip install --disable-pip-version-check $(if $(CMAKE_ARGS),--no-cache-dir) 'llama-cpp-python[server]==0.3.36'
 	@touch $@

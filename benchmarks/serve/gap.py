@@ -19,7 +19,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 
 import httpx
-from neighbours import FOR_EVER, MODEL, long_prompt, serving
+from neighbours import CONTEXT, FOR_EVER, MODEL, long_prompt, serving
 
 from filbert.models.batch import BATCH
 from filbert.report.table import table
@@ -107,7 +107,9 @@ def main() -> None:
     print("Load at the start:", *(f"{load:.2f}" for load in os.getloadavg()))
     found = {batch: Found() for batch in chosen.batch}
     with ExitStack() as servers:
-        addresses = {batch: servers.enter_context(serving("--batch", str(batch))) for batch in chosen.batch}
+        addresses = {
+            batch: servers.enter_context(serving(*CONTEXT, "--batch", str(batch)))[0] for batch in chosen.batch
+        }
         for _ in range(chosen.rounds):
             for batch, address in addresses.items():
                 measure(address, found[batch])

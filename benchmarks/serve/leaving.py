@@ -19,7 +19,7 @@ from collections.abc import Callable
 from typing import Any
 
 import httpx
-from neighbours import FOR_EVER, MODEL, long_prompt, serving
+from neighbours import CONTEXT, FOR_EVER, MODEL, long_prompt, serving
 
 import filbert
 from filbert.report.table import table
@@ -77,7 +77,7 @@ def main() -> None:
     print("Load at the start:", *(f"{load:.2f}" for load in os.getloadavg()))
     rows = []
     flags = ("--batch", chosen.batch) if chosen.batch else ()
-    with serving(*flags) as address, filbert.load(MODEL) as model:
+    with serving(*CONTEXT, *flags) as (address, _), filbert.load(MODEL) as model:
         engine = Engine(model)
         for route, body in ROUTES.items():
             for stream in (True, False):

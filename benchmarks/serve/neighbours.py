@@ -1,4 +1,4 @@
-"""What leaving.py and gap.py have in common: a server at its shipped settings, long fresh prompts, endless answers."""
+"""What the benchmarks here have in common: a server at its shipped settings, long fresh prompts, endless answers."""
 
 from __future__ import annotations
 
@@ -8,21 +8,24 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import psutil
+
 MODEL = "smollm2:135m"
-CONTEXT = 8192
+CONTEXT = ("--context", "8192")
 PROMPT_WORDS = 3550  # with the chat template 3,600 tokens of the starter's, one a word and a few of two
 FOR_EVER = 'root ::= "x" root'  # a grammar that no answer ends
 NAMES = ("river", "stone", "window", "garden", "letter", "winter", "bridge", "engine", "market", "silver", "forest")
 
 
 @contextmanager
-def serving(*flags: str) -> Iterator[str]:
-    """The address of a server, without `/v1`."""
-    command = [sys.executable, "-m", "filbert", "serve", "--port", "0", "-m", MODEL, "--context", str(CONTEXT), *flags]
+def serving(*flags: str) -> Iterator[tuple[str, psutil.Process]]:
+    """The address of a server, without `/v1`, and its process."""
+    command = [sys.executable, "-m", "filbert", "serve", "--port", "0", "-m", MODEL, *flags]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     assert process.stderr
     try:
-        yield next(line for line in process.stderr if line.startswith("http://")).split("/v1")[0]
+        address = next(line for line in process.stderr if line.startswith("http://")).split("/v1")[0]
+        yield address, psutil.Process(process.pid)
     finally:
         process.terminate()
         process.wait()
