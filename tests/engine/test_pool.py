@@ -97,6 +97,19 @@ def test_who_finds_no_room_waits_until_a_model_is_given_back(models: list[Stored
     assert loaded(pool) == ["b"]
 
 
+def test_another_worker_of_a_model_waits_for_room_as_well(models: list[StoredModel], make: Make) -> None:
+    a, b, *_ = models
+    pool = make(most=room_for(2, a))
+    first, second = pool.lend(a), pool.lend(b)
+    with ThreadPoolExecutor(1) as thread:
+        waiting = thread.submit(first.model.children.worker, "embedding")  # type: ignore[union-attr]
+        with pytest.raises(TimeoutError):
+            waiting.result(timeout=1)
+        second.give_back()
+        assert waiting.result().running
+    assert loaded(pool) == ["a"]
+
+
 def test_a_model_leaves_when_its_time_is_over(models: list[StoredModel], make: Make) -> None:
     pool = make(keep_s=0.05)
     loan = pool.lend(models[0])

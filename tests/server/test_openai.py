@@ -212,7 +212,7 @@ def test_more_texts_than_are_embedded_at_once_keep_their_order(server: RunningSe
 
 
 def test_a_refusal_names_the_place_in_the_body_and_nothing_of_our_own(server: RunningServer) -> None:
-    image = {"type": "image_url", "image_url": {"url": "https://localhost/a.png"}}
+    image = {"type": "image_url", "image_url": {"url": "file:///a.png"}}
     for messages, param in (
         ([{"role": "user", "content": [image]}], "messages.0.content.0"),
         ([{"role": "user", "content": 3}], "messages.0.content"),

@@ -8,16 +8,19 @@ are mapped.
 from __future__ import annotations
 
 import threading
+import time
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from filbert.core import machine
 from filbert.core.errors import NoRoom
 from filbert.core.machine import Memory
 from filbert.models.fit import Fit
+
+Started = TypeVar("Started")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,15 +46,19 @@ class Holder(Protocol):
 
 class Budget:
     """most: bytes that all children may take; left out, what the machine has. reclaimable: bytes that would come free
-    if whatever is idle were unloaded; reclaim: unload some of it, and say whether there was any."""
+    if whatever is idle were unloaded; reclaim: unload some of it, and say whether there was any; wait_s: how long
+    memory that is in use is waited for."""
 
     def __init__(
         self,
         most: int | None = None,
         reclaimable: Callable[[], int] = lambda: 0,
         reclaim: Callable[[], bool] = lambda: False,
+        wait_s: float = 0,
     ) -> None:
-        self._most, self._reclaimable, self._reclaim = most, reclaimable, reclaim
+        self._most, self._reclaimable, self._reclaim, self._wait_s = most, reclaimable, reclaim, wait_s
+        self._n_freed = 0
+        self._freed = threading.Condition()
         self._holders: weakref.WeakSet[Holder] = weakref.WeakSet()
         self._lock = threading.RLock()
         self._joining = threading.Lock()  # nobody may join while the holders are gone through
@@ -69,6 +76,27 @@ class Budget:
         found = machine.memory()
         total = found.total if self._most is None else min(found.total, self._most)
         return Memory(total, max(0, self._free() + self._reclaimable()))
+
+    def when_there_is_room(self, start: Callable[[], Started]) -> Started:
+        """What `start` returns, which is tried anew whenever memory may have come free. Raises NoRoom."""
+        deadline = time.monotonic() + self._wait_s
+        while True:
+            before = self._n_freed
+            try:
+                return start()
+            except NoRoom:
+                if not self._freed_since(before, deadline):
+                    raise
+
+    def _freed_since(self, before: int, deadline: float) -> bool:
+        with self._freed:
+            return self._freed.wait_for(lambda: self._n_freed != before, deadline - time.monotonic())
+
+    def tell_freed(self) -> None:
+        """Something is not in use any more, so that whoever waits for memory looks again."""
+        with self._freed:
+            self._n_freed += 1
+            self._freed.notify_all()
 
     @contextmanager
     def room(self, holder: Holder, part: str, coming: Fit) -> Iterator[None]:

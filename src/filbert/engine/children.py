@@ -82,6 +82,9 @@ class Children:
             worker.kill()
 
     def worker(self, role: Role) -> Worker:
+        return self._budget.when_there_is_room(lambda: self._worker(role))
+
+    def _worker(self, role: Role) -> Worker:
         apart = self._admission.apart and role in ("text", "plain")
         with self._lock:
             worker = self.workers.get(role)
@@ -100,6 +103,9 @@ class Children:
 
     @property
     def scorer(self) -> Scorer:
+        return self._budget.when_there_is_room(self._started_scorer)
+
+    def _started_scorer(self) -> Scorer:
         from filbert.engine.scorer import Scorer
 
         with self._lock:
@@ -120,9 +126,13 @@ class Children:
     def promise_scorer(self) -> Held:
         """Memory for a scorer that a client of ours runs. Raises NoRoom."""
         coming = Held(CHILDREN["scorer"], self.plan.takes("scorer"), None)
-        with self._budget.room(self, coming.part, coming.size):
-            self._promised.append(coming)
-        return coming
+
+        def promise() -> Held:
+            with self._budget.room(self, coming.part, coming.size):
+                self._promised.append(coming)
+            return coming
+
+        return self._budget.when_there_is_room(promise)
 
     def forget(self, promised: Held) -> None:
         self._promised.remove(promised)

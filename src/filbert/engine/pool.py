@@ -15,7 +15,7 @@ from math import inf
 from types import TracebackType
 from typing import Generic, Self, TypeVar
 
-from filbert.core.errors import FilbertError, NoRoom, NotReady
+from filbert.core.errors import FilbertError, NotReady
 from filbert.engine.budget import Budget, Held
 from filbert.engine.load_options import LoadOptions
 from filbert.engine.model import Model
@@ -143,10 +143,9 @@ class Pool:
     ) -> None:
         self.load, self._keep_s, self._apart = load, keep_s, apart
         self._places: list[_Place] = []
-        self._changed = threading.Condition()
-        self._n_given_back = 0
+        self._lock = threading.RLock()
         self._closed = False
-        self.budget = Budget(most, self._reclaimable, self._reclaim)
+        self.budget = Budget(most, self._reclaimable, self._reclaim, NO_ROOM_WAIT_S)
 
     def lend(
         self,
@@ -171,7 +170,7 @@ class Pool:
         self, stored: StoredModel, load: LoadOptions | None = None, keep_s: float | None = None, owner: str = ""
     ) -> Loan[Model] | None:
         """The same without any waiting; None where it has to be loaded first."""
-        with self._changed:
+        with self._lock:
             place = self._found(stored, load or self.load)
             if place is None or place.model is None:
                 return None
@@ -180,7 +179,7 @@ class Pool:
 
     def loaded(self) -> list[Loaded]:
         """What is in memory, the last used first."""
-        with self._changed:
+        with self._lock:
             places = sorted((place for place in self._places if place.model), key=lambda place: -place.used)
             return [
                 Loaded(place.model, place.model.children.held(), place.n_loans, place.pinned, place.leaves_s)
@@ -190,7 +189,7 @@ class Pool:
 
     def stop(self, name: str) -> bool:
         """Unload a model as soon as nobody uses it, pinned or not. False where none of that name is loaded."""
-        with self._changed:
+        with self._lock:
             found = [place for place in self._places if place.stored.name == name]
             for place in found:
                 place.pinned = False
@@ -200,7 +199,7 @@ class Pool:
 
     def let_go(self, name: str, owner: str) -> None:
         """An owner needs a model no more: it is unloaded unless another does, or it is pinned."""
-        with self._changed:
+        with self._lock:
             for place in self._places:
                 if place.stored.name == name:
                     place.uses = {other: use for other, use in place.uses.items() if owner not in ("", other)}
@@ -208,21 +207,21 @@ class Pool:
 
     def sweep(self) -> None:
         """Unload what was not asked for longer than it is kept."""
-        with self._changed:
+        with self._lock:
             over = [place for place in self._places if place.leaves_s == 0]
             self._forget(over)
         _close(over)
 
     def close(self) -> None:
         """Unload everything, in use, loading, or neither; whoever waits for a model is told."""
-        with self._changed:
+        with self._lock:
             self._closed = True
             places, self._places = self._places, []
-            self._changed.notify_all()
+        self.budget.tell_freed()
         _close(places)
 
     def _taken(self, stored: StoredModel, load: LoadOptions, keep_s: float | None, pinned: bool, owner: str) -> _Place:
-        with self._changed:
+        with self._lock:
             if self._closed:
                 raise stopping()
             place = self._found(stored, load)
@@ -257,17 +256,12 @@ class Pool:
 
     def _opened(self, place: _Place) -> Model:
         self.sweep()  # what is outdated is not needed any more
-        deadline = time.monotonic() + NO_ROOM_WAIT_S
-        while True:
-            given_back = self._n_given_back
-            try:
-                return self._loaded(place, Model(place.stored, place.load, self.budget, apart=self._apart))
-            except NoRoom:
-                if not self._waited(given_back, deadline):
-                    raise
+        return self.budget.when_there_is_room(
+            lambda: self._loaded(place, Model(place.stored, place.load, self.budget, apart=self._apart))
+        )
 
     def _loaded(self, place: _Place, model: Model) -> Model:
-        with self._changed:
+        with self._lock:
             place.coming = model
         try:
             if not self._closed:
@@ -275,7 +269,7 @@ class Pool:
         except FilbertError:
             if not self._closed:
                 raise
-        with self._changed:
+        with self._lock:
             place.coming = None
             if not self._closed:
                 place.model = model
@@ -283,21 +277,13 @@ class Pool:
         model.close()
         raise stopping()
 
-    def _waited(self, before: int, deadline: float) -> bool:
-        """Whether somebody gives a model back before the deadline. before: how often that had happened before there was
-        no room: it may have happened again since."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._closed or self._n_given_back != before, deadline - time.monotonic())
-            return not self._closed and self._n_given_back != before
-
     def _give_back(self, place: _Place, owner: str) -> None:
-        with self._changed:
+        with self._lock:
             place.end(owner)
-            self._n_given_back += 1
-            self._changed.notify_all()
             over = [place] if place.leaves_s == 0 or (place.model is None and not place.n_loans) else []
             self._forget(over)
         _close(over)
+        self.budget.tell_freed()
 
     def _forget(self, places: Sequence[_Place]) -> None:
         self._places = [place for place in self._places if place not in places]
@@ -306,12 +292,12 @@ class Pool:
         return sorted((place for place in self._places if place.is_idle), key=lambda place: place.used)
 
     def _reclaimable(self) -> int:
-        with self._changed:
+        with self._lock:
             models = [place.model for place in self._idle() if place.model]
         return sum(child.size.own for model in models for child in model.children.held())
 
     def _reclaim(self) -> bool:
-        with self._changed:
+        with self._lock:
             oldest = self._idle()[:1]
             self._forget(oldest)
         _close(oldest)
