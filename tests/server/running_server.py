@@ -20,6 +20,7 @@ from typing import Any
 import httpx
 import openai
 import psutil
+from prometheus_client.parser import text_string_to_metric_families
 
 from filbert.models.header import Kind
 from filbert.models.manifest import Kept, Manifest, manifest_file
@@ -113,6 +114,17 @@ class RunningServer:
     def end(self, how: signal.Signals = signal.SIGTERM) -> int:
         self.process.send_signal(how)
         return self.process.wait(WAIT_S)
+
+
+def sample(server: RunningServer, name: str, **labels: str) -> float:
+    """The sum of a sample over all series that have these labels."""
+    families = text_string_to_metric_families(server.http.get("/metrics").text)
+    return sum(
+        each.value
+        for family in families
+        for each in family.samples
+        if each.name == name and labels.items() <= each.labels.items()
+    )
 
 
 def documents(lines: Iterator[str]) -> Iterator[dict[str, Any]]:

@@ -5,19 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from prometheus_client.parser import text_string_to_metric_families
-from running_server import STARTER, RunningServer, serving
-
-
-def sample(server: RunningServer, name: str, **labels: str) -> float:
-    """The sum of a sample over all series that have these labels."""
-    families = text_string_to_metric_families(server.http.get("/metrics").text)
-    return sum(
-        each.value
-        for family in families
-        for each in family.samples
-        if each.name == name and labels.items() <= each.labels.items()
-    )
+from running_server import STARTER, RunningServer, sample, serving
 
 
 def test_metrics_count_tokens_requests_and_memory_by_model(server: RunningServer) -> None:
