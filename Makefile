@@ -1,6 +1,6 @@
 # make run PROMPT="…"   a real answer, from nothing
-# make test             everything the tests need, then the tests (ARGS="-k name" for some of them,
-#                       ARGS="-n 2 --dist loadfile" in two processes)
+# make test             everything the tests need, then the tests in two processes (ARGS="-k name" for some of them,
+#                       ARGS="-n 0" in one process)
 # make test-clients     the server by other people's clients, in an environment of their own
 # make check            what CI runs
 # make fix              format
@@ -24,7 +24,7 @@ run: .venv/base
 	@$(BIN)/filbert chat -- "$$PROMPT"
 
 test: .venv/test
-	$(BIN)/pytest -q $(ARGS)
+	$(BIN)/pytest -q -n 2 --dist loadfile $(ARGS)
 
 test-clients: .venv/test .venv-clients/ready
 	FILBERT_BIN=$(CURDIR)/$(BIN) .venv-clients/bin/pytest -q tests/clients $(ARGS)
