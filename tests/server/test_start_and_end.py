@@ -106,7 +106,8 @@ def test_who_presses_ctrl_c_twice_does_not_wait(stocked: Path) -> None:
     with serving(stocked, "-m", STARTER, "--context", "1024", "--drain", "3600") as server:
         workers = server.workers()
         with server.streaming(**LONG) as running:
-            next(documents(running.iter_lines()))
+            events = documents(running.iter_lines())  # without a name it would end, and the connection with it
+            next(events)
             server.process.send_signal(signal.SIGINT)
             assert until(lambda: server.http.get("/ready").status_code == 503)
             assert server.end(signal.SIGINT) == 0

@@ -262,11 +262,13 @@ class Model:
         """What to send to go on from a text, or from its tokens, as it stands; with a suffix, to write what stands
         before that. Raises ContextOverflow, BadInput."""
         self.need("text")
+        bound = input_bound(prompt)
         if not isinstance(prompt, str):
             self.need_tokens(prompt)
         elif suffix:
             prompt = infill_prompt(self, prompt, suffix)
-        return self.prepare("/v1/completions", {"prompt": prompt}, sampling, input_bound(prompt))
+            bound = input_bound(prompt)
+        return self.prepare("/v1/completions", {"prompt": prompt}, sampling, bound)
 
     def prepare(
         self, route: str, body: Mapping[str, Any], sampling: Sampling, size: int, use: ToolUse = NO_TOOLS
