@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 CHAT = "/v1/chat/completions"
 TOKEN = re.compile(rb'"(?:content|text)": ?"[^"]')
-NAMES = ("river", "stone", "window", "garden", "letter", "winter", "bridge", "engine", "market", "silver", "orchard")
+NAMES = ("river", "stone", "window", "garden", "letter", "winter", "bridge", "engine", "market", "silver", "forest")
 
 
 @dataclass(frozen=True, slots=True)

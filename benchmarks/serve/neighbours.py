@@ -10,11 +10,12 @@ from contextlib import contextmanager
 
 import psutil
 
+from clients import NAMES
+
 MODEL = "smollm2:135m"
 CONTEXT = ("--context", "8192")
 PROMPT_WORDS = 3550  # with the chat template 3,600 tokens of the starter's, one a word and a few of two
 FOR_EVER = 'root ::= "x" root'  # a grammar that no answer ends
-NAMES = ("river", "stone", "window", "garden", "letter", "winter", "bridge", "engine", "market", "silver", "forest")
 
 
 @contextmanager

@@ -41,6 +41,15 @@ OF_IPV6 = tuple(
 NAT64 = IPv6Network("64:ff9b::/96")  # IPv4, as networks without it reach it
 
 
+def is_address(host: str) -> bool:
+    """Whether a host is an address in figures, and no name that may lead anywhere."""
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
 def is_loopback(host: str) -> bool:
     """Whether a host, a name or an address in figures, is this machine."""
     try:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import ipaddress
 import re
 import ssl
 from dataclasses import dataclass
 
 from starlette.datastructures import Headers
 
-from filbert.core.addresses import is_loopback
+from filbert.core.addresses import is_address, is_loopback
 from filbert.core.errors import BadInput, Forbidden
 from filbert.server.keys import Keys, Scope
 from filbert.server.serve_options import ServeOptions
@@ -35,7 +34,7 @@ class Entry:
         host = headers.get("host", "")
         match = HOST.fullmatch(host)
         name = match[1].lower() if match else ""
-        if not (name in self.hosts or (self.any_address and _is_address(name))):
+        if not (name in self.hosts or (self.any_address and is_address(name.strip("[]")))):
             do = "Use 127.0.0.1 or localhost; `filbert serve --allow-host` adds names."
             raise Forbidden(f"This server does not answer to the name {host[:100]!r}.", do=do)
 
@@ -74,14 +73,6 @@ def check_start(options: ServeOptions, keys: Keys) -> None:
             what = f"{options.host} can be reached from other machines: that needs a key."
         raise BadInput(what, do="`filbert keys add NAME` makes one; --no-auth lets everybody in.")
     _check_certificate(options)
-
-
-def _is_address(name: str) -> bool:
-    try:
-        ipaddress.ip_address(name.strip("[]"))
-    except ValueError:
-        return False
-    return True
 
 
 def _check_certificate(options: ServeOptions) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import os
 import re
 import stat
@@ -12,7 +11,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
-from filbert.core.addresses import is_loopback, is_public
+from filbert.core.addresses import is_address, is_loopback, is_public
 from filbert.core.errors import BadSetting
 from filbert.core.files import read_text_file
 
@@ -87,11 +86,7 @@ class UpstreamOptions(BaseModel):
 
 
 def _is_near(host: str) -> bool:
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return is_loopback(host)
-    return not is_public(host)
+    return is_loopback(host) or (is_address(host) and not is_public(host))
 
 
 def as_table(given: Any) -> Any:
