@@ -7,6 +7,7 @@ Told once, as the first line of its standard input, what to load; answers {"addr
 import os
 import shutil
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -102,6 +103,20 @@ def ended_with_parent() -> Iterator[None]:
         fcntl.fcntl(0, fcntl.F_SETFL, flags)
 
 
+def flush_log() -> None:
+    """Why a model was refused is written by a thread of the engine's log, which may come later than the refusal."""
+    import ctypes
+
+    try:
+        engine = ctypes.CDLL(sys.modules["xllamacpp.xllamacpp"].__file__)
+        log, flush = engine._Z15common_log_mainv, engine._Z16common_log_flushP10common_log
+    except (KeyError, OSError, AttributeError):  # not loaded, or a system that names functions otherwise
+        time.sleep(0.2)
+    else:
+        log.restype, flush.argtypes = ctypes.c_void_p, [ctypes.c_void_p]
+        flush(log())
+
+
 def main() -> None:
     say = open_lifeline()
     said = heard()
@@ -115,6 +130,7 @@ def main() -> None:
     except LookupError as exc:
         say({"devices": str(exc)})
     except (ImportError, RuntimeError) as exc:
+        flush_log()
         say({"error": str(exc)})
     else:
         say({"address": server.listening_address})
