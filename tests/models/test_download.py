@@ -14,7 +14,7 @@ from model_servers import Origin, finish, serving, sha256, wait_for
 
 from filbert.core.errors import DiskFull, DownloadFailed, HashMismatch, OfflineRefused
 from filbert.core.jobs import Progress
-from filbert.models import web
+from filbert.models import redirects
 from filbert.models.download import Segment, cut, download, part_of, state_of
 from filbert.models.download_options import DownloadOptions
 from filbert.models.remote import RemoteFile
@@ -158,7 +158,9 @@ def test_a_redirect_never_leaves_the_web(origin, blob, target, options, location
 def test_open_webui_cve_2026_45401_a_redirect_never_leads_from_the_internet_into_a_network_of_ours(
     origin, blob, target, options, monkeypatch, host: str
 ) -> None:
-    monkeypatch.setattr(web, "is_elsewhere", lambda address: address == "127.0.0.1")  # as if our server were out there
+    monkeypatch.setattr(
+        redirects, "is_elsewhere", lambda address: address == "127.0.0.1"
+    )  # as if our server were out there
     remote = remote_of(origin, blob)
     for hops in ({"/x.gguf": f"http://{host}/x"}, {"/x.gguf": "/y.gguf", "/y.gguf": f"http://{host}/x"}):
         origin.redirects = hops

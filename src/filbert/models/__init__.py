@@ -27,6 +27,7 @@ parts.py               the files of a split model
 preset.py              defaults that are kept with a model, and names of people's own
 pull.py                getting a model, from its source to a name in the store
 quantisation.py        bits a weight takes, by the name of a quantisation
+redirects.py           where a server may send us on to
 remote.py              a file that is somewhere else, and whether we may go there
 remote_header.py       the header of a model that is somewhere else, by ranges
 remove.py              taking names out, with the files that no other name needs

@@ -13,11 +13,11 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from filbert.core.addresses import is_elsewhere
 from filbert.core.errors import DownloadFailed
 from filbert.core.jobs import Job, Progress
 from filbert.core.sha256 import is_sha256
 from filbert.models.download_options import DownloadOptions
+from filbert.models.redirects import Redirects
 from filbert.models.remote import RemoteFile
 from filbert.version import __version__
 
@@ -56,40 +56,14 @@ class Offer:
 def web_client(url: str, options: DownloadOptions) -> Iterator[httpx.Client]:
     """A client that never leaves https once it is on it, nor the public internet. Proxies and certificates come from
     the environment."""
-    allowed = ("https",) if urlsplit(url).scheme == "https" else ("https", "http")
-    first = urlsplit(url).hostname or ""
-
-    def stay_safe(request: httpx.Request) -> None:
-        if request.url.scheme not in allowed:
-            raise DownloadFailed(
-                f"{first} sent the download on to {request.url.scheme}://{request.url.host}.",
-                why="That way is not encrypted.",
-                do="Use another source.",
-            )
-        if request.url.host != first and _is_public(first) and not _is_public(request.url.host):
-            raise DownloadFailed(
-                f"{first} sent the download on to an address that is not of the public internet.",
-                do="Use another source.",
-            )
-
     with httpx.Client(
         follow_redirects=True,
         max_redirects=10,
         timeout=options.stall_s,
         headers={"User-Agent": f"filbert/{__version__}", "Accept-Encoding": "identity"},
-        event_hooks={"request": [stay_safe]},
+        event_hooks={"request": [Redirects(url).look_at]},
     ) as client:
         yield client
-
-
-def _is_public(host: str) -> bool:
-    """Whether a host is neither this machine nor of its network, as those may be that a person names. A name that
-    nobody here knows may be known to a proxy."""
-    try:
-        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
-    except (OSError, UnicodeError):
-        return True
-    return all(is_elsewhere(str(each[4][0])) for each in found)
 
 
 def ask(client: httpx.Client, remote: RemoteFile) -> Offer:

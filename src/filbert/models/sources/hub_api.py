@@ -16,6 +16,7 @@ from huggingface_hub.utils import get_token_to_send, hf_raise_for_status  # type
 
 from filbert.core.errors import DownloadFailed, OfflineRefused
 from filbert.core.settings import Settings
+from filbert.models.redirects import Redirects
 from filbert.models.web import longest_answer
 from filbert.version import __version__
 
@@ -48,7 +49,11 @@ def answer_of(path: str, asked: Asked, stall_s: float) -> bytes:
     answer = bytearray()
     headers = {"user-agent": f"filbert/{__version__}", "accept-encoding": "gzip", **authorization()}
     url = f"{endpoint()}{path}"
-    with unhurried(), get_session().stream("GET", url, params=asked, headers=headers, timeout=stall_s) as response:
+    ways = {"trace": Redirects(url).trace()}
+    with (
+        unhurried(),
+        get_session().stream("GET", url, params=asked, headers=headers, timeout=stall_s, extensions=ways) as response,
+    ):
         hf_raise_for_status(response)
         if response.headers.get("content-encoding", "identity") not in ("identity", "gzip"):
             raise senseless("It is packed in a way that was not asked for.")  # twice packed, 64 kB may be 64 GB
