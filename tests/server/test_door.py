@@ -260,6 +260,23 @@ def test_a_known_page_writes_json(opened: RunningServer, kind: str) -> None:
     assert plain.status_code == 404  # no page: any type is read as JSON
 
 
+def test_a_page_of_this_server_writes_json_too(opened: RunningServer) -> None:
+    pages: list[dict[str, str]] = [
+        {"Origin": opened.url},
+        {"Sec-Fetch-Site": "same-origin"},
+        {"Origin": opened.url, "Sec-Fetch-Site": "same-origin"},
+        {"Sec-Fetch-Site": "none"},
+    ]
+    body = b'{"model": "x", "prompt": "x"}'
+    for page in pages:
+        form = {**page, "Content-Type": "application/x-www-form-urlencoded"}
+        refused = opened.http.post("/v1/completions", content=body, headers=form)
+        assert (refused.status_code, "JSON" in refused.json()["error"]["message"]) == (403, True)
+        written = {**page, "Content-Type": "application/json; charset=utf-8"}
+        assert opened.http.post("/v1/completions", content=body, headers=written).status_code == 404
+        assert opened.http.get("/v1/models", headers=page).status_code == 200
+
+
 @pytest.mark.parametrize(
     "headers",
     [

@@ -39,13 +39,14 @@ class Entry:
             raise Forbidden(f"This server does not answer to the name {host[:100]!r}.", do=do)
 
     def check_origin(self, headers: Headers, scheme: str, method: str) -> None:
-        """A page that asks another site than its own is told of by its browser. It must be known, and write JSON,
-        which a browser sends only after it asked whether it may. Raises Forbidden."""
+        """A page that asks is told of by its browser. It must be of this server or known, and write JSON, which a
+        browser sends to another site only after it asked whether it may. Raises Forbidden."""
+        if "origin" not in headers and "sec-fetch-site" not in headers:
+            return
         own = f"{scheme}://{headers.get('host', '')}".lower()
         origin = headers.get("origin", own).lower()
-        if origin == own and headers.get("sec-fetch-site", "none") in ("none", "same-origin"):
-            return
-        if origin not in self.origins:
+        is_own = origin == own and headers.get("sec-fetch-site", "none") in ("none", "same-origin")
+        if not is_own and origin not in self.origins:
             raise Forbidden("Web pages of other sites may not use this server.", do="Ask it from a local program.")
         kind = headers.get("content-type", "").partition(";")[0].strip().lower()
         if method in WITH_A_BODY and kind != "application/json":
