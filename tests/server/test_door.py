@@ -23,11 +23,12 @@ from starlette.datastructures import Headers
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from filbert.core.errors import BadInput, Forbidden, TooSlow
+from filbert.core.errors import BadInput, Forbidden, NoRoom, TooSlow
 from filbert.server import door, scopes
 from filbert.server.connections import MOST_CONNECTIONS, BoundedConnection
 from filbert.server.door import MAX_BODY_BYTES
 from filbert.server.entry import check_start, entry_of
+from filbert.server.error_bodies import error_answer
 from filbert.server.key_ring import KeyRing
 from filbert.server.keys import Keys, Wanted
 from filbert.server.serve_options import ServeOptions
@@ -413,12 +414,20 @@ def test_more_than_512_connections_are_told_to_come_back(stocked: Path) -> None:
         silent = [socket.create_connection(("127.0.0.1", port)) for _ in range(MOST_CONNECTIONS)]
         refused = server.http.get("/health")
         assert (refused.status_code, refused.json()["error"]["code"]) == (503, "no_room")
+        assert int(refused.headers["retry-after"]) > 0
         for each in silent:
             each.close()
         end = time.monotonic() + WAIT_S
         while (status := server.http.get("/health").status_code) == 503:
             assert time.monotonic() < end
         assert status == 200
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/messages", "/api/chat"])
+def test_who_finds_no_room_is_told_when_to_ask_again(path: str) -> None:
+    no_room = NoRoom("x has no memory for its text worker.", do="Close other models.")
+    answer = error_answer(no_room, {"type": "http", "path": path, "headers": []})
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
 
 
 # HTTPS

@@ -13,7 +13,7 @@ FilbertError
 │   ├── Unauthorized        a request without a key, or with one that is none
 │   ├── BodyTooLarge
 │   ├── TooSlow             a request that takes too long to arrive
-│   └── NoRoom              no memory beside what is loaded
+│   └── NoRoom              no memory beside what is loaded, or no connection beside those there are
 ├── OfflineRefused
 ├── DownloadFailed
 │   └── HashMismatch
@@ -114,8 +114,11 @@ class BodyTooLarge(BadInput):
 
 
 class NoRoom(BadInput):
+    """retry_after_s: when to ask again."""
+
     code = "no_room"
     http_status = 503
+    retry_after_s = 5
 
 
 class OfflineRefused(FilbertError):

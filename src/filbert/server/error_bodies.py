@@ -19,6 +19,7 @@ from filbert.core.errors import (
     DiskFull,
     EngineError,
     FilbertError,
+    NoRoom,
     NotReady,
     StoreReadOnly,
     UpstreamError,
@@ -109,7 +110,7 @@ def error_answer(
         body = anthropic_error(error, status)
     else:
         body = openai_error(error, param)
-    later = {"retry-after": str(error.retry_after_s)} if isinstance(error, Busy | NotReady) else None
+    later = {"retry-after": str(error.retry_after_s)} if isinstance(error, Busy | NotReady | NoRoom) else None
     return JSONResponse(body, status or error.http_status, later)
 
 
