@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from described import TINY
-from running_server import STARTER, RunningServer, install, serving
+from running_server import STARTER, RunningServer, install, serving, unharmed
 
 import make_tiny
 
@@ -22,6 +22,14 @@ def server(starter: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     install(home, starter)
     with serving(home, "-m", STARTER, "--context", "4096") as running:
         yield running
+
+
+@pytest.fixture
+def unhurt(server: RunningServer) -> Iterator[RunningServer]:
+    """That server for a test that tries to hurt it: it is afterwards as it was before."""
+    workers = len(server.workers())
+    yield server
+    assert unharmed(server, workers=workers)
 
 
 @pytest.fixture(scope="module")

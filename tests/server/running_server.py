@@ -29,6 +29,7 @@ STARTER = "smollm2:135m-q4_1"
 STARTER_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 WAIT_S = 60  # until something that must happen has happened; no test measures time
 ROOM_S = 40  # far less than FOR_AGES takes, far more than a word does
+PROGRAM = (str(Path(sys.executable).with_name("filbert")),)
 FOR_EVER = 'root ::= "x" root'  # a grammar that no answer ends
 
 
@@ -62,10 +63,10 @@ def install(
 class RunningServer:
     """The process, its address, and clients that try once."""
 
-    def __init__(self, home: Path, *flags: str, **settings: str) -> None:
+    def __init__(self, home: Path, *flags: str, program: Sequence[str] = PROGRAM, **settings: str) -> None:
         self.home = home
         environment = {**os.environ, "FILBERT_HOME": str(home), **settings}
-        command = [str(Path(sys.executable).with_name("filbert")), "serve", "--port", "0", *flags]
+        command = [*program, "serve", "--port", "0", *flags]
         self.process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
         self._said: queue.SimpleQueue[str | None] = queue.SimpleQueue()
         threading.Thread(target=self._listen, daemon=True).start()
@@ -116,9 +117,13 @@ class RunningServer:
         return self.process.wait(WAIT_S)
 
 
+SAMPLES = {"counter": ("_total",), "gauge": ("",), "histogram": ("_bucket", "_count", "_sum")}
+
+
 def sample(server: RunningServer, name: str, **labels: str) -> float:
     """The sum of a sample over all series that have these labels."""
-    families = text_string_to_metric_families(server.http.get("/metrics").text)
+    families = list(text_string_to_metric_families(server.http.get("/metrics").text))
+    assert name in [family.name + end for family in families for end in SAMPLES[family.type]], f"there is no {name}"
     return sum(
         each.value
         for family in families
@@ -152,17 +157,17 @@ def sent(server: RunningServer, text: str = "Say hi.", **fields: Any) -> socket.
     return connection
 
 
-def unharmed(server: RunningServer, models: Sequence[str] = (STARTER,)) -> bool:
+def unharmed(server: RunningServer, models: Sequence[str] = (STARTER,), workers: int = 1) -> bool:
     """Whether it answers another, long before whoever was there is through; all that was stored is there, and no
     process is left over."""
-    answered = server.chat(max_tokens=2, timeout=ROOM_S).choices
+    answered = server.chat(model=models[0], max_tokens=2, timeout=ROOM_S).choices
     stored = sorted(model.id for model in server.openai.models.list())
-    return bool(answered) and stored == sorted(models) and len(server.workers()) == 1
+    return bool(answered) and stored == sorted(models) and len(server.workers()) == workers
 
 
 @contextmanager
-def serving(home: Path, *flags: str, **settings: str) -> Iterator[RunningServer]:
-    server = RunningServer(home, *flags, **settings)
+def serving(home: Path, *flags: str, program: Sequence[str] = PROGRAM, **settings: str) -> Iterator[RunningServer]:
+    server = RunningServer(home, *flags, program=program, **settings)
     try:
         yield server
     finally:

@@ -23,6 +23,8 @@ from running_server import (
     documents,
     gone,
     install,
+    request,
+    sample,
     sent,
     serving,
     unharmed,
@@ -30,9 +32,8 @@ from running_server import (
 
 import make_tiny
 from filbert.server import scopes
+from filbert.server.connections import UNREAD_BYTES
 from running import until
-
-A_WORD = 2  # tokens
 
 
 def test_a_client_that_leaves_in_the_middle_of_its_stream_makes_room(narrow: RunningServer) -> None:
@@ -79,15 +80,51 @@ def test_a_client_that_leaves_the_queue_makes_room(narrow: RunningServer) -> Non
     assert unharmed(narrow)
 
 
-def test_a_reader_that_is_slow_gets_its_whole_answer(narrow: RunningServer) -> None:
-    with sent(narrow, stream=True, max_tokens=60) as connection:
-        connection.settimeout(WAIT_S)
-        received = b""
-        while b"data: [DONE]" not in received:
-            piece = connection.recv(64)
-            assert piece, "the stream was cut"
-            received = received[-100:] + piece
-    assert unharmed(narrow)
+def test_a_reader_that_is_slow_gets_its_whole_answer(tmp_path: Path) -> None:
+    with serving(talkative(tmp_path), *ONE_AT_A_TIME) as server:
+        with unread(server) as connection:
+            time.sleep(3)
+            assert sample(server, "filbert_running") == 1  # it writes no more than the connection holds
+            received = b""
+            while b"data: [DONE]" not in received[-100:]:
+                piece = connection.recv(1 << 16)
+                assert piece, "the stream was cut"
+                received += piece
+        assert len(received) > 3 * UNREAD_BYTES
+        events = list(documents(iter(received.decode().splitlines())))
+        assert (
+            "".join(event["choices"][0]["delta"].get("content") or "" for event in events) == "x" * MUCH["max_tokens"]
+        )
+        assert events[-1]["choices"][0]["finish_reason"] == "length"
+        assert unharmed(server)
+
+
+def test_a_reader_that_takes_nothing_of_its_answer_makes_room(tmp_path: Path) -> None:
+    hasty = "from filbert.server.connections import BoundedConnection; BoundedConnection.unread_s = 1"
+    program = (sys.executable, "-c", f"{hasty}; from filbert.cli.main import main; main()")
+    with serving(talkative(tmp_path), *ONE_AT_A_TIME, program=program) as server, unread(server) as connection:
+        assert unharmed(server)
+        assert b"data: [DONE]" not in b"".join(iter(lambda: connection.recv(1 << 16), b""))
+
+
+ONE_AT_A_TIME = ("-m", STARTER, "--context", "2048", "--parallel", "1")
+MUCH = {"grammar": FOR_EVER, "max_tokens": 600, "logprobs": True, "top_logprobs": 20}  # a megabyte
+
+
+def talkative(folder: Path) -> Path:
+    """A store with a tiny model under the starter's name, which writes hundreds of tokens a second."""
+    install(folder / "home", make_tiny.dense(folder / "tiny.gguf"), STARTER, "a" * 64)
+    return folder / "home"
+
+
+def unread(server: RunningServer) -> socket.socket:
+    """An answer far larger than the kernel keeps of it, on a connection of which nothing was read."""
+    connection = socket.socket()
+    connection.settimeout(WAIT_S)
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    connection.connect(("127.0.0.1", server.port))
+    connection.sendall(request(**MUCH, stream=True))
+    return connection
 
 
 def test_a_worker_killed_in_the_middle_of_a_stream_ends_it_with_an_error(narrow: RunningServer) -> None:
@@ -129,7 +166,7 @@ def test_a_worker_that_hangs_is_a_504_and_is_replaced(stocked: Path) -> None:
         hung.suspend()
         answer = server.post()
         assert (answer.status_code, answer.json()["error"]["code"]) == (504, "engine_stalled")
-        assert server.chat(max_tokens=A_WORD).choices
+        assert unharmed(server)
         assert gone([hung])
 
 
@@ -142,7 +179,7 @@ def test_a_worker_that_hangs_in_the_middle_of_a_stream_ends_it_with_an_error(sto
             hung.suspend()
             *_, last = events
         assert last["error"]["code"] == "engine_stalled"
-        assert server.chat(max_tokens=A_WORD).choices
+        assert unharmed(server)
         assert gone([hung])
 
 
@@ -156,8 +193,8 @@ def test_a_model_removed_while_it_is_loaded_is_a_404_and_others_go_on(stocked: P
             *_, last = events
         assert last["choices"][0]["finish_reason"] == "length"  # who was being answered still is
         assert server.post().status_code == 404
-        assert [model.id for model in server.openai.models.list()] == [starter.stem]
-        assert server.post(model=starter.stem).status_code == 200
+        assert until(lambda: len(server.workers()) == 1)  # the other is not kept in memory
+        assert unharmed(server, [starter.stem])
 
 
 def test_a_file_deleted_while_its_model_is_loaded_harms_no_answer_and_no_other_model(
@@ -174,8 +211,8 @@ def test_a_file_deleted_while_its_model_is_loaded_harms_no_answer_and_no_other_m
         gone_now = server.post()
         assert (gone_now.status_code, gone_now.json()["error"]["code"]) == (422, "bad_model_file")
         assert str(stocked) not in gone_now.text and file.name not in gone_now.text
-        assert [model.id for model in server.openai.models.list()] == [starter.stem]
-        assert server.post(model=starter.stem).status_code == 200
+        assert until(lambda: len(server.workers()) == 1)  # the other is not kept in memory
+        assert unharmed(server, [starter.stem])
 
 
 def test_no_answer_names_a_file_or_what_a_child_was_told(stocked: Path, tmp_path: Path) -> None:
@@ -213,11 +250,26 @@ def test_no_answer_names_a_file_or_what_a_child_was_told(stocked: Path, tmp_path
         assert unharmed(server, [STARTER, *(f"{name}:1b" for name in broken)])
 
 
+def test_models_take_no_more_memory_than_they_may(home: Path, tmp_path: Path) -> None:
+    """There is room for one, so that the other makes it; and then for none."""
+    for seed, name in enumerate(names := ("one:1m", "two:1m")):
+        install(home, make_tiny.dense(tmp_path / f"{seed}.gguf", seed=seed), name, f"{seed:064x}")
+    with serving(home, "--context", "512", "--memory-gb", "0.06") as server:
+        for name in (*names, *names):
+            assert server.post(model=name).status_code == 200
+            assert [each["name"] for each in server.http.get("/api/ps").json()["models"]] == [name]
+            assert len(server.workers()) == 1
+    with serving(home, "--context", "512", "--memory-gb", "0.001") as server:
+        refused = server.post(model=name)
+        assert refused.status_code == 400 and "GB are free" in refused.json()["error"]["message"]
+        assert server.http.get("/api/ps").json()["models"] == server.workers() == []
+
+
 def test_two_servers_share_a_store(stocked: Path) -> None:
     with serving(stocked, "--context", "512") as one, serving(stocked, "--context", "512") as other:
         assert one.url != other.url
         for server in (one, other, one):
-            assert server.chat(max_tokens=A_WORD).choices
+            assert unharmed(server)
 
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL], ids=lambda how: how.name)

@@ -30,12 +30,13 @@ from filbert.version import __version__
 
 WAITING_THREADS = 64  # they count tokens and load models: they wait for workers, and take no time of their own
 SWEEP_MODELS_S = 1.0
+SWEEP_STORE_S = 5.0
 SWEEP_RESPONSES_S = 60.0
 
 
 @asynccontextmanager
 async def sweeping(sweep: Callable[[], None], every_s: float) -> AsyncIterator[None]:
-    """Meanwhile what stayed long enough goes: models that nobody asked, responses that were kept."""
+    """Meanwhile what stayed long enough goes: models that nobody asked or that are gone, responses that were kept."""
 
     async def go_on() -> None:
         while True:
@@ -66,6 +67,7 @@ def make_app(
         asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(WAITING_THREADS, "filbert-serve"))
         async with (
             sweeping(offered.pool.sweep, SWEEP_MODELS_S),
+            sweeping(offered.sweep, SWEEP_STORE_S),
             sweeping(kept.sweep, SWEEP_RESPONSES_S),
             key_ring.keeping(),
             offered.upstreams.looked_after(),

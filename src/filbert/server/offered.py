@@ -178,6 +178,18 @@ class Offered:
         store.remove(stored.name)
         self.pool.stop(stored.name)
 
+    def sweep(self) -> None:
+        """Unload what another program took from the store, once nobody uses it."""
+        for each in self.pool.loaded():
+            if not self._is_there(each.model.name):
+                self.pool.stop(each.model.name)
+
+    def _is_there(self, name: str) -> bool:
+        try:
+            return name in self._files or bool(store.installed(name))
+        except (BadInput, BadModelFile):
+            return False
+
     def close(self) -> None:
         self.pool.close()
 
