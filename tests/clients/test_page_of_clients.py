@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -69,8 +70,34 @@ def test_llm_runs_with_the_settings_of_the_page(url: str, tmp_path: Path) -> Non
     assert said(["bash", "-c", command], {**os.environ, "LLM_USER_PATH": str(tmp_path), "PATH": path})
 
 
-@pytest.mark.parametrize("command", COMMANDS, ids=[command.split("4891")[1].split(" ")[0] for command in COMMANDS])
-def test_a_curl_command_runs(url: str, command: str) -> None:
+ENDS = {  # of a stream that went well: one that broke off has status 200, too
+    "/v1/chat/completions": "data: [DONE]",
+    "/v1/responses": "event: response.completed",
+    "/v1/messages": "event: message_stop",
+    "/api/generate": '"done":true',
+}
+
+
+def curled(url: str, command: str) -> str:
     """curl sends a form's content type, and asks for no failure where there is one."""
-    answer = said(["bash", "-c", there(command, url).replace("curl ", "curl --fail-with-body --silent ", 1)])
-    assert answer and '"error":{' not in answer
+    return said(["bash", "-c", there(command, url).replace("curl ", "curl --fail-with-body --silent ", 1)])
+
+
+def route(command: str) -> str:
+    return command.split("4891")[1].split(" ")[0]
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=route)
+def test_a_curl_command_runs(url: str, command: str) -> None:
+    answer = curled(url, command)
+    if "-N" in command:
+        assert ENDS[route(command)] in answer
+    else:
+        assert {"choices", "content", "data"} & json.loads(answer).keys()
+
+
+@pytest.mark.parametrize("command", [each for each in COMMANDS if route(each) in ENDS], ids=route)
+def test_a_stream_by_curl_comes_to_its_end(url: str, command: str) -> None:
+    streamed = command.replace(', "stream": true', "").replace('{"model"', '{"stream": true, "model"')
+    last_event = curled(url, streamed).split("\n\n")[-1]
+    assert ENDS[route(command)] in last_event

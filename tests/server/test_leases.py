@@ -10,12 +10,14 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
-from running_server import STARTER, RunningServer, gone, install, serving
+from running_server import FOR_EVER, STARTER, RunningServer, gone, install, serving
 
 import filbert
+import make_tiny
 from filbert.core.errors import BadSetting, EngineCrashed
 from filbert.engine.children import Children
 from filbert.engine.lease import Leased, ask_server, running_server, server_file
@@ -83,13 +85,21 @@ def test_other_load_options_are_a_worker_of_the_servers_own(served_alone: Runnin
         filbert.load(STARTER, threads=0)
 
 
-def test_the_context_is_shared_with_the_servers_own_requests(served: RunningServer) -> None:
-    """Together 16 ask three times the context; none fails."""
-    with filbert.load(STARTER) as model, ThreadPoolExecutor(16) as threads:
-        ours = [threads.submit(lambda: model.generate("Count.", max_tokens=170).reply()) for _ in range(8)]
-        theirs = [threads.submit(served.chat, "Count.", max_tokens=170) for _ in range(8)]
-        assert all(each.result().finish.reason in ("stop", "length") for each in ours)
-        assert all(each.result().choices[0].finish_reason in ("stop", "length") for each in theirs)
+def test_the_context_is_shared_with_the_servers_own_requests(home: Path, tmp_path: Path) -> None:
+    """Together 16 ask three times the context, and there is a slot for each; none fails."""
+    install(home, make_tiny.dense(tmp_path / "tiny.gguf"), STARTER, "a" * 64)
+    wish: Any = {"grammar": FOR_EVER, "max_tokens": 360}
+    with (
+        serving(home, "-m", STARTER, "--context", "2048", "--parallel", "16") as server,
+        filbert.load(STARTER) as model,
+        ThreadPoolExecutor(16) as threads,
+    ):
+        assert isinstance(model.children, Leased)
+        ours = [threads.submit(lambda: model.generate("Count.", **wish).reply()) for _ in range(8)]
+        theirs = [threads.submit(server.chat, "Count.", extra_body=wish) for _ in range(8)]
+        told = [(each.result().finish.reason, each.result().usage.completion_tokens) for each in ours]
+        told += [(each.result().choices[0].finish_reason, each.result().usage.completion_tokens) for each in theirs]
+    assert told == [("length", 360)] * 16
 
 
 def test_a_client_that_is_killed_gives_back_what_it_had(served: RunningServer) -> None:

@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from running_server import STARTER, RunningServer, sample, serving
+import pytest
+from running_server import STARTER, RunningServer, sample, sent, serving
+
+from running import until
 
 
 def test_metrics_count_tokens_requests_and_memory_by_model(server: RunningServer) -> None:
@@ -18,7 +21,37 @@ def test_metrics_count_tokens_requests_and_memory_by_model(server: RunningServer
     assert sample(server, "filbert_requests_total", model=STARTER, status="200") == answers + 2
     assert sample(server, "filbert_first_token_seconds_count", model=STARTER) >= 1
     assert sample(server, "filbert_model_memory_bytes", model=STARTER) > 98e6
-    assert sample(server, "filbert_running") == sample(server, "filbert_waiting") == 0
+    assert sample(server, "filbert_tokens_per_second_count", model=STARTER) >= 2
+    assert until(lambda: sample(server, "filbert_running") == sample(server, "filbert_waiting") == 0)
+
+
+def test_metrics_count_the_tokens_of_prompts_and_those_of_them_that_were_remembered(server: RunningServer) -> None:
+    def counted() -> tuple[float, float]:
+        names = ("filbert_prompt_tokens_total", "filbert_cached_tokens_total")
+        prompt, cached = (sample(server, name, model=STARTER) for name in names)
+        return prompt, cached
+
+    once, twice = (server.chat("Tell me of metrics.", max_tokens=2).usage for _ in range(2))
+    assert 0 < twice.prompt_tokens_details.cached_tokens < twice.prompt_tokens
+    before = counted()
+    again = server.chat("Tell me of metrics.", max_tokens=2).usage
+    told = (again.prompt_tokens, again.prompt_tokens_details.cached_tokens)
+    assert once.prompt_tokens == again.prompt_tokens and told[1] > 0
+    assert counted() == (before[0] + told[0], before[1] + told[1])
+
+
+def test_metrics_tell_of_who_is_answered_and_of_who_waits(server: RunningServer) -> None:
+    def counted() -> tuple[float, float]:
+        return sample(server, "filbert_running", model=STARTER), sample(server, "filbert_waiting", model=STARTER)
+
+    with sent(server, max_tokens=4096), sent(server, max_tokens=4096):  # either wants all the room there is
+        assert until(lambda: counted() == (1, 1))
+    assert until(lambda: counted() == (0, 0))
+
+
+def test_a_sample_that_there_is_not_is_not_taken_for_0(server: RunningServer) -> None:
+    with pytest.raises(AssertionError, match="there is no filbert_wating"):
+        sample(server, "filbert_wating")
 
 
 def test_what_strangers_ask_for_makes_no_series(server: RunningServer) -> None:

@@ -55,11 +55,16 @@ def test_a_named_function_is_the_one_that_is_called(server: RunningServer) -> No
 
 
 def test_parallel_calls_may_be_several(server: RunningServer) -> None:
-    answer = server.chat(
-        ASK, tools=[TIME], tool_choice="required", parallel_tool_calls=True, temperature=0, max_tokens=600
-    )
-    calls = answer.choices[0].message.tool_calls
-    assert 1 <= len(calls) <= 8 and {json.loads(call.function.arguments) == {} for call in calls} == {True}
+    wish: Any = {"tools": [TIME], "tool_choice": "required", "parallel_tool_calls": True, "max_tokens": 400}
+    calls = server.chat(ASK, temperature=0, **wish).choices[0].message.tool_calls
+    assert {(call.function.name, *json.loads(call.function.arguments)) for call in calls} == {("time",)}
+    assert len({call.id for call in calls}) == len(calls) > 1
+    chunks = server.chat(ASK, stream=True, temperature=0, **wish)
+    pieces = [piece for chunk in chunks for piece in chunk.choices[0].delta.tool_calls or []]
+    begun = [piece for piece in pieces if piece.id]
+    assert [piece.index for piece in begun] == list(range(len(calls)))
+    assert len({piece.id for piece in begun}) == len(begun)
+    assert [piece.index for piece in pieces] == sorted(piece.index for piece in pieces)
 
 
 def test_auto_streams_text_that_is_no_call_and_keeps_its_logprobs(server: RunningServer) -> None:

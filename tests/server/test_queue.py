@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import httpx
 import pytest
 from running_server import FOR_EVER, RunningServer, documents, install, request, sent, serving, unharmed
 
@@ -53,19 +54,24 @@ def test_of_500_clients_64_wait_and_are_answered_and_all_others_are_sent_away(na
     """One answers at a time, and 64 may wait."""
     with sent(narrow, stream=True) as under_way:
         assert under_way.recv(1)
-        statuses = asyncio.run(crowd(narrow, 500, under_way))
+        statuses, full = asyncio.run(crowd(narrow, 500, under_way))
     assert statuses == {200: 64, 429: 436}
+    assert (full.status_code, full.json()["error"]["code"]) == (429, "busy")
+    assert 1 <= int(full.headers["retry-after"]) <= 60
     assert unharmed(narrow)
+    assert narrow.http.get("/ready").status_code == 200
 
 
-async def crowd(server: RunningServer, size: int, under_way: socket.socket) -> Counter[int]:
-    """What so many are told at once. The answer under way is left as soon as nobody more can wait."""
+async def crowd(server: RunningServer, size: int, under_way: socket.socket) -> tuple[Counter[int], httpx.Response]:
+    """What so many are told at once, and whether the server was ready when nobody more could wait. Then the answer
+    under way is left."""
     asks, statuses = [asyncio.create_task(asked_for_a_word(server)) for _ in range(size)], Counter[int]()
     for ask in asyncio.as_completed(asks):
         statuses[await ask] += 1
-        if statuses[429] == size - 64:
+        if statuses == {429: size - 64}:
+            ready = await asyncio.to_thread(server.http.get, "/ready")
             under_way.close()
-    return statuses
+    return statuses, ready
 
 
 async def asked_for_a_word(server: RunningServer) -> int:

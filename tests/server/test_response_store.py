@@ -91,3 +91,16 @@ def test_threads_do_not_hinder_each_other(store: ResponseStore) -> None:
         kept = list(threads.map(lambda i: store.put("a", f"r{i}", b"x"), range(40)))
     assert all(kept)
     assert sum(store.get("a", f"r{i}") is not None for i in range(40)) == LIMITS.responses
+
+
+def test_in_memory_a_thousand_stay_an_hour_within_64_mib(clock: Clock) -> None:
+    store = ResponsesInMemory(clock=clock)
+    for i in range(1001):
+        store.put("a", f"r{i}", b"x")
+    assert [bool(store.get("a", f"r{i}")) for i in (0, 1, 1000)] == [False, True, True]
+    clock.now += 3600
+    assert store.get("a", "r1000") is None
+    mib = bytes(1 << 20)
+    for i in range(65):
+        store.put("a", f"m{i}", mib)
+    assert [bool(store.get("a", f"m{i}")) for i in (0, 1, 64)] == [False, True, True]

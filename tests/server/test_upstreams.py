@@ -16,8 +16,7 @@ from typing import Any
 import httpx
 import pytest
 from other_server import OtherServer, asks_for_a_tool, begin, delta, document, event, other_server, says_hi
-from running_server import STARTER, RunningServer, documents, serving
-from test_metrics import sample
+from running_server import STARTER, RunningServer, documents, sample, serving
 
 from running import until
 
