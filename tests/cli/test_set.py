@@ -52,6 +52,16 @@ def test_a_flag_and_a_variable_beat_what_is_kept(filbert: Run) -> None:
     assert "context 512 tokens" in filbert("chat", "Hi").stderr
 
 
+def test_how_long_a_model_stays_is_set_shown_and_taken_away(filbert: Run) -> None:
+    row = "  keep_alive    3,600 s"
+    assert filbert("set", "smollm2:135m", "keep_alive=1h").stdout.splitlines() == [STARTER, row]
+    assert row in filbert("show", STARTER).stdout.splitlines()
+    assert "  keep_alive    for good" in filbert("set", STARTER, "keep_alive=-1").stdout.splitlines()
+    assert filbert("set", STARTER, "keep_alive=").stdout.splitlines() == [STARTER]
+    wrong = filbert("set", STARTER, "--keep-alive", "soon")
+    assert (wrong.returncode, "Write keep_alive=soon." in wrong.stderr) == (2, True)
+
+
 def test_texts_come_from_files(filbert: Run, tmp_path: Path) -> None:
     (tmp_path / "system.txt").write_text("One\ntwo")
     (tmp_path / "schema.json").write_text('{"type": "object"}')

@@ -6,14 +6,17 @@ import shutil
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from filbert.core.errors import FilbertError, NoRoom, NotReady
+from filbert.engine.keep_alive import FOR_EVER
 from filbert.engine.load_options import LoadOptions
 from filbert.engine.load_plan import LoadPlan
-from filbert.engine.pool import FOR_EVER, Pool
+from filbert.engine.pool import Pool
+from filbert.models.preset import Preset
 from filbert.models.store import StoredModel, in_place
 from running import until
 
@@ -143,6 +146,26 @@ def test_how_long_a_model_stays_is_each_owners_own_wish_and_no_longer_than_model
         pool.let_go(models[0].name, "bob")
         assert loaded(pool) == ["a"]
     assert not pool.loaded()
+
+
+def test_a_models_preset_says_how_long_it_stays_and_a_request_beats_it(models: list[StoredModel], make: Make) -> None:
+    pool = make(keep_s=300)
+
+    def leaves_s(keep_alive: float | None, keep_s: float | None = None, owner: str = "") -> float | None:
+        kept = Preset(name=models[0].name, of=models[0].name, keep_alive=keep_alive)
+        pool.lend(replace(models[0], preset=kept), keep_s=keep_s, owner=owner).give_back()
+        return pool.loaded()[0].leaves_s if pool.loaded() else 0
+
+    assert 3500 < (leaves_s(3600) or 0) <= 3600
+    assert leaves_s(-1) is None
+    assert 290 < (leaves_s(None) or 0) <= 300  # a change counts from the next use
+    assert 50 < (leaves_s(3600, keep_s=60) or 0) <= 60
+    assert leaves_s(3600, keep_s=0) == 0
+    assert 3500 < (leaves_s(3600, keep_s=FOR_EVER, owner="ada") or 0) <= 3600
+    pool.stop(models[0].name)
+    assert 50 < (leaves_s(3600, keep_s=60, owner="ada") or 0) <= 60
+    pool.stop(models[0].name)
+    assert leaves_s(0) == 0
 
 
 def test_whoever_owns_the_models_has_a_wish_that_counts_for_all(models: list[StoredModel], make: Make) -> None:

@@ -114,9 +114,13 @@ def test_values_are_taken_away_and_forgotten() -> None:
     [
         ({"temprature": "1"}, "no key temprature. Did you mean temperature"),
         ({"kontext": "1"}, "Did you mean context"),
-        ({"zzz": "1"}, "A preset has no key zzz. It takes of, system, context"),
+        ({"zzz": "1"}, "A preset has no key zzz. It takes of, system, keep_alive, context"),
         ({"temperature": "9"}, "temperature cannot be '9'"),
         ({"context": "many"}, "context cannot be 'many'"),
+        (
+            {"keep_alive": "an hour"},
+            "keep_alive cannot be 'an hour'. It is a number of seconds or a duration such as 5m",
+        ),
         ({"kv": "q3"}, "kv cannot be 'q3'"),
         ({"json_schema": "{"}, "json_schema is not JSON"),
         ({"stop": "[1"}, "stop is not JSON"),
@@ -133,6 +137,17 @@ def test_what_a_model_cannot_take_is_refused_and_nothing_is_kept(values: dict[st
         change(STARTER, values)
     assert len(str(caught.value)) < 1000
     assert kept(STARTER) is None
+
+
+@pytest.mark.parametrize(("text", "keep_s"), [("3600", 3600), ("1h30m", 5400), ("0", 0), ("-1", -1), ("-5m", -1)])
+def test_how_long_it_stays_in_memory_is_kept_as_ollama_writes_it(text: str, keep_s: float) -> None:
+    change(STARTER, {"keep_alive": text})
+    change("mine", {"of": STARTER, "temperature": "0"})
+    change("yours", {"of": "mine", "keep_alive": "7"})
+    for name, expected in ((STARTER, keep_s), ("mine", keep_s), ("yours", 7)):
+        found = store.resolve(name).preset
+        assert found is not None and found.keep_alive == expected
+    assert change(STARTER, {"keep_alive": ""}).keep_alive is None
 
 
 def test_a_name_stands_for_what_is_here_only() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from running_server import STARTER, RunningServer, install, serving
 import make_tiny
 from filbert.face.presets import change
 from filbert.models import store
+from running import until
 
 pytestmark = pytest.mark.usefixtures("stocked")
 
@@ -36,6 +38,24 @@ def test_a_name_of_ones_own_is_offered_as_what_it_is(served: RunningServer) -> N
     assert served.openai.models.retrieve("gpt-4o").model_dump()["stands_for"] == STARTER
     with pytest.raises(openai.NotFoundError, match="There is no model gpt-4"):
         served.openai.models.retrieve("gpt-4")
+
+
+def test_a_model_stays_in_memory_as_its_preset_says_where_the_request_does_not(served: RunningServer) -> None:
+    def left_s() -> float:
+        """Until the model is unloaded, after a request of OpenAI's."""
+        said(served, ("user", "Hi"), model="mine", max_tokens=1, extra_body={"keep_alive": 1})
+        (found,) = served.http.get("/api/ps").json()["models"]
+        return (datetime.fromisoformat(found["expires_at"]) - datetime.now(UTC)).total_seconds()
+
+    change("mine", {"of": STARTER, "keep_alive": "2h"})
+    assert 6000 < left_s() <= 7200
+    change("mine", {"keep_alive": "3h"})
+    assert 9000 < left_s() <= 10800
+    change("mine", {"keep_alive": ""})
+    assert 0 < left_s() <= 300
+    wish = {"model": "mine", "prompt": "Hi", "stream": False, "options": {"num_predict": 1}, "keep_alive": 0}
+    assert served.http.post("/api/generate", json=wish).status_code == 200
+    assert until(lambda: served.http.get("/api/ps").json()["models"] == [])
 
 
 def test_a_request_is_answered_as_the_preset_says_and_its_own_fields_win(served: RunningServer) -> None:

@@ -50,8 +50,8 @@ def set_preset(
     values: Annotated[
         list[str] | None,
         typer.Argument(
-            help="KEY=VALUE: any field of [load] and [sampling], system, of. KEY= takes one away; KEY=@FILE reads its "
-            "text from a file.",
+            help="KEY=VALUE: any field of [load] and [sampling], system, keep_alive, of. KEY= takes one away; "
+            "KEY=@FILE reads its text from a file.",
             autocompletion=preset_keys,
         ),
     ] = None,
@@ -102,11 +102,16 @@ def shown(preset: Preset) -> list[str]:
         **({"stands for": preset.stands_for} if preset.is_stand_in else {}),
         **preset.load,
         **preset.sampling,
+        **({} if preset.keep_alive is None else {"keep_alive": _how_long(preset.keep_alive)}),
         **({"system": preset.system} if preset.system else {}),
         **({"examples": f"{len(preset.examples)} messages"} if preset.examples else {}),
         **({"licence": preset.licence} if preset.licence else {}),
     }
     return [preset.name, *(f"  {key:<12}  {_short(value)}" for key, value in rows.items())]
+
+
+def _how_long(keep_s: float) -> str:
+    return "for good" if keep_s < 0 else f"{keep_s:,.10g} s"
 
 
 def _short(value: Any) -> str:

@@ -13,6 +13,7 @@ child.py                 a process that holds native code: start, ask, stop
 children.py              the workers and the scorer of one model
 generation.py            an answer as it comes: chunks, finish, reply
 infill.py                text between what stands before it and what comes after
+keep_alive.py            how long a model stays in memory, as it is written
 kept_schema.py           whether what was written keeps to a schema
 lease.py                 a model that a running server holds
 lifeline.py              the child's end of the pipes: it ends with its caller

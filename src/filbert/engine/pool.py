@@ -2,7 +2,8 @@
 
 Whoever uses a model borrows it; one that is lent, or pinned, is never unloaded. Of the others the least recently used
 goes first. All of them share one budget of memory. How long a model stays is what each of those who use it wishes; the
-wish of whoever owns them all, "", counts for everybody.
+wish of whoever owns them all, "", counts for everybody. Who wishes nothing leaves it to the model's preset, then to the
+pool.
 """
 
 from __future__ import annotations
@@ -23,7 +24,6 @@ from filbert.engine.slots import Apart
 from filbert.models.store import StoredModel
 
 M_co = TypeVar("M_co", covariant=True)
-FOR_EVER = -1.0
 KEEP_S = 300.0
 NO_ROOM_WAIT_S = 30.0
 
@@ -46,14 +46,16 @@ class Loaded:
 
 @dataclass(slots=True)
 class _Use:
-    """Of a model by one owner: how long it is to stay after the last."""
+    """Of a model by one owner: how long it is to stay after the last. wish: None where the owner has none."""
 
-    keep_s: float
+    wish: float | None
+    otherwise: float
     last: float = field(default_factory=time.monotonic)
 
     @property
     def leaves_s(self) -> float:
-        return inf if self.keep_s < 0 else max(0.0, self.last + self.keep_s - time.monotonic())
+        keep_s = self.otherwise if self.wish is None else self.wish
+        return inf if keep_s < 0 else max(0.0, self.last + keep_s - time.monotonic())
 
 
 @dataclass(eq=False, slots=True)
@@ -79,12 +81,12 @@ class _Place:
         longest = max((use.leaves_s for use in self.uses.values()), default=0.0)
         return None if not self.is_idle or longest == inf else longest
 
-    def begin(self, owner: str, keep_s: float | None, otherwise: float) -> None:
-        if keep_s is not None and not owner:
+    def begin(self, owner: str, wish: float | None, otherwise: float) -> None:
+        if wish is not None and not owner:
             self.uses.clear()
-        if keep_s is None:
-            keep_s = self.uses[owner].keep_s if owner in self.uses else otherwise
-        self.uses[owner] = _Use(keep_s)
+        if wish is None and owner in self.uses:
+            wish = self.uses[owner].wish
+        self.uses[owner] = _Use(wish, otherwise)
         self.used = time.monotonic()
         self.n_loans += 1
 
@@ -134,9 +136,9 @@ class Loan(Generic[M_co]):
 
 
 class Pool:
-    """load: how models are loaded where nobody says otherwise. keep_s: seconds that a model stays after its last use,
-    FOR_EVER for good. most: bytes that all may take; left out, what the machine has. apart: whether what one owner
-    asked is kept from the others."""
+    """load: how models are loaded where nobody says otherwise. keep_s: seconds that a model stays after its last use
+    where its preset does not say, FOR_EVER for good. most: bytes that all may take; left out, what the machine has.
+    apart: whether what one owner asked is kept from the others."""
 
     def __init__(
         self, load: LoadOptions, keep_s: float = KEEP_S, most: int | None = None, apart: Apart = "once_two_ask"
@@ -243,16 +245,15 @@ class Pool:
         return None
 
     def _begin(self, place: _Place, stored: StoredModel, keep_s: float | None, owner: str) -> None:
-        place.begin(owner, self._granted(keep_s, owner), self._keep_s)
+        stays_s = self._stays_s(stored)
+        place.begin(owner, _granted(keep_s, owner, stays_s), stays_s)
         place.stored = stored
         if place.model:
             place.model.stored = stored  # what its preset says of answers may be new
 
-    def _granted(self, wish: float | None, owner: str) -> float | None:
-        """Of memory that belongs to others nobody takes more time than it has anyway."""
-        if wish is None or not owner or self._keep_s < 0:
-            return wish
-        return self._keep_s if wish < 0 else min(wish, self._keep_s)
+    def _stays_s(self, stored: StoredModel) -> float:
+        kept = stored.preset.keep_alive if stored.preset else None
+        return self._keep_s if kept is None else kept
 
     def _opened(self, place: _Place) -> Model:
         self.sweep()  # what is outdated is not needed any more
@@ -308,6 +309,13 @@ def _close(places: Sequence[_Place]) -> None:
     for place in places:
         if model := place.model or place.coming:
             model.close()
+
+
+def _granted(wish: float | None, owner: str, stays_s: float) -> float | None:
+    """Of memory that belongs to others nobody takes more time than the model has anyway."""
+    if wish is None or not owner or stays_s < 0:
+        return wish
+    return stays_s if wish < 0 else min(wish, stays_s)
 
 
 def stopping() -> NotReady:

@@ -11,6 +11,7 @@ from typing import Any, get_args, get_origin
 from filbert.core.errors import BadInput, BadModelFile, BadSetting, UnknownModel
 from filbert.core.nearest import did_you_mean
 from filbert.core.settings import Options, checked
+from filbert.engine.keep_alive import seconds
 from filbert.engine.load_options import LoadOptions
 from filbert.engine.load_plan import LoadPlan
 from filbert.engine.sampling import Sampling
@@ -30,7 +31,7 @@ Given = str | Sequence[str]
 
 def preset_keys() -> list[str]:
     """What a preset can hold, by name."""
-    return ["of", "system", *(name for options in KINDS for name in options.model_fields)]
+    return ["of", "system", "keep_alive", *(name for options in KINDS for name in options.model_fields)]
 
 
 def change(name: str, given: Mapping[str, Given], *, clear: bool = False, modelfile: Modelfile | None = None) -> Preset:
@@ -126,10 +127,12 @@ def _spelled(of: str) -> str:
 
 def _changed(before: Preset, of: str, values: Mapping[str, Given], modelfile: Modelfile | None) -> Preset:
     load, sampling = dict(before.load), dict(before.sampling)
-    system = before.system
+    system, keep_alive = before.system, before.keep_alive
     for key, value in values.items():
         if key == "system":
             system = _text(key, "".join(value), MOST_TEXT)
+        elif key == "keep_alive":
+            keep_alive = _seconds("".join(value)) if value else None
         else:
             place, options = (load, LoadOptions) if key in LoadOptions.model_fields else (sampling, Sampling)
             place.pop(key, None)
@@ -145,6 +148,7 @@ def _changed(before: Preset, of: str, values: Mapping[str, Given], modelfile: Mo
             "system": system,
             "examples": examples,
             "licence": licence,
+            "keep_alive": keep_alive,
         }
     )
 
@@ -159,6 +163,14 @@ def _checked(options: type[Options], key: str, value: Given) -> dict[str, Any]:
         is_json = is_object or (is_list and text.startswith("["))
         read = _json(key, text) if is_json else (text,) if is_list else text
     return {key: checked(options, {key: read}).model_dump(mode="json")[key]}
+
+
+def _seconds(text: str) -> float:
+    try:
+        return float(seconds(text))
+    except ValueError as exc:
+        do = "Write keep_alive=3600, keep_alive=1h or, for good, keep_alive=-1."
+        raise BadInput(f"keep_alive cannot be {text[:60]!r}.", why=f"{str(exc).capitalize()}.", do=do) from exc
 
 
 def _json(key: str, text: str) -> Any:

@@ -43,7 +43,8 @@ class Example(BaseModel):
 
 class Preset(BaseModel):
     """`load` and `sampling` hold fields of LoadOptions and Sampling. of: what the name stands for; the name itself
-    where these are the defaults of an installed model. licence: what a Modelfile says."""
+    where these are the defaults of an installed model. licence: what a Modelfile says. keep_alive: seconds that a
+    server keeps the model in memory after its last use, below zero for good; None leaves it to the server."""
 
     model_config = ConfigDict(frozen=True)
     format: Literal[1] = 1
@@ -54,6 +55,7 @@ class Preset(BaseModel):
     system: str = ""
     examples: tuple[Example, ...] = ()
     licence: str = ""
+    keep_alive: float | None = None
 
     @property
     def template(self) -> str:
@@ -82,6 +84,7 @@ class Preset(BaseModel):
                 "system": self.system or base.system,
                 "examples": self.examples or base.examples,
                 "licence": self.licence or base.licence,
+                "keep_alive": base.keep_alive if self.keep_alive is None else self.keep_alive,
             }
         )
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal, Self
 
@@ -12,7 +11,7 @@ from pydantic import AliasChoices, BeforeValidator, ConfigDict, Field, WithJsonS
 from filbert.core.images import image_part_of_address
 from filbert.core.messages import Message
 from filbert.core.settings import configured
-from filbert.engine.pool import FOR_EVER
+from filbert.engine.keep_alive import seconds
 from filbert.engine.sampling import Sampling
 from filbert.engine.schema import bounded_schema
 from filbert.engine.tools import MAX_TOOLS, Tool
@@ -22,23 +21,6 @@ from filbert.server.bodies import HELLO, IN_USE, ONE_OR_MANY, SEEDS, Body, ChatT
 
 LEAST_CONTEXT, MOST_CONTEXT = 64, 1 << 30
 MOST_TOKENS = 10_000_000
-MOST_KEPT_S = 10**9
-DURATION = re.compile(r"[-+]?(?:(?:\d+\.?\d*|\.\d+)(?:ns|us|µs|ms|s|m|h))+", re.ASCII)
-PIECE = re.compile(r"([\d.]+)(ns|us|µs|ms|s|m|h)", re.ASCII)
-UNITS_S = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1, "m": 60, "h": 3600}
-
-
-def seconds(given: Any) -> Any:
-    """A number of seconds, or a duration as Go writes it ("1h30m"); below zero is for good."""
-    if isinstance(given, str):
-        if DURATION.fullmatch(given):
-            size = sum(float(number) * UNITS_S[unit] for number, unit in PIECE.findall(given))
-            given = -size if given.startswith("-") else size
-        elif re.fullmatch(r"[-+]?\d{1,12}", given, re.ASCII):
-            given = int(given)
-    if isinstance(given, bool) or not isinstance(given, int | float):
-        raise ValueError("it is a number of seconds or a duration such as 5m")
-    return FOR_EVER if given < 0 else min(given, MOST_KEPT_S)
 
 
 def schema_of(format: Any) -> Any:

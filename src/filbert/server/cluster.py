@@ -18,8 +18,9 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from filbert.core.errors import BadInput, Forbidden
 from filbert.core.log import to_file
 from filbert.core.settings import Settings, configured
+from filbert.engine.keep_alive import FOR_EVER
 from filbert.engine.load_options import LoadOptions
-from filbert.engine.pool import FOR_EVER, Pool
+from filbert.engine.pool import Pool
 from filbert.models import store
 from filbert.server import scopes
 from filbert.server.app import make_app
