@@ -28,6 +28,7 @@ FilbertError
 ├── EngineError
 │   ├── EngineMissing       no engine for this machine
 │   ├── EngineMismatch      the installed engine is not the build this Filbert was made for
+│   ├── EngineFailed        over a request
 │   ├── EngineCrashed
 │   ├── EngineStalled
 │   └── BadAnswer           what the model wrote is not what it was told to write
@@ -203,6 +204,10 @@ class EngineMissing(EngineError):
 
 class EngineMismatch(EngineError):
     code = "engine_mismatch"
+
+
+class EngineFailed(EngineError):
+    """Why is told in the engine's words, which may be those of the request or of its answer."""
 
 
 class EngineCrashed(EngineError):

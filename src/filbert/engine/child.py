@@ -12,6 +12,7 @@ import contextlib
 import json
 import os
 import queue
+import re
 import signal
 import subprocess
 import sys
@@ -19,7 +20,7 @@ import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from filbert.engine.threads import environment
 SLOWEST_DISK = 20e6  # bytes a second
 CONFIG_S = 60.0  # for a child to read what it is to load; a pipe holds all of it
 GRACE_S = 3.0  # from asking a child to end until it is killed
+OF_THE_LOG = re.compile(r"\d+\.\d\d\.\d{3}\.\d{3} ")  # how a line of the engine's own log begins
 _alive: weakref.WeakSet[Child] = weakref.WeakSet()
 
 
@@ -160,11 +162,19 @@ class Child:
     def _pump_errors(self) -> None:
         assert self._process.stderr is not None
         with self._process.stderr as stderr:
-            for line in stderr:
-                text = line.decode(errors="replace").rstrip()
-                if text:
-                    self._last_words.append(text)
-                    log.debug("%s %d: %s", self.name, self.pid, text)
+            for text in _without_grammars(stderr):
+                self._last_words.append(text)
+                log.debug("%s %d: %s", self.name, self.pid, text)
+
+
+def _without_grammars(lines: Iterable[bytes]) -> Iterator[str]:
+    """What is told, but the grammars that could not be read: the engine repeats them, and they are a client's words."""
+    is_grammar = False
+    for line in lines:
+        text = line.decode(errors="replace").rstrip()
+        is_grammar = "error parsing grammar" in text or (is_grammar and not OF_THE_LOG.match(text))
+        if text and not is_grammar:
+            yield text
 
 
 def _how(status: int) -> str:

@@ -15,7 +15,7 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal, Protocol
 
-from filbert.core.errors import BadRequest, ContextOverflow, EngineCrashed, EngineError, EngineStalled, FilbertError
+from filbert.core.errors import BadRequest, ContextOverflow, EngineCrashed, EngineFailed, EngineStalled, FilbertError
 from filbert.engine.bounds import more_room
 
 Event = dict[str, Any]
@@ -181,6 +181,6 @@ def refusal(status: int, body: bytes) -> FilbertError:
             why=f"{message.rstrip('.')}.",
             do="Change what it names, or leave that out.",
         )
-    return EngineError(
+    return EngineFailed(
         "The engine failed.", why=f"{message.rstrip('.')}.", do="Try again; `filbert doctor` checks the engine."
     )

@@ -14,10 +14,12 @@ from starlette.exceptions import HTTPException
 from starlette.types import Scope
 
 from filbert.core.errors import (
+    BadAnswer,
     BadInput,
     Busy,
     DiskFull,
     EngineError,
+    EngineFailed,
     FilbertError,
     NoRoom,
     NotReady,
@@ -92,11 +94,13 @@ def ollama_error(error: FilbertError) -> dict[str, Any]:
 
 
 def _message(error: FilbertError) -> str:
-    """An engine's own words, those of a disk, and of another server stay in our log: they may name files and hosts."""
-    if isinstance(error, EngineError | DiskFull | StoreReadOnly | UpstreamError):
-        log.warning("%s", error)
-        return OF_DISKS.get(type(error)) or f"{error.what} {error.do}"
-    return str(error)
+    """An engine's own words, those of a disk, and of another server stay in our log: they may name files and hosts.
+    What may have been said to a model, or by it, does not stand there."""
+    if isinstance(error, BadAnswer) or not isinstance(error, EngineError | DiskFull | StoreReadOnly | UpstreamError):
+        return str(error)
+    told = OF_DISKS.get(type(error)) or f"{error.what} {error.do}"
+    log.warning("%s", told if isinstance(error, EngineFailed) else error)
+    return told
 
 
 def error_answer(

@@ -183,7 +183,7 @@ class Upstream:
             return UpstreamError(
                 what, why=f"It answered {status}.", do="Whoever runs this server can give another key."
             )
-        return UpstreamError(f"The server {self.name} failed.", why=f"It answered {status}: {message}", do=LATER)
+        return UpstreamError(f"The server {self.name} failed.", why=f"It answered {status}.", do=LATER)
 
     async def close(self) -> None:
         await self._client.aclose()
