@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from filbert.core.errors import BadRequest, ContextOverflow, EngineCrashed, EngineError, EngineStalled
+from filbert.core.errors import BadRequest, ContextOverflow, EngineCrashed, EngineError, EngineFailed, EngineStalled
 from filbert.engine.transport import WorkerSocket, refusal
 
 Answering = Callable[[bytes], WorkerSocket]
@@ -98,7 +98,7 @@ def test_cancel_wakes_a_reader_that_waits(answering: Answering) -> None:
         (500, {"message": "input (1202 tokens) is too large to process. (current batch size: 512)"}, ContextOverflow, "512"),
         (400, {"message": "Failed to parse grammar"}, BadRequest, "parse grammar"),
         (400, {"message": "top_k is odd"}, BadRequest, "top_k is odd. Change what it names, or leave that out."),
-        (500, {"message": "boom"}, EngineError, "boom"),
+        (500, {"message": "boom"}, EngineFailed, "boom"),
     ],
 )  # fmt: skip
 def test_the_engines_refusals_are_told_in_our_words(
