@@ -44,9 +44,9 @@ def worker_pid(model: Model) -> int:
     return model.children.workers["text"].pid
 
 
-def until(true: Callable[[], bool]) -> bool:
+def until(true: Callable[[], bool], patience_s: float = PATIENCE_S) -> bool:
     """Whether something comes true before our patience ends."""
-    deadline = time.monotonic() + PATIENCE_S
+    deadline = time.monotonic() + patience_s
     while not true():
         if time.monotonic() > deadline:
             return False

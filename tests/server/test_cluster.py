@@ -5,11 +5,14 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
 from pathlib import Path
 
 import httpx
+import psutil
 import pytest
 from running_cluster import RunningCluster, clustered, holds_model, kill, tree, workers
 from running_server import FOR_EVER, STARTER, documents, gone, install
@@ -22,24 +25,50 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(not find_spec("ray"), reason="needs Ray: pip install 'filbert[cluster]'"),
 ]
+GROWN_S = 150  # Ray looks for half a minute before it believes, and a model takes its time
 HI = {"model": STARTER, "messages": [{"role": "user", "content": "Say hi."}], "max_tokens": 4}
 LONG = {**HI, "stream": True, "grammar": FOR_EVER, "max_tokens": 900}
 
 
 @pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory, starter: Path) -> Iterator[RunningCluster]:
-    """Of two nodes with a replica each, which answers one at a time."""
+def small(tmp_path_factory: pytest.TempPathFactory, starter: Path) -> Iterator[RunningCluster]:
+    """Of two nodes, one of which has a replica, which answers one at a time."""
     home = tmp_path_factory.mktemp("cluster")
     install(home, starter)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FILBERT_HOME", str(home))
         _, key = Keys().add(Wanted(name="ada"))
     with clustered(home) as running:
-        running.serve("/starter", model=STARTER, context=1024, parallel=1, min_replicas=2)
+        running.serve("/starter", model=STARTER, context=1024, parallel=1, min_replicas=1, max_replicas=2)
         running.http.headers["authorization"] = f"Bearer {key}"
-        assert until(lambda: all(workers(node) for node in running.nodes)), running.said()
+        assert until(lambda: any(workers(node) for node in running.nodes)), running.said()
         assert until(lambda: is_ready(running)), running.said()
         yield running
+
+
+@pytest.fixture(scope="module")
+def cluster(small: RunningCluster) -> RunningCluster:
+    """Grown: more was asked for some time than one replica answers. Ray lets ten minutes pass before it shrinks."""
+    enough = threading.Event()
+
+    def ask() -> None:
+        while not enough.is_set():
+            with small.http.stream("POST", "/v1/chat/completions", json=LONG, timeout=GROWN_S) as answer:
+                for _ in answer.iter_lines():
+                    if enough.is_set():
+                        break
+
+    with ThreadPoolExecutor(2) as threads:
+        asking = [threads.submit(ask) for _ in range(2)]
+        until(lambda: len(holders(small)) == 2, GROWN_S)
+        enough.set()
+    assert not [each.exception() for each in asking if each.exception()]
+    return small
+
+
+def holders(cluster: RunningCluster) -> list[psutil.Process]:
+    """The nodes with a model."""
+    return [node for node in cluster.nodes if workers(node)]
 
 
 def is_ready(cluster: RunningCluster) -> bool:
@@ -51,6 +80,13 @@ def is_ready(cluster: RunningCluster) -> bool:
 
 def is_answered(cluster: RunningCluster) -> bool:
     return cluster.http.post("/v1/chat/completions", json=HI).status_code == 200
+
+
+def test_the_model_comes_to_another_machine_once_more_is_asked_than_one_answers(
+    small: RunningCluster, request: pytest.FixtureRequest
+) -> None:
+    assert len(holders(small)) == 1
+    assert len(holders(request.getfixturevalue("cluster"))) == 2, small.said()
 
 
 def test_both_machines_stream_at_once_and_whoever_leaves_makes_room(cluster: RunningCluster) -> None:
