@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from filbert.core.errors import BadInput, EngineCrashed, EngineStalled
 from filbert.engine.admission import Admission, Place
+from filbert.engine.at_once import need_time
 from filbert.engine.budget import OF_THIS_PROCESS, Budget, Held
 from filbert.engine.load_plan import CHILDREN, ChildKind, LoadPlan, Role
 from filbert.engine.slots import Apart, Marks
@@ -65,7 +66,13 @@ class Children:
         """The way to a worker, started and loaded if need be."""
         return self.worker(role).transport()
 
+    def socket_at_once(self, role: Role) -> WorkerSocket | None:
+        """The same without any waiting; None where a worker has to be started or loaded first."""
+        worker = self.workers.get(role)
+        return worker.loaded if worker and self._is_fit(worker, role) else None
+
     def send(self, role: Role, route: str, body: Mapping[str, Any], more_s: float = 0) -> Exchange:
+        need_time()
         worker = self.worker(role)
         socket = worker.transport()
         try:
@@ -85,7 +92,6 @@ class Children:
         return self._budget.when_there_is_room(lambda: self._worker(role))
 
     def _worker(self, role: Role) -> Worker:
-        apart = self._admission.apart and role in ("text", "plain")
         with self._lock:
             worker = self.workers.get(role)
             if worker and not worker.is_ours:
@@ -93,13 +99,19 @@ class Children:
                     f"{self.name} was loaded in the process this one was forked from.",
                     do="Load it here, or start processes by spawn.",
                 )
-            if worker is None or not worker.running or (apart and not worker.plan.apart):
+            if worker is None or not self._is_fit(worker, role):
                 self._need_open()
                 if worker:
                     worker.stop()
                 with self._budget.room(self, CHILDREN[role], self.plan.takes(role)):
-                    worker = self.workers[role] = Worker(self.plan.worker(role, apart))
+                    worker = self.workers[role] = Worker(self.plan.worker(role, self._is_apart(role)))
             return worker
+
+    def _is_apart(self, role: Role) -> bool:
+        return self._admission.apart and role in ("text", "plain")
+
+    def _is_fit(self, worker: Worker, role: Role) -> bool:
+        return worker.running and (worker.plan.apart or not self._is_apart(role))
 
     @property
     def scorer(self) -> Scorer:

@@ -178,6 +178,10 @@ class Leased:
             )
         return known
 
+    def socket_at_once(self, role: Role) -> WorkerSocket | None:
+        """None: the server that has it is asked."""
+        return None
+
     def send(self, role: Role, route: str, body: Mapping[str, Any], more_s: float = 0) -> Exchange:
         if not self._lease.open:
             return self._own.send(role, route, body, more_s)

@@ -19,6 +19,7 @@ from filbert.core.messages import Message, flatten, turns
 from filbert.core.settings import Settings, configured
 from filbert.engine import speculation
 from filbert.engine.admission import NOBODY, Place
+from filbert.engine.at_once import need_time
 from filbert.engine.bounds import (
     AnyText,
     Input,
@@ -247,6 +248,8 @@ class Model:
     def prepare_chat(self, messages: Sequence[Message], sampling: Sampling, use: ToolUse = NO_TOOLS) -> Prepared:
         """What to send for a conversation. Raises ContextOverflow, BadInput."""
         self.need("text")
+        if use.tools:
+            need_time()
         body, held = self._chat_body(messages, sampling, use)
         return self.prepare(CHAT, body, held, self._bound(body), use)
 
@@ -266,6 +269,7 @@ class Model:
         if not isinstance(prompt, str):
             self.need_tokens(prompt)
         elif suffix:
+            need_time()
             prompt = infill_prompt(self, prompt, suffix)
             bound = input_bound(prompt)
         return self.prepare("/v1/completions", {"prompt": prompt}, sampling, bound)
@@ -275,6 +279,8 @@ class Model:
     ) -> Prepared:
         """What to send for a request whose prompt has at most `size` tokens. Raises ContextOverflow."""
         sampling = self.settled(sampling)
+        if sampling.json_schema is not None:
+            need_time()
         role: Role = "text" if self.options.speculation == "off" or speculation.keeps(sampling) else "plain"
         answer = sampling.max_tokens or self.context // self.options.parallel
         if size + answer > self.context:  # a token has one byte at least: only now could it overflow
@@ -322,7 +328,9 @@ class Model:
     async def answering(self, prepared: Prepared) -> AsyncIterator[RelayedAnswer]:
         """The worker's answer under way, for a gateway, once it is admitted. Raises what the engine refuses,
         EngineCrashed, EngineStalled."""
-        socket = await asyncio.to_thread(self.children.socket, prepared.role)
+        socket = self.children.socket_at_once(prepared.role)
+        if socket is None:
+            socket = await asyncio.to_thread(self.children.socket, prepared.role)
         try:
             body = json.dumps(prepared.body).encode()
             async with relay(socket, prepared.route, body, prepared.more_s) as answer:

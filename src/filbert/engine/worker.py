@@ -103,6 +103,11 @@ class Worker:
                 self._transport = WorkerSocket(self._address(), self._secret, self.plan.stall_s)
             return self._transport
 
+    @property
+    def loaded(self) -> WorkerSocket | None:
+        """As `transport()`, without waiting; None while the model loads."""
+        return self._transport
+
     def serves(self, socket: WorkerSocket) -> bool:
         return self._transport is socket
 

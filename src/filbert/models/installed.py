@@ -101,9 +101,14 @@ def whole_and_damaged() -> tuple[list[StoredModel], list[FilbertError]]:
 
 def installed(text: str) -> StoredModel:
     """The model of that name in the store, never a path. Raises UnknownModel with the nearest names, BadModelFile."""
-    if found := preset.find(text, _named, _named_or_path):
+    if found := named(text):
         return found
     raise catalogue.unknown(divided(text)[0], [*installed_names(), *preset.stand_in_names()])
+
+
+def named(text: str) -> StoredModel | None:
+    """As `installed`, but None for a name that is not."""
+    return preset.find(text, _named, _named_or_path)
 
 
 def resolve(text: str) -> StoredModel:

@@ -21,6 +21,7 @@ from filbert.models.installed import (
     is_file_with_plus,
     list_models,
     meant,
+    named,
     resolve,
     whole_and_damaged,
 )
@@ -40,6 +41,7 @@ __all__ = [
     "linked",
     "list_models",
     "meant",
+    "named",
     "one_hash",
     "pull",
     "remove",

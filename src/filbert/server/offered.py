@@ -7,7 +7,7 @@ import asyncio
 from contextvars import ContextVar
 from dataclasses import replace
 
-from filbert.core.errors import BadInput, BadModelFile, UnknownModel
+from filbert.core.errors import BadInput, BadModelFile, FilbertError, UnknownModel
 from filbert.core.log import log
 from filbert.engine.load_options import LoadOptions
 from filbert.engine.model import Model
@@ -101,6 +101,14 @@ class Offered:
             raise self._unknown(name)
         return stored
 
+    def _found_at_once(self, name: str) -> StoredModel | None:
+        """As `find`, for one that is there: what is wrong with any other takes a look at all of them."""
+        try:
+            stored = self._files.get(name) or store.named(name)
+        except FilbertError:
+            return None
+        return stored if stored and self._shows(name, stored.name) else None
+
     def _shows(self, *names: str) -> bool:
         return is_shown(*names) and not (self._only_added and self._added.isdisjoint(names))
 
@@ -155,7 +163,9 @@ class Offered:
 
     async def lend_own(self, name: str, load: LoadOptions | None = None, keep_s: float | None = None) -> Loan[Model]:
         """A model that is here. Raises what `find` and `Pool.lend` raise."""
-        stored = await asyncio.to_thread(self.find, name)
+        stored = self._found_at_once(name)
+        if stored is None:
+            stored = await asyncio.to_thread(self.find, name)
         if loan := self.pool.lend_loaded(stored, load, keep_s, KEPT_FOR.get()):
             return loan
         lending = asyncio.ensure_future(asyncio.to_thread(self._lend, stored, load, keep_s))

@@ -17,6 +17,7 @@ from fastapi.responses import JSONResponse
 from starlette.types import Receive, Scope, Send
 
 from filbert.core.errors import DeadlinePassed, FilbertError
+from filbert.engine.at_once import WouldWait, at_once
 from filbert.engine.model import Prepared
 from filbert.engine.pool import Loan, stopping
 from filbert.engine.tool_calls import CallReader
@@ -125,7 +126,7 @@ async def _asked(
     measured_of(scope).model = model.name
     try:
         async with readiness.limited(options.deadline):
-            prepared = await asyncio.to_thread(prepare)
+            prepared = await _prepared(prepare)
             place = model.admit(prepared, owner_of(scope), options.queue)
             try:
                 await asyncio.shield(asyncio.wrap_future(place.reached))
@@ -140,6 +141,15 @@ async def _asked(
         raise DeadlinePassed(
             f"The answer took longer than {options.deadline:g} s.", do="Ask for fewer max_tokens, or when less waits."
         ) from exc
+
+
+async def _prepared(prepare: Callable[[], Prepared]) -> Prepared:
+    """Most requests take less than the way to a thread and back."""
+    try:
+        with at_once():
+            return prepare()
+    except WouldWait:
+        return await asyncio.to_thread(prepare)
 
 
 def owner_of(scope: Scope) -> str:
