@@ -10,10 +10,24 @@ from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
-from running_server import FOR_EVER, RunningServer, documents, install, request, sent, serving, unharmed
+from running_server import (
+    FOR_EVER,
+    STARTER,
+    WAIT_S,
+    RunningServer,
+    documents,
+    install,
+    request,
+    sent,
+    serving,
+    unharmed,
+)
+
+from running import until
 
 
 @pytest.fixture(scope="module")
@@ -60,6 +74,45 @@ def test_of_500_clients_64_wait_and_are_answered_and_all_others_are_sent_away(na
     assert 1 <= int(full.headers["retry-after"]) <= 60
     assert unharmed(narrow)
     assert narrow.http.get("/ready").status_code == 200
+
+
+def test_who_wants_vectors_of_a_worker_that_hangs_waits_in_line_until_the_deadline(strict: RunningServer) -> None:
+    texts = {"model": STARTER, "input": ["nuts"]}
+    before = {worker.pid for worker in strict.workers()}
+    assert strict.http.post("/v1/embeddings", json=texts).status_code == 200
+    (hung,) = (worker for worker in strict.workers() if worker.pid not in before)
+    hung.suspend()
+    assert asyncio.run(many(strict, "/v1/embeddings", texts)) == {504: 3, 429: 67}
+    hung.resume()
+    assert strict.http.post("/v1/embeddings", json=texts).status_code == 200
+
+
+def test_who_wants_a_model_that_does_not_come_waits_in_line_until_the_deadline(starter: Path, tmp_path: Path) -> None:
+    install(tmp_path / "home", starter)
+    with serving(tmp_path / "home", "--context", "512", "--queue", "2", "--deadline", "4") as server:
+        asked = {"model": STARTER, "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 1}
+        with ThreadPoolExecutor(1) as thread:
+            first = thread.submit(server.http.post, "/v1/chat/completions", json=asked)
+            assert until(lambda: bool(server.workers()))
+            (worker,) = server.workers()
+            worker.suspend()
+            assert asyncio.run(many(server, "/v1/chat/completions", asked)) == {504: 2, 429: 68}
+            assert first.result().status_code == 504
+        worker.resume()
+        assert server.post(max_tokens=1).status_code == 200
+        assert len(server.workers()) == 1
+
+
+async def many(server: RunningServer, route: str, body: dict[str, Any], size: int = 70) -> Counter[int]:
+    """What so many are told at once; meanwhile the server tells others what models there are."""
+    async with httpx.AsyncClient(base_url=server.url, timeout=WAIT_S, limits=httpx.Limits()) as client:
+        asks = [asyncio.create_task(client.post(route, json=body)) for _ in range(size)]
+        while sum(ask.done() for ask in asks) < size - 3:
+            await asyncio.sleep(0.01)
+        models = await client.get("/v1/models")
+        assert not all(ask.done() for ask in asks)
+        assert models.json()["data"]
+        return Counter([(await ask).status_code for ask in asks])
 
 
 async def crowd(server: RunningServer, size: int, under_way: socket.socket) -> tuple[Counter[int], httpx.Response]:

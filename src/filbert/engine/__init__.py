@@ -1,7 +1,6 @@
 """Run a model and measure with it. The only room that touches llama.cpp, and only in children.
 
 admission.py             who may use the context that requests share
-at_once.py               what an event loop may do itself, without a thread
 bounds.py                how many tokens a text has at most and at least, from its bytes
 budget.py                the memory that the children of all models may take together
 calibration.py           what this machine does with weights, measured once and kept
@@ -23,6 +22,7 @@ load_options.py          how a model may be loaded: what a person chooses
 load_plan.py             how its children are loaded: context, slots, memory
 model.py                 one model over its children: text, vectors, ranks, scores
 pool.py                  models that many ask for: lent, kept for a while, unloaded
+pooled.py                vectors and ranks of texts, batch by batch
 probe.py                 whether the engine works here
 probe_main.py            the child that tries it
 relay.py                 a worker's answer as raw bytes, for the gateway
@@ -43,6 +43,7 @@ threads.py               threads and the OpenMP runtime
 tool_calls.py            calls in what a model writes, as it writes it
 tools.py                 tools: how a model is shown them, and what a call is held to
 transport.py             the one way to a model: a body to a route, events back
+waiting.py               what an event loop may do itself, without a thread
 worker.py                the child that answers, as its caller sees it
 worker_main.py           the worker itself: llama-server on a socket
 """

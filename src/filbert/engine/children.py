@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from filbert.core.errors import BadInput, EngineCrashed, EngineStalled
 from filbert.engine.admission import Admission, Place
-from filbert.engine.at_once import need_time
 from filbert.engine.budget import OF_THIS_PROCESS, Budget, Held
 from filbert.engine.load_plan import CHILDREN, ChildKind, LoadPlan, Role
 from filbert.engine.slots import Apart, Marks
 from filbert.engine.transport import Event, Exchange, WorkerSocket
+from filbert.engine.waiting import need_time
 from filbert.engine.worker import Worker
 
 if TYPE_CHECKING:
@@ -53,9 +53,9 @@ class Children:
         """A place for an answer whose prompt and new tokens are so many. Raises Busy where so many wait already."""
         return self._admission.ask(tokens, owner, most_waiting, worker, marks)
 
-    def ask_pooled(self, texts: int) -> Place:
-        """A place for texts that are embedded or ranked at once."""
-        return self._pooling_admission.ask(texts)
+    def ask_pooled(self, texts: int, owner: str = "", most_waiting: int | None = None) -> Place:
+        """A place for texts that are embedded or ranked at once. Raises Busy where so many wait already."""
+        return self._pooling_admission.ask(texts, owner, most_waiting)
 
     @property
     def counts(self) -> tuple[int, int]:

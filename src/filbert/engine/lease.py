@@ -160,7 +160,7 @@ class Leased:
             return self._own.ask(tokens)
         return self._place("ask", amount=tokens, worker=worker, marks=marks)
 
-    def ask_pooled(self, texts: int) -> Place:
+    def ask_pooled(self, texts: int, owner: str = "", most_waiting: int | None = None) -> Place:
         return self._place("ask_pooled", amount=texts) if self._lease.open else self._own.ask_pooled(texts)
 
     @property

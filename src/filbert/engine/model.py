@@ -8,20 +8,18 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from filbert.core.errors import BadInput, EngineCrashed, EngineStalled
 from filbert.core.messages import Message, flatten, turns
 from filbert.core.settings import Settings, configured
 from filbert.engine import speculation
 from filbert.engine.admission import NOBODY, Place
-from filbert.engine.at_once import need_time
 from filbert.engine.bounds import (
-    AnyText,
     Input,
     conversation_bound,
     input_bound,
@@ -33,11 +31,12 @@ from filbert.engine.bounds import (
 )
 from filbert.engine.budget import OF_THIS_PROCESS, Budget
 from filbert.engine.children import Children
-from filbert.engine.generation import Generation, Usage
+from filbert.engine.generation import Generation
 from filbert.engine.infill import infill_prompt
 from filbert.engine.lease import Lease, Leased, lease
 from filbert.engine.load_options import LoadOptions
 from filbert.engine.load_plan import Kind, LoadPlan, Role
+from filbert.engine.pooled import Embedding, Embeddings, Pooled, Ranked, Ranking
 from filbert.engine.relay import RelayedAnswer, relay
 from filbert.engine.sampling import Sampling
 from filbert.engine.schema import Schema, need_held_without_template
@@ -49,6 +48,7 @@ from filbert.engine.thinking import Thinking, think_fields, thinking_of
 from filbert.engine.tool_calls import CallReader, reader
 from filbert.engine.tools import NO_TOOLS, Tool, ToolUse, tool_use
 from filbert.engine.transport import Event, Exchange, overflow, refusal
+from filbert.engine.waiting import Threads, need_time
 from filbert.models import catalogue
 from filbert.models.preset import with_preset
 from filbert.models.store import StoredModel
@@ -59,22 +59,8 @@ if TYPE_CHECKING:
 
 CHAT = "/v1/chat/completions"
 SLOWEST_PROMPT = 10  # tokens a second
-
-
-@dataclass(frozen=True, slots=True)
-class Embeddings:
-    """`vectors`: one unit vector a text, in the order given."""
-
-    vectors: list[list[float]]
-    usage: Usage
-
-
-@dataclass(frozen=True, slots=True)
-class Ranked:
-    """A document's place: `index` into what was given, `score` as the model gives it, higher is closer."""
-
-    index: int
-    score: float
+MOST_WAITED = 8  # calls at once that count tokens, or wait for a child to load
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +104,7 @@ class Model:
         self.threads = self._plan.threads
         self.context = self._plan.context
         self.children = Leased(self._plan, lease) if lease else Children(self._plan, budget, apart)
+        self._threads = Threads(MOST_WAITED)
 
     @classmethod
     def shared(cls, stored: StoredModel, options: LoadOptions | None = None) -> Self:
@@ -330,7 +317,7 @@ class Model:
         EngineCrashed, EngineStalled."""
         socket = self.children.socket_at_once(prepared.role)
         if socket is None:
-            socket = await asyncio.to_thread(self.children.socket, prepared.role)
+            socket = await self.waited(lambda: self.children.socket(prepared.role))
         try:
             body = json.dumps(prepared.body).encode()
             async with relay(socket, prepared.route, body, prepared.more_s) as answer:
@@ -340,6 +327,11 @@ class Model:
         except (EngineCrashed, EngineStalled):
             await asyncio.to_thread(self.children.end, prepared.role, socket)
             raise
+
+    async def waited(self, call: Callable[[], T]) -> T:
+        """What a call tells that may wait for a child: in a thread of this model's own, so that a child that hangs
+        keeps nobody waiting but who asked it."""
+        return await self._threads.run(call)
 
     def _count(self, route: str, body: Mapping[str, Any]) -> int:
         trained = self.header.context_length
@@ -374,21 +366,16 @@ class Model:
         """Unit vectors, of texts or of their tokens. A text model gives the mean of its last layer; an embedder pools
         as its file says. Raises ContextOverflow for a text longer than the model's context."""
         self.need_embeddings()
-        vectors: list[list[float]] = []
-        tokens = 0
-        for batch in self._batches(listed(texts)):
-            event = self._pooled("embedding", "/v1/embeddings", {"input": batch}, batch)
-            vectors += [row["embedding"] for row in sorted(event["data"], key=lambda row: int(row["index"]))]
-            tokens += event["usage"]["prompt_tokens"]
-        return Embeddings(vectors, Usage(prompt_tokens=tokens))
+        work = Embedding()
+        self._work(work, listed(texts))
+        return work.found
 
-    async def embedding(self, texts: Sequence[Input]) -> Embeddings:
-        """As `embed`, for a gateway."""
-        return await asyncio.to_thread(self.embed, texts)
-
-    async def ranking(self, query: str, documents: Sequence[str]) -> list[Ranked]:
-        """As `rerank`, for a gateway."""
-        return await asyncio.to_thread(self.rerank, query, documents)
+    async def embedding(self, texts: Sequence[Input], owner: str = "", most_waiting: int | None = None) -> Embeddings:
+        """As `embed`, for a gateway. owner: whose turn it takes. Raises Busy where so many wait already."""
+        self.need_embeddings()
+        work = Embedding()
+        await self._work_for(work, listed(texts), owner, most_waiting)
+        return work.found
 
     def need_embeddings(self) -> None:
         """Raises BadInput for a model that makes none."""
@@ -397,15 +384,22 @@ class Model:
 
     def rerank(self, query: str, documents: Iterable[str]) -> list[Ranked]:
         """Documents by closeness to the query, the closest first. Raises BadInput when the model is no reranker."""
+        work = self._ranking_by(query)
+        self._work(work, listed(documents))
+        return work.found
+
+    async def ranking(
+        self, query: str, documents: Sequence[str], owner: str = "", most_waiting: int | None = None
+    ) -> list[Ranked]:
+        """As `rerank`, for a gateway. owner: whose turn it takes. Raises Busy where so many wait already."""
+        work = self._ranking_by(query)
+        await self._work_for(work, listed(documents), owner, most_waiting)
+        return work.found
+
+    def _ranking_by(self, query: str) -> Ranking:
         self.need("rerank")
         need_context(text_bound(query), self._plan.pooled_context, self.header.context_length)
-        found: list[Ranked] = []
-        for batch in self._batches(listed(documents)):
-            before = len(found)
-            pairs = [query + document for document in batch]
-            event = self._pooled("rerank", "/v1/rerank", {"query": query, "documents": batch}, pairs)
-            found += [Ranked(before + int(row["index"]), float(row["relevance_score"])) for row in event["results"]]
-        return sorted(found, key=lambda ranked: -ranked.score)
+        return Ranking(query)
 
     def need_tokens(self, tokens: Sequence[int]) -> None:
         """Raises BadInput for what is no token of the model: the engine would read beyond its table."""
@@ -414,7 +408,7 @@ class Model:
         if (highest := max(tokens, default=0)) >= (most := self.header.vocab_size or 0) or min(tokens, default=0) < 0:
             raise BadInput(f"There is no token {highest}: {self.name} has {most}.", do="Send text, or its own tokens.")
 
-    def _batches(self, texts: list[AnyText]) -> Iterator[list[AnyText]]:
+    def _batches(self, texts: Sequence[Input]) -> Iterator[Sequence[Input]]:
         """As many as are computed at once: the answer to thousands would look like an engine that hangs."""
         for text in texts:
             if isinstance(text, list | tuple):
@@ -423,16 +417,31 @@ class Model:
         for start in range(0, len(texts), self._plan.pooled_slots):
             yield texts[start : start + self._plan.pooled_slots]
 
-    def _pooled(self, role: Role, route: str, body: Mapping[str, Any], texts: Sequence[Input]) -> Event:
+    def _work(self, work: Pooled, texts: Sequence[Input]) -> None:
+        for batch in self._batches(texts):
+            place = self.children.ask_pooled(len(batch))
+            try:
+                place.wait()
+                (event,) = self.children.send(work.role, work.route, work.body(batch), self._more_s(work, batch))
+            finally:
+                place.give_back()
+            work.read(event)
+
+    async def _work_for(self, work: Pooled, texts: Sequence[Input], owner: str, most_waiting: int | None) -> None:
+        for batch in self._batches(texts):
+            place = self.children.ask_pooled(len(batch), owner, most_waiting)
+            try:
+                await asyncio.shield(asyncio.wrap_future(place.reached))
+                asked = Prepared(work.role, work.route, work.body(batch), 0, self._more_s(work, batch))
+                async with self.answering(asked) as answer:
+                    event = json.loads(b"".join([piece async for piece in answer.body()]))
+            finally:
+                place.give_back()
+            work.read(event)
+
+    def _more_s(self, work: Pooled, batch: Sequence[Input]) -> float:
         """The engine gives no sign of life until all texts are done, so it is given the time they may take."""
-        tokens = sum(min(input_bound(text), self._plan.pooled_context) for text in texts)
-        place = self.children.ask_pooled(len(texts))
-        try:
-            place.wait()
-            (event,) = self.children.send(role, route, body, more_s=tokens / SLOWEST_PROMPT)
-            return event
-        finally:
-            place.give_back()
+        return sum(min(input_bound(text), self._plan.pooled_context) for text in work.computed(batch)) / SLOWEST_PROMPT
 
     # Measures
 

@@ -15,6 +15,7 @@ from filbert.core.settings import configured
 from filbert.engine import model as engine
 from filbert.engine.generation import AsyncGeneration, Generation
 from filbert.engine.load_options import LoadOptions
+from filbert.engine.pooled import Embeddings, Ranked
 from filbert.engine.sampling import Sampling
 from filbert.engine.tools import Tool
 from filbert.models import store
@@ -59,10 +60,10 @@ class Model(engine.Model):
     def agenerate(self, prompt: str, **sampling: Any) -> AsyncGeneration:
         return AsyncGeneration(lambda: self.generate(prompt, **sampling))
 
-    async def aembed(self, texts: Iterable[str]) -> engine.Embeddings:
+    async def aembed(self, texts: Iterable[str]) -> Embeddings:
         return await asyncio.to_thread(self.embed, texts)
 
-    async def arerank(self, query: str, documents: Iterable[str]) -> list[engine.Ranked]:
+    async def arerank(self, query: str, documents: Iterable[str]) -> list[Ranked]:
         return await asyncio.to_thread(self.rerank, query, documents)
 
     async def ascore(self, prompt: str, endings: Iterable[str]) -> list[Scored]:

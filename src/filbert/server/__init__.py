@@ -32,6 +32,7 @@ ollama_shape.py       an answer in Ollama's shape
 openai_shape.py       an answer in OpenAI's shape
 openapi.py            what /openapi.json says
 public_hosts.py       connections to hosts of the public internet only
+patience.py           until when a request is waited for
 readiness.py          whether the server takes requests
 response.py           a worker's answer on its way to a client
 response_items.py     messages, calls, results and thoughts of /v1/responses

@@ -28,7 +28,7 @@ from filbert.server.serve_options import ServeOptions
 from filbert.server.traced import Traced
 from filbert.version import __version__
 
-WAITING_THREADS = 64  # they count tokens and load models: they wait for workers, and take no time of their own
+DISK_THREADS = 32  # they look into the store; what waits for a model has its own
 SWEEP_MODELS_S = 1.0
 SWEEP_STORE_S = 5.0
 SWEEP_RESPONSES_S = 60.0
@@ -64,7 +64,7 @@ def make_app(
 
     @asynccontextmanager
     async def life(app: FastAPI) -> AsyncIterator[None]:
-        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(WAITING_THREADS, "filbert-serve"))
+        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(DISK_THREADS, "filbert-serve"))
         async with (
             sweeping(offered.pool.sweep, SWEEP_MODELS_S),
             sweeping(offered.sweep, SWEEP_STORE_S),

@@ -10,7 +10,12 @@ from fastapi import Request, Response
 from fastapi.routing import APIRoute
 from pydantic_core import from_json
 
+from filbert.engine.load_options import LoadOptions
+from filbert.engine.pool import Loan
+from filbert.server.lent import Lent
 from filbert.server.offered import Offered
+from filbert.server.patience import patient
+from filbert.server.response import queue_of
 
 
 class JsonRequest(Request):
@@ -38,3 +43,11 @@ class JsonRoute(APIRoute):
 def offered_by(request: Request) -> Offered:
     offered: Offered = request.app.state.offered
     return offered
+
+
+async def lent(request: Request, name: str, load: LoadOptions | None = None, keep_s: float | None = None) -> Loan[Lent]:
+    """The model that a request asks for. Raises what `Offered.lend` and `patient` raise, and UpstreamDown."""
+    offered = offered_by(request)
+    if loan := offered.lend_at_once(name, load, keep_s):
+        return loan
+    return await patient(request, offered.lend(name, load, keep_s, queue_of(request.scope)))

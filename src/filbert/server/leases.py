@@ -91,7 +91,7 @@ class Desk:
         if first["load"]:
             wanted = checked(LoadOptions, first["load"])
             load = load.choosing(**{name: getattr(wanted, name) for name in wanted.model_fields_set})
-        return await self._offered.lend_own(first["lease"], load)
+        return await self._offered.lend(first["lease"], load)
 
     async def _done(self, said: Said) -> Said:
         match said.get("do"):
@@ -155,13 +155,13 @@ class Client:
             case "ask" | "ask_pooled":
                 return await self._reached(said)
             case "socket":
-                found = await asyncio.to_thread(self._children.socket, said["role"])
+                found = await self._model.waited(lambda: self._children.socket(said["role"]))
                 return {"address": found.address, "secret": found.secret}
             case "end":
                 await asyncio.to_thread(self._end, said["role"], said["address"])
                 return {}
             case "scorer":
-                self._promised.append(await asyncio.to_thread(self._children.promise_scorer))
+                self._promised.append(await self._model.waited(self._children.promise_scorer))
                 return {}
         raise BadInput("The server does not know what it is asked.", do="Use one version of Filbert.")
 

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from filbert.core.messages import Message
 from filbert.engine.admission import Place
 from filbert.engine.bounds import Input
 from filbert.engine.load_plan import Kind
-from filbert.engine.model import Embeddings, Prepared, Ranked
+from filbert.engine.model import Prepared
+from filbert.engine.pooled import Embeddings, Ranked
 from filbert.engine.sampling import Sampling
 from filbert.engine.thinking import Thinking
 from filbert.engine.tools import ToolUse
+
+T = TypeVar("T")
 
 
 class Answering(Protocol):
@@ -24,7 +27,7 @@ class Answering(Protocol):
 
 
 class Lent(Protocol):
-    """engine/model.py and upstreams/model.py make it. What is no coroutine may take a second, and asks nobody else."""
+    """engine/model.py and upstreams/model.py make it. What is no coroutine may wait for it: `waited` calls it."""
 
     @property
     def name(self) -> str: ...
@@ -45,5 +48,8 @@ class Lent(Protocol):
     def times(self, prepared: Prepared, answers: int) -> Prepared: ...
     def admit(self, prepared: Prepared, owner: str, most_waiting: int | None) -> Place: ...
     def answering(self, prepared: Prepared) -> AbstractAsyncContextManager[Answering]: ...
-    async def embedding(self, texts: Sequence[Input]) -> Embeddings: ...
-    async def ranking(self, query: str, documents: Sequence[str]) -> list[Ranked]: ...
+    async def waited(self, call: Callable[[], T]) -> T: ...
+    async def embedding(self, texts: Sequence[Input], owner: str, most_waiting: int | None) -> Embeddings: ...
+    async def ranking(
+        self, query: str, documents: Sequence[str], owner: str, most_waiting: int | None
+    ) -> list[Ranked]: ...

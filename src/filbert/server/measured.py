@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from starlette.types import Scope
@@ -18,7 +19,8 @@ EVENT = b"data: {"
 @dataclass(slots=True)
 class Measured:
     """Of one request, filled in as it goes. Tokens of the prompt, those of them that were remembered, and those
-    written; milliseconds that the engine computed; first_s: seconds to the first token of a stream."""
+    written; milliseconds that the engine computed; first_s: seconds to the first token of a stream; since: when it
+    came, by the clock of `time.monotonic`."""
 
     model: str = ""
     prompt_tokens: int = 0
@@ -27,6 +29,7 @@ class Measured:
     prompt_ms: float = 0
     generation_ms: float = 0
     first_s: float | None = None
+    since: float = field(default_factory=time.monotonic)
 
     @property
     def tokens(self) -> int:

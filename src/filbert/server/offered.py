@@ -4,14 +4,18 @@ those of other servers."""
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from filbert.core.errors import BadInput, BadModelFile, FilbertError, UnknownModel
 from filbert.core.log import log
+from filbert.engine.admission import busy
 from filbert.engine.load_options import LoadOptions
 from filbert.engine.model import Model
 from filbert.engine.pool import Loaded, Loan, Pool
+from filbert.engine.waiting import Threads
 from filbert.models import catalogue, preset, store
 from filbert.models.modelfile import named_by_ollama
 from filbert.models.preset import UnknownAdapter
@@ -20,6 +24,8 @@ from filbert.server.lent import Lent
 from filbert.server.upstreams.model import RemoteModel
 from filbert.server.upstreams.registry import Upstreams
 
+MOST_LOADING = 16  # models at once; they wait for room, and for disks
+LOADING_AGAIN_S = 10
 # Of the request under way: the names that its key may see, None for all. What a route asks is always answered within
 # them, so that none can forget to look.
 MODELS_SHOWN: ContextVar[frozenset[str] | None] = ContextVar("models_shown", default=None)
@@ -43,6 +49,8 @@ class Offered:
         self._only_added = only_added
         self._added: set[str] = set()
         self._files: dict[str, StoredModel] = {}
+        self._coming: dict[tuple[str, str], _Coming] = {}
+        self._threads = Threads(MOST_LOADING)
 
     def add(self, stored: StoredModel) -> Model:
         """Load a model before anybody asks for it, for good, and warm it up. A file outside the store goes by its name
@@ -153,27 +161,44 @@ class Offered:
         do = "`GET /v1/models` lists those that are here, with the kind `adapter`."
         return UnknownAdapter(name, names, do)
 
-    async def lend(self, name: str, load: LoadOptions | None = None, keep_s: float | None = None) -> Loan[Lent]:
-        """The model of that name, loaded if need be; for one on another server the rest means nothing. Raises what
-        `lend_own` raises, and UpstreamDown."""
+    def lend_at_once(
+        self, name: str, load: LoadOptions | None = None, keep_s: float | None = None
+    ) -> Loan[Lent] | None:
+        """The model of that name; None where it has to be loaded, or is none. For one on another server the rest means
+        nothing. Raises UpstreamDown."""
         if remote := self.remote(name):
             remote.upstream.need_up()
             return Loan[Lent](remote, lambda: None)
-        return await self.lend_own(name, load, keep_s)
-
-    async def lend_own(self, name: str, load: LoadOptions | None = None, keep_s: float | None = None) -> Loan[Model]:
-        """A model that is here. Raises what `find` and `Pool.lend` raise."""
         stored = self._found_at_once(name)
-        if stored is None:
-            stored = await asyncio.to_thread(self.find, name)
-        if loan := self.pool.lend_loaded(stored, load, keep_s, KEPT_FOR.get()):
-            return loan
-        lending = asyncio.ensure_future(asyncio.to_thread(self._lend, stored, load, keep_s))
-        try:
-            return await asyncio.shield(lending)
-        except asyncio.CancelledError:  # the client left; what it asked for is loaded all the same
-            lending.add_done_callback(_given_back)
-            raise
+        return self.pool.lend_loaded(stored, load, keep_s, KEPT_FOR.get()) if stored else None
+
+    async def lend(
+        self,
+        name: str,
+        load: LoadOptions | None = None,
+        keep_s: float | None = None,
+        most_waiting: int | None = None,
+    ) -> Loan[Model]:
+        """A model that is here, loaded if need be: once for all who wait for it, and also where they leave. Raises what
+        `find` and `Pool.lend` raise, and Busy where so many wait already."""
+        stored = await asyncio.to_thread(self.find, name)
+        while not (loan := self.pool.lend_loaded(stored, load, keep_s, KEPT_FOR.get())):
+            coming = self._loading(stored, load, keep_s)
+            if most_waiting is not None and coming.n_waiting > most_waiting:
+                raise busy(coming.n_waiting, LOADING_AGAIN_S)
+            with coming.awaited():
+                await asyncio.shield(coming.lending)
+                if loan := self.pool.lend_loaded(stored, load, keep_s, KEPT_FOR.get()):
+                    break
+        return loan
+
+    def _loading(self, stored: StoredModel, load: LoadOptions | None, keep_s: float | None) -> _Coming:
+        what = stored.name, load.model_dump_json() if load else ""
+        if what not in self._coming:
+            lending = asyncio.ensure_future(self._threads.run(lambda: self._lend(stored, load, keep_s)))
+            lending.add_done_callback(lambda _: self._coming.pop(what))
+            self._coming[what] = _Coming(lending)
+        return self._coming[what]
 
     def let_go(self, name: str) -> None:
         """Whoever asks needs a model no more. Raises UnknownModel."""
@@ -209,6 +234,24 @@ class Offered:
             return self.pool.lend(stored, load, keep_s, owner=KEPT_FOR.get())
         except BadModelFile as exc:
             raise unusable(stored.name) from exc
+
+
+@dataclass(eq=False, slots=True)
+class _Coming:
+    """A model on its way into memory, where it is held until whoever waited for it has borrowed it."""
+
+    lending: asyncio.Future[Loan[Model]]
+    n_waiting: int = 0
+
+    @contextmanager
+    def awaited(self) -> Iterator[None]:
+        self.n_waiting += 1
+        try:
+            yield
+        finally:
+            self.n_waiting -= 1
+            if not self.n_waiting:
+                self.lending.add_done_callback(_given_back)
 
 
 def _given_back(lending: asyncio.Future[Loan[Model]]) -> None:

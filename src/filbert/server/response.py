@@ -9,22 +9,22 @@ import asyncio
 import json
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any, Protocol
 
 from fastapi import Response
 from fastapi.responses import JSONResponse
 from starlette.types import Receive, Scope, Send
 
-from filbert.core.errors import DeadlinePassed, FilbertError
-from filbert.engine.at_once import WouldWait, at_once
+from filbert.core.errors import Cancelled, FilbertError
 from filbert.engine.model import Prepared
-from filbert.engine.pool import Loan, stopping
+from filbert.engine.pool import Loan
 from filbert.engine.tool_calls import CallReader
 from filbert.engine.transport import Event, refusal
+from filbert.engine.waiting import WouldWait, at_once
 from filbert.server.lent import Answering, Lent
 from filbert.server.measured import measured_of, tapped
-from filbert.server.readiness import Readiness
+from filbert.server.patience import in_time, unless_left
 from filbert.server.serve_options import ServeOptions
 
 PROGRESS = b'"prompt_progress":{'  # inside a string its quotes would be escaped
@@ -55,17 +55,11 @@ class Streamed(Response):
         self._loan, self._prepare, self._shape = loan, prepare, shape
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        answering = asyncio.create_task(self._answer(scope, receive, send))
-        leaving = asyncio.create_task(_client_left(receive))
         try:
-            await asyncio.wait({answering, leaving}, return_when=asyncio.FIRST_COMPLETED)
+            with suppress(Cancelled):
+                await unless_left(receive, self._answer(scope, receive, send))
         finally:
-            answering.cancel()
-            leaving.cancel()
-            await asyncio.wait({answering, leaving})
             self._loan.give_back()
-        if not answering.cancelled():
-            answering.result()
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         begun, measured, since = False, measured_of(scope), time.monotonic()
@@ -120,36 +114,26 @@ async def _asked(
 ) -> AsyncIterator[tuple[Prepared, Answering]]:
     """The worker's answer under way, once there is room for it and it is the client's turn. Raises what the engine
     refuses, Busy, DeadlinePassed, NotReady where the server ends first."""
-    state = scope["app"].state
-    options: ServeOptions = state.options
-    readiness: Readiness = state.readiness
     measured_of(scope).model = model.name
-    try:
-        async with readiness.limited(options.deadline):
-            prepared = await _prepared(prepare)
-            place = model.admit(prepared, owner_of(scope), options.queue)
-            try:
-                await asyncio.shield(asyncio.wrap_future(place.reached))
-                async with model.answering(prepared.at(place)) as answer:
-                    place.begun = True
-                    yield prepared, answer
-            finally:
-                place.give_back()
-    except TimeoutError as exc:
-        if readiness.ending:
-            raise stopping() from exc
-        raise DeadlinePassed(
-            f"The answer took longer than {options.deadline:g} s.", do="Ask for fewer max_tokens, or when less waits."
-        ) from exc
+    async with in_time(scope):
+        prepared = await _prepared(model, prepare)
+        place = model.admit(prepared, owner_of(scope), queue_of(scope))
+        try:
+            await asyncio.shield(asyncio.wrap_future(place.reached))
+            async with model.answering(prepared.at(place)) as answer:
+                place.begun = True
+                yield prepared, answer
+        finally:
+            place.give_back()
 
 
-async def _prepared(prepare: Callable[[], Prepared]) -> Prepared:
+async def _prepared(model: Lent, prepare: Callable[[], Prepared]) -> Prepared:
     """Most requests take less than the way to a thread and back."""
     try:
         with at_once():
             return prepare()
     except WouldWait:
-        return await asyncio.to_thread(prepare)
+        return await model.waited(prepare)
 
 
 def owner_of(scope: Scope) -> str:
@@ -158,9 +142,10 @@ def owner_of(scope: Scope) -> str:
     return key or ""
 
 
-async def _client_left(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
+def queue_of(scope: Scope) -> int:
+    """How many may wait for a model."""
+    options: ServeOptions = scope["app"].state.options
+    return options.queue
 
 
 async def without_progress(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:

@@ -7,25 +7,26 @@ from collections.abc import Sequence
 
 from fastapi import Request
 
-from filbert.core.errors import BadInput, Cancelled
+from filbert.core.errors import BadInput
 from filbert.engine.bounds import LONGEST_TOKEN, Input, text_bound
 from filbert.engine.pool import Loan
 from filbert.server.lent import Lent
 from filbert.server.measured import measured_of
+from filbert.server.patience import patient
+from filbert.server.response import owner_of, queue_of
 
-TEXTS_AT_ONCE = 32  # embedded between two looks whether the client is still there
+TEXTS_AT_ONCE = 32  # what is asked of another server has bounds
 MARKS_AROUND = 4  # tokens that a model may want before and after a text
 
 
 async def embedded(loan: Loan[Lent], texts: Sequence[Input], request: Request) -> list[list[float]]:
-    """A unit vector a text; the request is measured. Raises ContextOverflow, BadInput, Cancelled."""
+    """A unit vector a text; the request is measured. Raises ContextOverflow, BadInput, Busy, and as `patient`."""
     vectors: list[list[float]] = []
     measured = measured_of(request.scope)
     measured.model = loan.model.name
+    owner, queue = owner_of(request.scope), queue_of(request.scope)
     for start in range(0, len(texts), TEXTS_AT_ONCE):
-        if await request.is_disconnected():
-            raise Cancelled("The client left.")
-        part = await loan.model.embedding(texts[start : start + TEXTS_AT_ONCE])
+        part = await patient(request, loan.model.embedding(texts[start : start + TEXTS_AT_ONCE], owner, queue))
         vectors += part.vectors
         measured.prompt_tokens += part.usage.prompt_tokens
     return vectors

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import replace
 
 from fastapi import APIRouter, Request, Response
@@ -15,7 +14,8 @@ from filbert.server.anthropic_shape import AnthropicShape
 from filbert.server.bodies_anthropic import CountBody, MessagesBody
 from filbert.server.error_bodies import AnthropicErrorBody
 from filbert.server.fetched_images import with_images
-from filbert.server.json_route import JsonRoute, offered_by
+from filbert.server.json_route import JsonRoute, lent
+from filbert.server.patience import patient
 from filbert.server.response import Gathered, StreamedWithProgress
 
 router = APIRouter(
@@ -30,7 +30,7 @@ STREAM = openapi.streamed("text/event-stream", MessageEvent, "A message, or with
 async def create_message(body: MessagesBody, request: Request) -> Response:
     """Answer a conversation, as Anthropic's API does."""
     use, body = body.tool_use(), await with_images(body, request)
-    loan = await offered_by(request).lend(body.model)
+    loan = await lent(request, body.model)
 
     def prepare() -> Prepared:
         prepared = loan.model.prepare_chat(body.conversation(), body.sampling_for(loan.model), use)
@@ -44,9 +44,10 @@ async def create_message(body: MessagesBody, request: Request) -> Response:
 async def count_tokens(body: CountBody, request: Request) -> TokenCount:
     """Prompt tokens of a conversation as it would be asked."""
     use, body = body.tool_use(), await with_images(body, request)
-    with await offered_by(request).lend(body.model) as loan:
+    with await lent(request, body.model) as loan:
         loan.model.need("text")
-        counted = await asyncio.to_thread(
+        counting = loan.model.waited(
             lambda: loan.model.count_tokens(body.conversation(), use, body.sampling_for(loan.model))
         )
+        counted = await patient(request, counting)
     return {"input_tokens": counted}

@@ -33,10 +33,11 @@ from filbert.server.bodies_ollama import (
     RunBody,
 )
 from filbert.server.error_bodies import OllamaErrorBody
-from filbert.server.json_route import JsonRoute, offered_by
+from filbert.server.json_route import JsonRoute, lent, offered_by
 from filbert.server.lent import Lent
 from filbert.server.measured import measured_of
 from filbert.server.ollama_shape import LINES, Asked, OllamaShape, Put, as_message, as_response
+from filbert.server.patience import patient
 from filbert.server.response import Gathered, Streamed
 from filbert.server.vectors import beginning, embedded, shortened
 
@@ -97,7 +98,7 @@ async def _lent(body: RunBody, request: Request) -> tuple[Loan[Lent], Asked]:
     began, offered = time.monotonic(), offered_by(request)
     context = body.options.context
     load = offered.pool.load.choosing(context=context) if context else None
-    loan = await offered.lend(body.model, load, body.keep_alive)
+    loan = await lent(request, body.model, load, body.keep_alive)
     return loan, Asked(body.model, began, time.monotonic() - began)
 
 
@@ -134,7 +135,8 @@ async def ollama_embed(body: EmbedBody, request: Request) -> dict[str, Any]:
     """Unit vectors, one a text."""
     loan, asked = await _lent(body, request)
     with loan:
-        vectors = await embedded(loan, await asyncio.to_thread(_fitting, loan.model, body), request)
+        texts = await patient(request, loan.model.waited(lambda: _fitting(loan.model, body)))
+        vectors = await embedded(loan, texts, request)
     return {
         "model": body.model,
         "embeddings": [shortened(vector, body.dimensions) for vector in vectors] if body.dimensions else vectors,

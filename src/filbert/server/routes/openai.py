@@ -33,11 +33,12 @@ from filbert.server.anthropic_shape import model_info, models_page
 from filbert.server.bodies import ChatBody, CompletionBody, EmbeddingsBody, GenerationBody, RerankBody
 from filbert.server.error_bodies import ErrorBody, speaks_anthropic
 from filbert.server.fetched_images import with_images
-from filbert.server.json_route import JsonRoute, offered_by
+from filbert.server.json_route import JsonRoute, lent, offered_by
 from filbert.server.lent import Lent
 from filbert.server.measured import measured_of
 from filbert.server.openai_shape import EachChoice, OpenAIShape
-from filbert.server.response import Gathered, Streamed
+from filbert.server.patience import patient
+from filbert.server.response import Gathered, Streamed, owner_of, queue_of
 from filbert.server.upstreams.model import RemoteModel
 from filbert.server.vectors import embedded, shortened
 
@@ -96,7 +97,7 @@ def _shown(stored: StoredModel | RemoteModel) -> ModelRow:
 async def create_chat_completion(body: ChatBody, request: Request) -> Response:
     """Answer a conversation."""
     use, body = body.tool_use(), await with_images(body, request)
-    loan = await offered_by(request).lend(body.model)
+    loan = await lent(request, body.model)
 
     def prepare() -> Prepared:
         sampling = body.sampling_for(thinks=loan.model.thinking is not None)
@@ -109,7 +110,7 @@ async def create_chat_completion(body: ChatBody, request: Request) -> Response:
 @router.post("/v1/completions", response_model=Completion, responses=COMPLETION_STREAM)
 async def create_completion(body: CompletionBody, request: Request) -> Response:
     """Go on from a text as it stands, without a chat template, or write what stands before `suffix`."""
-    loan = await offered_by(request).lend(body.model)
+    loan = await lent(request, body.model)
 
     def prepare() -> Prepared:
         return loan.model.prepare_text(body.prompt, body.sampling(), body.suffix)
@@ -132,7 +133,7 @@ def _answer(
 @router.post("/v1/embeddings", response_model=EmbeddingList)
 async def create_embeddings(body: EmbeddingsBody, request: Request) -> dict[str, Any]:
     """Unit vectors, one a text."""
-    with await offered_by(request).lend(body.model) as loan:
+    with await lent(request, body.model) as loan:
         vectors = await embedded(loan, body.inputs, request)
     if body.dimensions:
         vectors = [shortened(vector, body.dimensions) for vector in vectors]
@@ -161,9 +162,10 @@ async def delete_model(name: str, request: Request) -> Deleted:
 async def rerank(body: RerankBody, request: Request) -> dict[str, Any]:
     """Documents by closeness to a query, the closest first."""
     measured = measured_of(request.scope)
-    with await offered_by(request).lend(body.model) as loan:
+    with await lent(request, body.model) as loan:
         measured.model = loan.model.name
-        ranked = await loan.model.ranking(body.query, body.texts)
+        asked = loan.model.ranking(body.query, body.texts, owner_of(request.scope), queue_of(request.scope))
+        ranked = await patient(request, asked)
     results = [
         {"index": each.index, "relevance_score": each.score}
         | ({"document": {"text": body.texts[each.index]}} if body.return_documents else {})

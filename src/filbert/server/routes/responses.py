@@ -18,7 +18,7 @@ from filbert.server.answers_responses import DeletedResponse, InputItems, Respon
 from filbert.server.bodies_responses import ResponsesBody
 from filbert.server.error_bodies import ErrorBody
 from filbert.server.fetched_images import with_images
-from filbert.server.json_route import JsonRoute, offered_by
+from filbert.server.json_route import JsonRoute, lent
 from filbert.server.response import Gathered, StreamedWithProgress, owner_of
 from filbert.server.response_items import ITEMS, Item, conversation
 from filbert.server.response_store import ResponseStore
@@ -50,7 +50,7 @@ async def create_response(body: ResponsesBody, request: Request) -> Response:
     items = [*before, *body.items]
     if not items:
         raise BadInput("No item says anything.", do="Send input.")
-    loan = await offered_by(request).lend(body.model)
+    loan = await lent(request, body.model)
 
     def prepare() -> Prepared:
         model = loan.model

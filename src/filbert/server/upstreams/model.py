@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from pydantic import Field, ValidationError
@@ -17,7 +18,8 @@ from filbert.engine.admission import Place
 from filbert.engine.bounds import UNBOUNDED, Input, text_bytes
 from filbert.engine.generation import Usage
 from filbert.engine.load_plan import Kind
-from filbert.engine.model import Embeddings, Prepared, Ranked
+from filbert.engine.model import Prepared
+from filbert.engine.pooled import Embeddings, Ranked
 from filbert.engine.sampling import Sampling
 from filbert.engine.thinking import Thinking
 from filbert.engine.tools import NO_TOOLS, ToolUse
@@ -26,6 +28,7 @@ from filbert.server.upstreams.upstream import Upstream
 
 CHAT, COMPLETIONS = "/chat/completions", "/completions"
 MOST_DIMENSIONS = 1 << 16
+T = TypeVar("T")
 EVERYWHERE = {
     "messages",
     "prompt",
@@ -167,9 +170,14 @@ class RemoteModel:
         async with self.upstream.asked(prepared.route, body) as response:
             yield RemoteAnswer(self.upstream, response, self.name, prepared.route == CHAT, text_bytes(body))
 
-    async def embedding(self, texts: Sequence[Input]) -> Embeddings:
-        """Made unit vectors, whatever they were. Raises UpstreamError, and what the server refuses."""
-        said = await self.upstream.document("/embeddings", {"model": self.id, "input": list(texts)})
+    async def waited(self, call: Callable[[], T]) -> T:
+        """Nothing here waits for the server."""
+        return await asyncio.to_thread(call)
+
+    async def embedding(self, texts: Sequence[Input], owner: str, most_waiting: int | None) -> Embeddings:
+        """Made unit vectors, whatever they were. Raises Busy, UpstreamError, and what the server refuses."""
+        body = {"model": self.id, "input": list(texts)}
+        said = await self.upstream.document("/embeddings", body, owner, most_waiting)
         try:
             found = Vectors.model_validate_json(said)
         except ValidationError as exc:
@@ -179,10 +187,10 @@ class RemoteModel:
             raise self.upstream.junk("Its vectors are not one a text.")
         return Embeddings([_unit(row.embedding) for row in rows], Usage(prompt_tokens=found.usage.prompt_tokens))
 
-    async def ranking(self, query: str, documents: Sequence[str]) -> list[Ranked]:
-        """Raises UpstreamError, and what the server refuses."""
+    async def ranking(self, query: str, documents: Sequence[str], owner: str, most_waiting: int | None) -> list[Ranked]:
+        """Raises Busy, UpstreamError, and what the server refuses."""
         body = {"model": self.id, "query": query, "documents": list(documents)}
-        said = await self.upstream.document("/rerank", body)
+        said = await self.upstream.document("/rerank", body, owner, most_waiting)
         try:
             rows = Ranking.model_validate_json(said).results
         except ValidationError as exc:

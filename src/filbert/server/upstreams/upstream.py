@@ -101,9 +101,9 @@ class Upstream:
             why = f"{exc or type(exc).__name__}."
             raise UpstreamError(f"The server {self.name} broke off.", why=why, do="Ask again.") from exc
 
-    async def document(self, route: str, body: Mapping[str, Any]) -> bytes:
-        """A whole answer, once it is its turn. Raises what `asked` raises."""
-        place = self.admission.ask(1)
+    async def document(self, route: str, body: Mapping[str, Any], owner: str, most_waiting: int | None) -> bytes:
+        """A whole answer, once it is its turn. Raises what `asked` raises, and Busy where so many wait already."""
+        place = self.admission.ask(1, owner, most_waiting)
         try:
             await asyncio.shield(asyncio.wrap_future(place.reached))
             return await self._whole(route, body, DOCUMENT_S, MOST_DOCUMENT)

@@ -11,9 +11,9 @@ import pytest
 
 import filbert
 from filbert.core.messages import Message
-from filbert.engine.at_once import WouldWait, at_once
 from filbert.engine.sampling import Sampling
 from filbert.engine.tools import Tool, tool_use
+from filbert.engine.waiting import WouldWait, at_once
 from running import until, worker_pid
 
 Load = Callable[..., filbert.Model]
