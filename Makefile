@@ -1,6 +1,7 @@
 # make run PROMPT="…"   a real answer, from nothing
-# make test             everything the tests need, then the tests in two processes (ARGS="-k name" for some of them,
-#                       ARGS="-n 0" in one process)
+# make test             everything the tests need, then the tests in two processes but for the slow ones (ARGS="-k name"
+#                       for some of them, ARGS="-n 0" in one process)
+# make test-slow        those that take longer than a few seconds; CI runs both
 # make test-clients     the server by other people's clients, in an environment of their own
 # make check            what CI runs
 # make fix              format
@@ -18,18 +19,22 @@ override export PROMPT := $(value PROMPT)
 BIN := .venv/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: run test test-clients check lint fix docs recording benchmark benchmark-serve habits engine-upgrade constraints
+.PHONY: run test test-slow test-clients check lint fix docs recording benchmark benchmark-serve habits engine-upgrade constraints
 
 run: .venv/base
 	@$(BIN)/filbert chat -- "$$PROMPT"
 
 test: .venv/test
-	$(BIN)/pytest -q -n 2 --dist loadfile $(ARGS)
+	$(BIN)/pytest -q -n 2 --dist loadfile -m "not slow" $(ARGS)
+	@echo 'Left out: the slow tests, which `make test-slow` runs.'
+
+test-slow: .venv/test
+	$(BIN)/pytest -q -n 2 --dist loadfile -m slow $(ARGS)
 
 test-clients: .venv/test .venv-clients/ready
 	FILBERT_BIN=$(CURDIR)/$(BIN) .venv-clients/bin/pytest -q tests/clients $(ARGS)
 
-check: lint test
+check: lint test test-slow
 
 lint: .venv/test
 	$(BIN)/ruff format --check .

@@ -17,7 +17,7 @@ import filbert
 from filbert.engine.model import Model
 from filbert.engine.transport import _Connection
 
-PATIENCE_S = 60  # for what takes a moment, on a machine that may be busy
+PATIENCE_S = 180  # for what takes a moment, on a machine that may be busy
 
 
 @contextmanager

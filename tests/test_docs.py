@@ -86,11 +86,13 @@ def _has_members(group: int) -> bool:
     return True
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("block", [b for b in BLOCKS if b.kind == "shell" and not b.marked], ids=str)
 def test_every_command_in_the_docs_runs(block: Block, desk: Path) -> None:
     run(["bash", "-euo", "pipefail", "-c", block.text], desk)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("block", [b for b in BLOCKS if b.kind == "python" and not b.marked], ids=str)
 def test_every_program_in_the_docs_runs(block: Block, desk: Path) -> None:
     assert run([sys.executable, "-W", "error", "-c", block.text], desk)

@@ -159,6 +159,7 @@ def test_a_flood_is_cut_and_says_so(babbler: Babbler, one_round: None, monkeypat
     assert first_result(babbler(context=1024), flood) == "x" * 100 + "\n(The first 100 of 50000000 characters.)"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("flood", ["one two three ", "0123456789 ", "漢字仮名", "🜁🜂"])
 def test_a_flood_never_overflows_the_context(starter_model: Model, one_round: None, flood: str) -> None:
     """A character may have several tokens."""

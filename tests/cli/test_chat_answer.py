@@ -36,6 +36,7 @@ def test_a_long_result_is_cut_to_a_line() -> None:
     assert len(came_back(Message("tool", "flood " * 10_000))) == ASIDE_CHARACTERS
 
 
+@pytest.mark.slow
 def test_in_a_pipe_the_answer_is_alone_on_standard_output(filbert: Run, stocked: Path, tmp_path: Path) -> None:
     (tmp_path / "tools.py").write_text(TOOLS)
     options = ("--seed", "1", "--temperature", "0", "--max-tokens", "40", "--no-history")

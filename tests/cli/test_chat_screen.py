@@ -51,6 +51,7 @@ def test_what_was_asked_may_be_edited_and_branches_stay(screen: Open) -> None:
     assert "`filbert chat --resume " in left and "or `--continue` goes on with this chat." in left
 
 
+@pytest.mark.slow
 def test_a_chat_is_resumed_where_it_stood(screen: Open, history: History) -> None:
     first = screen("chat", *GREEDY)
     first.ask("My dog is called Rex.")
@@ -78,6 +79,7 @@ def prompts(history: History) -> list[int]:
     return [said.usage["prompt_tokens"] for said in chat.said.values() if said.message.role == "assistant"]
 
 
+@pytest.mark.slow
 def test_a_single_question_goes_on_with_the_last_chat(filbert: Run, history: History) -> None:
     assert filbert("chat", "-q", *GREEDY, "My dog is called Rex.").returncode == 0
     assert filbert("chat", "-q", *GREEDY, "-c", "What is my dog called?").returncode == 0
@@ -105,6 +107,7 @@ def test_there_may_be_nothing_to_resume(filbert: Run) -> None:
     assert (both.returncode, "cannot go on from two" in both.stderr) == (2, True)
 
 
+@pytest.mark.slow
 def test_another_model_goes_on_with_the_conversation(
     screen: Open, starter: Path, tmp_path: Path, history: History
 ) -> None:
@@ -148,9 +151,10 @@ def test_what_was_typed_is_found_again_and_for_nobody_else(screen: Open, home: P
     again.wait_for("> /system You are a nut.")
 
 
+@pytest.mark.slow
 def test_commands_models_and_files_are_completed(screen: Open, tmp_path: Path) -> None:
     (tmp_path / "notes.md").write_text("a nut")
-    talk = screen("chat", *GREEDY, "--no-history", rows=30)
+    talk = screen("chat", *GREEDY, "--no-history", columns=200, rows=30)
     talk.wait_until(talk.waits)
     talk.type("/sta")
     talk.wait_for("tokens and speed")
@@ -233,6 +237,7 @@ def test_a_chat_is_exported_as_it_stands(screen: Open, tmp_path: Path) -> None:
     assert [message["role"] for message in chat["messages"]] == ["user", "assistant"]
 
 
+@pytest.mark.slow
 def test_ctrl_c_stops_the_answer_and_what_is_typed_meanwhile_waits(screen: Open) -> None:
     talk = screen("chat", "--seed", "1", "--temperature", "0", "--max-tokens", "200")
     talk.wait_until(talk.waits)
@@ -247,6 +252,7 @@ def test_ctrl_c_stops_the_answer_and_what_is_typed_meanwhile_waits(screen: Open)
     leave(talk)
 
 
+@pytest.mark.slow
 def test_kill_9_in_the_middle_of_an_answer_keeps_what_was_said(screen: Open, history: History) -> None:
     talk = screen("chat", "--seed", "1", "--temperature", "0")
     talk.wait_until(talk.waits)
@@ -264,6 +270,7 @@ def test_kill_9_in_the_middle_of_an_answer_keeps_what_was_said(screen: Open, his
     leave(again)
 
 
+@pytest.mark.slow
 def test_two_terminals_on_one_chat_lose_nothing(screen: Open, history: History) -> None:
     first = screen("chat", *GREEDY)
     first.ask("My dog is called Rex.")

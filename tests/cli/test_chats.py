@@ -28,6 +28,7 @@ def told(home: Path) -> Chat:
     return chat
 
 
+@pytest.mark.slow
 def test_chats_are_listed_searched_shown_and_renamed(told: Chat) -> None:
     assert told.id in filbert().stdout
     assert "[scat]ters" in filbert("search", "scat", "light").stdout

@@ -51,6 +51,7 @@ def test_progress_is_a_bar_on_a_terminal() -> None:
     terminal.close()
 
 
+@pytest.mark.slow
 def test_a_first_pull_shows_its_progress_in_lines(filbert: Run) -> None:
     done = filbert("pull", "smollm2:135m")
     assert "downloading: 100 % of" in done.stderr

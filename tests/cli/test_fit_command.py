@@ -49,6 +49,7 @@ def test_fit_without_a_name_means_the_setting_and_an_unknown_one_is_a_sentence(f
     assert "There is no model nonsense" in filbert("fit", "nonsense").stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("unreached", [{"HF_ENDPOINT": "http://127.0.0.1:9"}, {"FILBERT_OFFLINE": "1"}])
 def test_without_the_header_the_catalogue_tells_roughly(filbert, measured, unreached: dict[str, str]) -> None:
     done = filbert("fit", "qwen3:4b", **unreached, FILBERT_DOWNLOAD_RETRIES="0")

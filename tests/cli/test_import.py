@@ -28,6 +28,7 @@ def person(tmp_path: Path, starter: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
     return home
 
 
+@pytest.mark.slow
 def test_without_a_terminal_all_that_is_found_is_imported_and_told(filbert: Run, person: Path, home: Path) -> None:
     done = filbert("import")
     assert done.returncode == 0
@@ -76,6 +77,7 @@ def test_ctrl_c_and_ctrl_d_at_the_question_import_nothing(
     assert filbert("list", "--json").stdout.strip() == "[]"
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("person")
 def test_list_shows_the_hash_of_an_import_only_once_somebody_has_read_it(filbert: Run, starter: Path) -> None:
     filbert("import", str(starter), "--name", "mine")
@@ -85,6 +87,7 @@ def test_list_shows_the_hash_of_an_import_only_once_somebody_has_read_it(filbert
     assert (before["name"], before["kind"], before["sha256"], len(after["sha256"])) == ("mine", "language", None, 64)
 
 
+@pytest.mark.slow
 def test_what_a_person_names_wrongly_is_told(filbert: Run, tmp_path: Path) -> None:
     (tmp_path / "note.gguf").write_text("hi")
     for arguments, status in (

@@ -171,6 +171,7 @@ def read_only(folder: Path) -> Iterator[None]:
         subprocess.run(["umount", str(folder)], check=True)
 
 
+@pytest.mark.slow
 def test_a_read_only_home_reads_and_refuses_to_write_in_a_sentence(filbert: Run, home: Path, starter: Path) -> None:
     with read_only(home):
         assert filbert("list").returncode == 0

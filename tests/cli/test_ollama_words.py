@@ -9,6 +9,7 @@ import pytest
 from terminal import Run
 
 
+@pytest.mark.slow
 def test_the_names_of_ollamas_commands_are_ours(filbert: Run, stocked: Path, tmp_path: Path) -> None:
     asked = ("-q", "--no-history", "--temp", "0", "--ctx", "1024", "--max-tokens", "16", "What is 2+2?")
     answer = filbert("run", "smollm2:135m", *asked)

@@ -44,6 +44,7 @@ def test_nothing_found_is_said(filbert) -> None:
     assert json.loads(filbert("search", "xyzzy-plugh", "--json").stdout) == []
 
 
+@pytest.mark.slow
 def test_without_a_word_the_families_are_shown(filbert) -> None:
     done = filbert("search")
     head, *rows = done.stdout.splitlines()
@@ -56,6 +57,7 @@ def test_without_a_word_the_families_are_shown(filbert) -> None:
     assert (refused.returncode, "nothing to look for on the hub" in refused.stderr) == (2, True)
 
 
+@pytest.mark.slow
 def test_the_hub_is_searched_where_it_is_asked_for(filbert, hub) -> None:
     hub.repos["acme/Tiny-GGUF"] = {"Tiny-Q4_K_M.gguf": b"", "Tiny-Q8_0.gguf": b""}
     hub.downloads["acme/Tiny-GGUF"] = 12345
@@ -76,6 +78,7 @@ def test_a_hostile_hub_drives_no_terminal(terminal, hub) -> None:
     assert "hf:good/one" in screen.seen and "\x1b" not in screen.seen and "evil" not in screen.seen
 
 
+@pytest.mark.slow
 def test_offline_and_unreachable_are_sentences(filbert, hub) -> None:
     assert filbert("search", "--hub", "--offline", "tiny").returncode == 3 and hub.requests == 0
     done = filbert("search", "--hub", "tiny", HF_ENDPOINT="http://127.0.0.1:9")

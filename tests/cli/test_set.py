@@ -16,6 +16,7 @@ pytestmark = pytest.mark.usefixtures("stocked")
 STARTER = "smollm2:135m-q4_1"
 
 
+@pytest.mark.slow
 def test_a_name_of_ones_own_is_set_listed_shown_used_and_removed(filbert: Run) -> None:
     done = filbert(
         "set", "gpt-4o", "--from", "smollm2:135m", "context=512", "temperature=0", "max_tokens=4", "system=Hi"

@@ -13,6 +13,7 @@ from filbert.engine.bounds import LONGEST_TOKEN, need_context, text_bytes
 Load = Callable[..., Model]
 
 
+@pytest.mark.slow
 def test_no_token_of_a_real_vocabulary_is_longer_than_the_bound(starter: Path) -> None:
     tokens = gguf.GGUFReader(starter).fields["tokenizer.ggml.tokens"]
     assert 16 <= max(len(tokens.parts[at]) for at in tokens.data) <= LONGEST_TOKEN

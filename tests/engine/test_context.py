@@ -69,6 +69,7 @@ def test_the_default_is_the_trained_length_and_is_told(tiny: Path) -> None:
         assert f"context {make_tiny.CONTEXT} tokens of {make_tiny.CONTEXT} trained" in model.summary
 
 
+@pytest.mark.slow
 def test_scores_have_the_trained_length_since_their_cache_grows_with_what_is_asked(tmp_path: Path) -> None:
     long = make_tiny.dense(tmp_path / "long.gguf", metadata={"llama.context_length": 32768})
     with Model(in_place(long)) as model:

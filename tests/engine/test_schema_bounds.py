@@ -48,6 +48,7 @@ def call_of(model: filbert.Model, tools: list[Tool], **wish: Any) -> filbert.Rep
     return reply
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [None, 1, 2, 3])
 @pytest.mark.parametrize("name", OPEN)
 def test_a_call_that_a_schema_leaves_open_comes_whole(model: filbert.Model, name: str, seed: int | None) -> None:
@@ -61,6 +62,7 @@ def test_a_call_without_a_token_limit_comes_whole(model: filbert.Model, name: st
     call_of(model, [Tool("do", "Do it.", OPEN[name])], temperature=0)
 
 
+@pytest.mark.slow
 def test_one_of_many_open_tools_comes_whole(model: filbert.Model) -> None:
     call_of(model, MANY[:32], temperature=0, max_tokens=200)
 

@@ -46,11 +46,13 @@ def arguments_of(model: filbert.Model, schema: dict[str, Any], **wish: Any) -> A
     return arguments
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NUMBERS)
 def test_a_call_holds_to_bounds_and_multiples(model: filbert.Model, name: str) -> None:
     arguments_of(model, needs(name), temperature=1.0, seed=1)
 
 
+@pytest.mark.slow
 def test_an_object_of_any_names_ends(model: filbert.Model) -> None:
     for seed in range(2):
         found = arguments_of(model, {"type": "object", "additionalProperties": True}, temperature=1.0, seed=seed)
@@ -79,6 +81,7 @@ PARTS = st.recursive(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=8, deadline=None, derandomize=True, database=None)
 @given(part=PARTS, seed=st.integers(0, 99))
 def test_a_call_holds_to_whatever_its_schema_is_made_of(model: filbert.Model, part: dict[str, Any], seed: int) -> None:

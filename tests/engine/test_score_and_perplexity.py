@@ -136,6 +136,7 @@ def test_incident_nan_endings_have_no_score_and_do_not_spoil_their_neighbours(tm
     assert after.loglikelihood is None
 
 
+@pytest.mark.slow
 def test_incident_a_model_of_nothing_but_nan_has_no_perplexity(starter: Path, tmp_path: Path) -> None:
     path = tmp_path / "nan.gguf"
     path.write_bytes(starter.read_bytes())
@@ -150,6 +151,7 @@ def test_incident_a_model_of_nothing_but_nan_has_no_perplexity(starter: Path, tm
 # Endings
 
 
+@pytest.mark.slow
 def test_a_scorer_takes_the_memory_it_is_estimated_to(starter: Path) -> None:
     with Model(in_place(starter), LoadOptions(context=4096)) as model:
         (tokens,) = model.scorer.tokenize([TEXT])

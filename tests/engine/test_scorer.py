@@ -316,6 +316,7 @@ for event in scorer.perplexity(Path(sys.argv[2]).read_text("utf-8") * 20, 128):
 """
 
 
+@pytest.mark.slow
 def test_a_caller_killed_with_9_leaves_no_scorer_behind(starter: Path) -> None:
     text = Path(__file__).parents[1] / "data/war-and-peace.txt"
     command = [sys.executable, "-c", ASKING, str(starter), str(text)]

@@ -233,6 +233,7 @@ VALUES = st.recursive(
 )
 
 
+@pytest.mark.slow
 @given(st.dictionaries(st.text(), VALUES), st.integers(1, 7), st.booleans(), st.sampled_from([None, 1]))
 def test_a_held_call_is_told_whole_whatever_its_arguments_and_pieces(
     arguments: dict[str, Any], size: int, many: bool, indent: int | None

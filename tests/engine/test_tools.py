@@ -114,6 +114,7 @@ def test_a_tool_that_is_named_is_called_and_no_other(model: filbert.Model) -> No
     assert only_call(reply, TIME) == ("time", {})
 
 
+@pytest.mark.slow
 def test_one_of_sixty_four_tools_is_called(model: filbert.Model) -> None:
     told = [Tool(f"t{i}", "", {"properties": {f"p{i}": {"enum": [i]}}, "required": [f"p{i}"]}) for i in range(4)]
     tools = [*told, *(Tool(f"t{i}") for i in range(4, 64))]
@@ -173,6 +174,7 @@ def test_text_keeps_its_logprobs_where_a_tool_might_have_been_called(model: filb
     assert "".join(token.token for token in reply.logprobs) == reply.text != ""
 
 
+@pytest.mark.slow
 def test_a_seed_gives_the_same_arguments_again(model: filbert.Model) -> None:
     wish = Sampling.model_validate({"temperature": 1.2, "seed": 5, "max_tokens": 200})
 

@@ -260,6 +260,7 @@ def test_a_model_without_a_chat_template_is_asked_as_alpaca(tmp_path: Path) -> N
         assert isinstance(model.generate("hi", max_tokens=3), str)
 
 
+@pytest.mark.slow
 def test_a_session_longer_than_the_context_forgets_its_oldest_turns(starter: Path) -> None:
     with GPT4All(str(starter), n_ctx=256) as model, model.chat_session("", "{0}\n{1}\n"):
         for _ in range(4):
@@ -348,6 +349,7 @@ def test_a_text_gives_a_vector_and_a_list_gives_a_list(minilm: Embed4All) -> Non
     assert told["n_prompt_tokens"] > 5
 
 
+@pytest.mark.slow
 def test_long_texts_are_averaged_or_cut(minilm: Embed4All) -> None:
     text = "The squirrel hides nuts in autumn. " * 100 + "The stock market fell again. " * 200
     first, mean, cut = (
@@ -454,6 +456,7 @@ def test_langchain_runs_on_it(old_home: Path, starter: Path) -> None:
     assert program(LANGCHAIN, old_home, str(old_home / ".cache" / "gpt4all" / starter.name)) == "fine\n"
 
 
+@pytest.mark.slow
 def test_the_llm_plugin_runs_on_it(old_home: Path, model: GPT4All) -> None:
     listed = program(LLM, old_home, "models", "list")
     assert "gpt4all: SmolLM2-135M-Instruct - smollm2:135m" in listed

@@ -35,6 +35,7 @@ def peak_bytes(model: Path, context: int, demand: Demand, route: str, body: dict
     return int(said["peak_bytes"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kv", ["f16", "q8_0"])
 @pytest.mark.parametrize(("which", "context"), [("starter", 512), ("starter", 1536), ("tools_model_file", 1024)])
 def test_the_estimate_is_within_10_percent_of_a_real_workers_peak(
@@ -55,6 +56,7 @@ def test_so_is_an_embedders(embedder: Path, context: int, kv: str) -> None:
     assert estimate([read_header(embedder)], context, demand).total == pytest.approx(peak, rel=0.1)
 
 
+@pytest.mark.slow
 def test_a_text_model_that_makes_vectors_keeps_logits_of_every_token(starter: Path) -> None:
     demand = Demand(batch=512, pools=True)
     body = {"input": "the cat sleeps by the window while it rains and " * 46}

@@ -63,6 +63,7 @@ def test_the_starter_says_what_it_is(starter: Path) -> None:
     assert header.split is None and header.pooling is None
 
 
+@pytest.mark.slow
 def test_the_starter_is_read_as_the_gguf_package_reads_it(starter: Path) -> None:
     ours, theirs = read_header(starter), gguf.GGUFReader(starter)
     assert {name for name in theirs.fields if not name.startswith("GGUF.")} == set(ours.metadata)

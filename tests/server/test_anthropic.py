@@ -213,6 +213,7 @@ def test_no_tool_is_called_where_none_may_be(server: RunningServer) -> None:
     assert none["content"][0]["type"] == "text"
 
 
+@pytest.mark.slow
 def test_several_calls_are_blocks_of_their_own(server: RunningServer) -> None:
     choice = {"type": "any", "disable_parallel_tool_use": False}
     events = streamed(server, ASK, tools=[TIME], tool_choice=choice, max_tokens=400)

@@ -149,6 +149,7 @@ def test_the_command_line_is_an_owner_as_the_keys_are(crowd: Asked, monkeypatch:
         assert not crowd.knows("bob", prompt("h"))
 
 
+@pytest.mark.slow
 def test_for_one_owner_the_engine_remembers_as_ever_until_a_second_one_asks(tmp_path: Path) -> None:
     with asked(tmp_path / "one", "ada", flags=("-m", TINY)) as one:
         worker = one.server.worker().pid

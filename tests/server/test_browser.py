@@ -69,6 +69,7 @@ def told(site: tuple[str, Path], server: RunningServer, tmp_path: Path) -> dict[
     return found
 
 
+@pytest.mark.slow
 def test_a_page_of_another_site_gets_nothing(site: tuple[str, Path], told_home: Path, tmp_path: Path) -> None:
     with serving(told_home) as server:
         assert told(site, server, tmp_path) == {"form": "opaque", "json": "TypeError", "read": "TypeError"}
@@ -77,12 +78,14 @@ def test_a_page_of_another_site_gets_nothing(site: tuple[str, Path], told_home: 
         assert server.chat().choices
 
 
+@pytest.mark.slow
 def test_a_page_of_a_known_site_may_ask_in_json(site: tuple[str, Path], told_home: Path, tmp_path: Path) -> None:
     with serving(told_home, "--allow-origin", site[0]) as server:
         assert told(site, server, tmp_path) == {"form": "opaque", "json": 200, "read": 200}
         assert sample(server, "filbert_requests_total", status="403") == 1
 
 
+@pytest.mark.slow
 def test_a_page_that_rebinds_its_name_reads_nothing(told_home: Path, tmp_path: Path) -> None:
     with serving(told_home) as server:
         rebound = f"--host-resolver-rules=MAP evil.example 127.0.0.1:{server.port}"

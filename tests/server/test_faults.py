@@ -160,6 +160,7 @@ def test_a_worker_killed_between_two_requests_is_not_noticed(narrow: RunningServ
     assert narrow.worker() != killed
 
 
+@pytest.mark.slow
 def test_a_worker_that_hangs_is_a_504_and_is_replaced(stocked: Path) -> None:
     with serving(stocked, "-m", STARTER, "--stall-s", "4", "--context", "1024") as server:
         hung = server.worker()
@@ -170,6 +171,7 @@ def test_a_worker_that_hangs_is_a_504_and_is_replaced(stocked: Path) -> None:
         assert gone([hung])
 
 
+@pytest.mark.slow
 def test_a_worker_that_hangs_in_the_middle_of_a_stream_ends_it_with_an_error(stocked: Path) -> None:
     with serving(stocked, "-m", STARTER, "--stall-s", "4", "--context", "1024") as server:
         hung = server.worker()
@@ -183,6 +185,7 @@ def test_a_worker_that_hangs_in_the_middle_of_a_stream_ends_it_with_an_error(sto
         assert gone([hung])
 
 
+@pytest.mark.slow
 def test_a_model_removed_while_it_is_loaded_is_a_404_and_others_go_on(stocked: Path, starter: Path) -> None:
     with serving(stocked, "-m", STARTER, "-m", str(starter), "--context", "1024") as server:
         with server.streaming(grammar=FOR_EVER, max_tokens=60) as answer:
@@ -197,6 +200,7 @@ def test_a_model_removed_while_it_is_loaded_is_a_404_and_others_go_on(stocked: P
         assert unharmed(server, [starter.stem])
 
 
+@pytest.mark.slow
 def test_a_file_deleted_while_its_model_is_loaded_harms_no_answer_and_no_other_model(
     stocked: Path, starter: Path
 ) -> None:
@@ -215,6 +219,7 @@ def test_a_file_deleted_while_its_model_is_loaded_harms_no_answer_and_no_other_m
         assert unharmed(server, [starter.stem])
 
 
+@pytest.mark.slow
 def test_no_answer_names_a_file_or_what_a_child_was_told(stocked: Path, tmp_path: Path) -> None:
     """Whatever goes wrong: no such model, files that are none, that the engine refuses or dies of, crashes."""
     broken = {"none": tmp_path / "none.gguf"}
@@ -272,6 +277,7 @@ def test_two_servers_share_a_store(stocked: Path) -> None:
             assert unharmed(server)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL], ids=lambda how: how.name)
 def test_however_the_server_ends_its_workers_end_too(stocked: Path, how: signal.Signals) -> None:
     with serving(stocked, "-m", STARTER, "--context", "1024", "--drain", "1") as server:
@@ -285,6 +291,7 @@ def test_however_the_server_ends_its_workers_end_too(stocked: Path, how: signal.
         assert gone(workers)
 
 
+@pytest.mark.slow
 def test_a_server_ends_although_a_worker_hangs(stocked: Path) -> None:
     with serving(stocked, "-m", STARTER, "--context", "1024", "--stall-s", "600", "--drain", "1") as server:
         server.openai.embeddings.create(model=STARTER, input="x")

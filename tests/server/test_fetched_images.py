@@ -408,6 +408,7 @@ def test_every_protocol_sees_the_image_as_if_it_had_been_sent(seeing: Path) -> N
     played(act)
 
 
+@pytest.mark.slow
 def test_the_flag_lets_a_server_fetch_and_from_no_host_of_its_own(seeing: Path, home: Path) -> None:
     async def act(web: Web) -> None:
         with serving(home, "-m", str(seeing), "--context", "512", "--fetch-images") as server:

@@ -67,6 +67,7 @@ def test_python_uses_the_worker_of_the_server(served: RunningServer) -> None:
     assert [served.worker().pid, psutil.Process().children()] == [worker, psutil.Process().children()]
 
 
+@pytest.mark.slow
 def test_the_command_line_uses_it_unless_told_not_to(served_alone: RunningServer) -> None:
     command = [str(Path(sys.executable).with_name("filbert")), "chat", "-m", STARTER, "--max-tokens", "4", "Say hi."]
     shared = subprocess.run(command, capture_output=True, text=True, check=True)

@@ -94,6 +94,7 @@ def test_a_model_is_shown_by_each_of_its_names_and_no_answer_holds_a_path(server
     assert len(whole["model_info"]["tokenizer.ggml.tokens"]) == 49152
 
 
+@pytest.mark.slow
 def test_what_a_model_can_is_read_from_its_file(tmp_path: Path) -> None:
     thinking = (Path(__file__).parent.parent / "data" / "thinking.jinja").read_text("utf-8")
     tools = (
@@ -176,6 +177,7 @@ def test_a_copy_stands_for_its_source_and_a_delete_takes_one_name(served: Runnin
     assert gone.status_code == 404 and f"mine stands for {STARTER}, which is not here any more." in gone.json()["error"]
 
 
+@pytest.mark.slow
 def test_a_file_outside_the_store_is_neither_deleted_nor_copied(starter: Path, tmp_path: Path) -> None:
     with serving(tmp_path, "-m", str(starter), "--context", "512") as running:
         assert deleted(running, starter.stem).status_code == 400

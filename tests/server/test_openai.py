@@ -67,6 +67,7 @@ def test_usage_ends_a_stream_only_where_it_is_asked_for(server: RunningServer) -
     assert counted[-1].choices == [] and counted[-1].usage.completion_tokens == 8
 
 
+@pytest.mark.slow
 def test_no_event_tells_how_far_the_prompt_is(server: RunningServer) -> None:
     text = " ".join(f"word{i}" for i in range(150))
     with server.streaming(messages=[{"role": "user", "content": text}], max_tokens=2) as answer:
@@ -74,6 +75,7 @@ def test_no_event_tells_how_far_the_prompt_is(server: RunningServer) -> None:
     assert events and not any("prompt_progress" in event for event in events)
 
 
+@pytest.mark.slow
 def test_the_same_seed_says_the_same_and_another_something_else(server: RunningServer) -> None:
     def said(seed: int) -> str:
         text: str = server.chat("Invent a name.", seed=seed, temperature=1.5, max_tokens=8).choices[0].message.content
@@ -349,6 +351,7 @@ def test_a_client_without_a_content_type_is_understood(server: RunningServer) ->
         assert answer.status_code == 200
 
 
+@pytest.mark.slow
 def test_clients_who_together_ask_for_more_than_the_context_are_all_answered(stocked: Path) -> None:
     """The engine ends all answers under way when its cache runs full (llama.cpp#23652)."""
     with serving(stocked, "-m", STARTER, "--context", "512") as server, ThreadPoolExecutor(8) as crowd:
@@ -361,6 +364,7 @@ def test_clients_who_together_ask_for_more_than_the_context_are_all_answered(sto
         assert list(crowd.map(ask, range(8))) == [("length", 40)] * 8
 
 
+@pytest.mark.slow
 def test_a_file_named_at_the_start_is_served_under_its_name_without_folder(home: Path, starter: Path) -> None:
     with serving(home, "-m", str(starter)) as server:
         (listed,) = server.openai.models.list().data
@@ -371,6 +375,7 @@ def test_a_file_named_at_the_start_is_served_under_its_name_without_folder(home:
         assert server.post(model=str(starter)).status_code == 404
 
 
+@pytest.mark.slow
 def test_a_model_that_the_engine_refuses_is_told_without_naming_its_file(home: Path, starter: Path) -> None:
     install(home, starter)
     broken = make_tiny.refused(home / "refused.gguf")

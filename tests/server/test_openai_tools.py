@@ -54,6 +54,7 @@ def test_a_named_function_is_the_one_that_is_called(server: RunningServer) -> No
     assert (call.function.name, json.loads(call.function.arguments)) == ("time", {})
 
 
+@pytest.mark.slow
 def test_parallel_calls_may_be_several(server: RunningServer) -> None:
     wish: Any = {"tools": [TIME], "tool_choice": "required", "parallel_tool_calls": True, "max_tokens": 400}
     calls = server.chat(ASK, temperature=0, **wish).choices[0].message.tool_calls
@@ -97,6 +98,7 @@ def test_auto_reads_an_answer_that_is_a_call_as_one(server: RunningServer, strea
     jsonschema.validate(json.loads(only.function.arguments), PARAMETERS)
 
 
+@pytest.mark.slow
 def test_calls_and_results_go_back_in(server: RunningServer) -> None:
     first = server.chat(ASK, tools=[WEATHER], tool_choice="required", **WISH).choices[0].message
     messages: list[Any] = [

@@ -136,6 +136,7 @@ EXAMPLES = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("method", "path", "example"), EXAMPLES)
 def test_each_example_is_answered(quick: RunningServer, method: str, path: str, example: dict[str, Any]) -> None:
     if method == "DELETE":

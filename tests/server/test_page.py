@@ -15,6 +15,7 @@ BLOCKS: list[str] = re.findall(r"^```python\n(.*?)^```$", PAGE.read_text("utf-8"
 PROGRAMS = [block for block in BLOCKS if block.startswith("from openai ")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("program", PROGRAMS, ids=range(len(PROGRAMS)))
 def test_the_programs_of_the_server_s_page_run(server: RunningServer, program: str) -> None:
     here = program.replace("http://127.0.0.1:4891", server.url)

@@ -55,6 +55,7 @@ def test_who_comes_when_the_queue_is_full_is_told_when_to_come_back(strict: Runn
     assert strict.post().status_code == 200
 
 
+@pytest.mark.slow
 def test_an_answer_ends_at_its_deadline_and_its_place_is_free(strict: RunningServer) -> None:
     whole = strict.post(grammar=FOR_EVER, max_tokens=900)
     assert (whole.status_code, whole.json()["error"]["code"]) == (504, "deadline_passed")
@@ -64,6 +65,7 @@ def test_an_answer_ends_at_its_deadline_and_its_place_is_free(strict: RunningSer
     assert strict.post().status_code == 200
 
 
+@pytest.mark.slow
 def test_of_500_clients_64_wait_and_are_answered_and_all_others_are_sent_away(narrow: RunningServer) -> None:
     """One answers at a time, and 64 may wait."""
     with sent(narrow, stream=True) as under_way:

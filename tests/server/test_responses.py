@@ -453,6 +453,7 @@ def test_no_key_finds_what_another_made(guarded: tuple[RunningServer, str, str])
     assert ours.create(**wish, previous_response_id=made.id).output_text
 
 
+@pytest.mark.slow
 def test_an_answer_that_cannot_be_kept_is_one_all_the_same(stocked: Path) -> None:
     (stocked / "responses.db").mkdir()
     with serving(stocked, "--context", "1024", "--keep-responses") as running:
@@ -463,6 +464,7 @@ def test_an_answer_that_cannot_be_kept_is_one_all_the_same(stocked: Path) -> Non
             assert str(stocked) not in str(refused.value)
 
 
+@pytest.mark.slow
 def test_on_disk_responses_outlive_the_server(stocked: Path) -> None:
     ids: list[str] = []
     for _ in range(2):

@@ -33,6 +33,7 @@ def filbert(home: Path, starter: Path) -> Iterator[Filbert]:
         run("serve", "stop")
 
 
+@pytest.mark.slow
 def test_a_server_runs_in_the_background_until_it_is_stopped(filbert: Filbert) -> None:
     started = filbert("serve", "--background", "--port", "0", "-m", STARTER, "--context", "512")
     assert started.returncode == 0, started.stderr
@@ -50,6 +51,7 @@ def test_a_server_runs_in_the_background_until_it_is_stopped(filbert: Filbert) -
         assert (none.returncode, "serve --background" in none.stderr) == (2, True)
 
 
+@pytest.mark.slow
 def test_ps_lists_what_is_loaded_and_stop_unloads_it(filbert: Filbert) -> None:
     filbert("serve", "--background", "--port", "0", "-m", STARTER, "--context", "512")
     shown = filbert("ps").stdout

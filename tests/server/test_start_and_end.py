@@ -54,6 +54,7 @@ def test_a_server_answers_while_it_loads_and_is_ready_when_it_has(
     assert first["usage"]["prompt_tokens_details"]["cached_tokens"]  # its template was in the answer that warmed up
 
 
+@pytest.mark.slow
 def test_a_server_that_is_told_to_end_while_it_loads_does(
     loading: tuple[str, psutil.Process, subprocess.Popen[bytes]],
 ) -> None:
@@ -70,6 +71,7 @@ def test_without_models_of_its_own_a_server_is_ready_at_once(stocked: Path) -> N
         assert not server.workers()
 
 
+@pytest.mark.slow
 def test_who_comes_while_a_server_drains_is_told_and_who_is_answered_is_answered(stocked: Path) -> None:
     with serving(stocked, "-m", STARTER, "--context", "1024", "--drain", "120") as server:
         with server.streaming(grammar=FOR_EVER, max_tokens=300) as running:
@@ -114,6 +116,7 @@ def test_who_presses_ctrl_c_twice_does_not_wait(stocked: Path) -> None:
         assert gone(workers)
 
 
+@pytest.mark.slow
 def test_an_answer_of_the_command_line_is_waited_for_although_it_does_not_pass_the_server(stocked: Path) -> None:
     command = [str(Path(sys.executable).with_name("filbert")), "chat", "-m", STARTER, "--max-tokens", "60", "Count."]
     with (

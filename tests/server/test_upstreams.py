@@ -282,6 +282,7 @@ def test_answers_are_counted_by_server(played: Played) -> None:
     assert until(lambda: counted() == before + 3)  # a piece each, as it tells no usage
 
 
+@pytest.mark.slow
 def test_another_filbert_takes_all_that_ours_do(played: Played, server: RunningServer) -> None:
     same = {"temperature": 0, "seed": 1, "max_tokens": 8}
     there = server.chat(**same).choices[0].message.content

@@ -74,6 +74,7 @@ def with_pictures(path: Path, *ids: str, kind: int = zipfile.ZIP_DEFLATED) -> Pa
     return path
 
 
+@pytest.mark.slow
 def test_a_picture_that_is_pointed_to_300_times_is_held_once(tmp_path: Path, history: History) -> None:
     file = with_pictures(tmp_path / "a.zip", *["file_1"] * 300)
     command = [sys.executable, "-c", IMPORT + PEAK, str(file)]
