@@ -31,6 +31,7 @@ ROUTES: dict[str, Callable[[str], dict[str, Any]]] = {
     "/v1/completions": lambda text: {"prompt": text, "max_tokens": ANSWER, "grammar": FOR_EVER},
     "/v1/responses": lambda text: {"input": text, "max_output_tokens": ANSWER, "grammar": FOR_EVER},
     "/v1/messages": lambda text: {"messages": said(text), "max_tokens": ANSWER, "grammar": FOR_EVER},
+    "/api/generate": lambda text: {"prompt": text, "options": {"num_predict": ANSWER, "grammar": FOR_EVER}},
     "/api/chat": lambda text: {"messages": said(text), "options": {"num_predict": ANSWER, "grammar": FOR_EVER}},
 }
 
