@@ -270,6 +270,7 @@ def test_models_take_no_more_memory_than_they_may(home: Path, tmp_path: Path) ->
         assert server.http.get("/api/ps").json()["models"] == server.workers() == []
 
 
+@pytest.mark.slow
 def test_two_servers_share_a_store(stocked: Path) -> None:
     with serving(stocked, "--context", "512") as one, serving(stocked, "--context", "512") as other:
         assert one.url != other.url

@@ -70,6 +70,7 @@ def test_a_client_is_told_usage_only_where_it_asked(server: RunningServer) -> No
         assert stream.read().decode().count('"usage"') == 1
 
 
+@pytest.mark.slow
 def test_each_request_has_an_id_and_leaves_a_line_that_says_nothing_of_what_was_said(stocked: Path) -> None:
     with serving(stocked, "--context", "512") as server:
         secret = "the-secret-word"

@@ -58,6 +58,7 @@ def test_a_model_stays_in_memory_as_its_preset_says_where_the_request_does_not(s
     assert until(lambda: served.http.get("/api/ps").json()["models"] == [])
 
 
+@pytest.mark.slow
 def test_a_request_is_answered_as_the_preset_says_and_its_own_fields_win(served: RunningServer) -> None:
     change(
         "gpt-4o",
