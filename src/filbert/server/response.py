@@ -77,6 +77,7 @@ class Streamed(Response):
             if not begun:
                 raise
             await send({"type": "http.response.body", "body": self._shape.failed(exc), "more_body": True})
+        self._loan.give_back()  # whoever has read the end finds a model gone that was not to stay
         await send({"type": "http.response.body", "body": b""})
 
     def _pieces(self, pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
@@ -101,6 +102,7 @@ class Gathered(Streamed):
         async with _asked(scope, self._loan.model, self._prepare) as (_, answer):
             pieces = tapped(answer.body(), measured_of(scope))
             document = self._shape.whole([event async for event in read(pieces, self._shape.calls)])
+        self._loan.give_back()
         await JSONResponse(await self._finished(document))(scope, receive, send)
 
     async def _finished(self, document: Any) -> Any:
