@@ -31,8 +31,8 @@ ollama_pull.py        a pull as Ollama's clients watch it
 ollama_shape.py       an answer in Ollama's shape
 openai_shape.py       an answer in OpenAI's shape
 openapi.py            what /openapi.json says
-public_hosts.py       connections to hosts of the public internet only
 patience.py           until when a request is waited for
+public_hosts.py       connections to hosts of the public internet only
 readiness.py          whether the server takes requests
 response.py           a worker's answer on its way to a client
 response_items.py     messages, calls, results and thoughts of /v1/responses
