@@ -59,7 +59,7 @@ def fit(
     calibration = calibration_of(load, settings, again=calibrate)
     free, cache = memory(), load.prompt_cache_mib
     prompt_cache = prompt_cache_default(free) if cache is None else cache << 20
-    demand = Demand(load.kv, load.parallel, load.batch or default_batch(looked.headers), prompt_cache)
+    demand = Demand(load.kv, load.parallel, load.batch or default_batch(looked.headers, calibration), prompt_cache)
     found = forecast(looked.name, looked.headers, free, calibration, load.context, demand)
     if as_json:
         say(json.dumps({**asdict(found), "total": found.memory.total, "read_bytes": looked.read_bytes}, indent=1))

@@ -40,7 +40,7 @@ class LoadOptions(Options):
         ge=32,
         le=16384,
         description="Prompt tokens computed in one go; other answers and clients that leave wait for them. Left out: "
-        f"{BATCH}, and {BATCH_WITH_IMAGES} for models that see.",
+        f"{BATCH}, fewer where `filbert fit` found the machine slow, and {BATCH_WITH_IMAGES} for models that see.",
     )
     speculation: Literal["off", "auto"] = Field(
         "off",

@@ -19,6 +19,7 @@ from filbert.engine.worker import Pooling, WorkerPlan
 from filbert.models import fit
 from filbert.models.adapter import check_adapter
 from filbert.models.batch import default_batch
+from filbert.models.choice import kept_here
 from filbert.models.context_lengths import LEAST_CONTEXT
 from filbert.models.gguf import Header, check_split, read_header
 from filbert.models.store import StoredModel, find
@@ -151,9 +152,11 @@ class LoadPlan:
     @property
     def _demand(self) -> fit.Demand:
         options = self.options
-        return fit.Demand(
-            options.kv, options.parallel, options.batch or default_batch(self.headers), self.prompt_cache_mib << 20
-        )
+        return fit.Demand(options.kv, options.parallel, self._batch, self.prompt_cache_mib << 20)
+
+    @cached_property
+    def _batch(self) -> int:
+        return self.options.batch or default_batch(self.headers, kept_here(self.threads))
 
     def _load(self, child: ChildKind) -> tuple[int, fit.Demand]:
         """How a child is loaded: its context in tokens, and the rest."""
