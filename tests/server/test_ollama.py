@@ -300,9 +300,9 @@ def test_an_empty_request_loads_and_keep_alive_says_for_how_long(roomy: RunningS
 
 
 def test_what_was_loaded_for_good_at_the_start_is_not_unloaded_by_a_request(server: RunningServer) -> None:
-    worker = server.worker()
+    workers = server.workers()
     assert ask(server, "generate", keep_alive=0)["done_reason"] == "unload"
-    assert ask(server, options={"num_predict": 1})["done"] and server.worker() == worker
+    assert ask(server, options={"num_predict": 1})["done"] and server.workers() == workers
 
 
 def test_texts_are_embedded_cut_and_shortened(roomy: RunningServer, embedder: Path) -> None:
