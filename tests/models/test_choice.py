@@ -10,7 +10,7 @@ from filbert.core.errors import BadInput, UnknownModel
 from filbert.core.jobs import Progress
 from filbert.core.machine import Memory
 from filbert.models import catalogue, speed, store
-from filbert.models.choice import Candidate, Choice, best, choose, kept_here
+from filbert.models.choice import Candidate, Choice, best, choose
 from filbert.models.forecast import Forecast, forecast
 from filbert.models.gguf import read_header
 from filbert.models.offers import ACTIVE, likely_size, offers
@@ -146,8 +146,8 @@ def test_a_calibration_counts_for_its_own_threads_alone(home) -> None:
     here = {"processor": machine.processor(), "engine": machine.engine_build()}
     other = machine.cores() + 1
     speed.keep(MACHINE.model_copy(update={**here, "threads": other}))
-    assert kept_here() is None
-    assert kept_here(other) is not None and kept_here(other + 1) is None
+    assert speed.kept_here() is None
+    assert speed.kept_here(other) is not None and speed.kept_here(other + 1) is None
 
 
 def test_the_threads_that_a_model_will_run_with_decide_whose_figures_count(hub, tiny, tmp_path) -> None:

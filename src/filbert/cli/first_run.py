@@ -56,7 +56,7 @@ class Menu:
 
     def __init__(self, here: Sequence[StoredModel], settings: Settings, threads: int | None) -> None:
         from filbert.core import machine
-        from filbert.models.choice import kept_here
+        from filbert.models.speed import kept_here
 
         self._settings, self._threads = settings, threads
         self._measured, memory = kept_here(threads), machine.memory()

@@ -40,7 +40,7 @@ def calibrated(options: LoadOptions, *, again: bool = False) -> Job[Calibration]
     """What was measured before, else now, and again where the machine was busy then and no longer is.
     Raises EngineMissing, EngineError, DiskFull, StoreReadOnly."""
     threads = options.threads or machine.cores()
-    found = None if again else speed.kept(machine.processor(), machine.engine_build(), threads)
+    found = None if again else speed.kept_here(threads)
     if found and not (is_busy(found) and _is_idle()):
         return found
     if reason := machine.unsupported_by_engine():

@@ -19,7 +19,6 @@ from filbert.engine.worker import Pooling, WorkerPlan
 from filbert.models import fit
 from filbert.models.adapter import check_adapter
 from filbert.models.batch import default_batch
-from filbert.models.choice import kept_here
 from filbert.models.context_lengths import LEAST_CONTEXT
 from filbert.models.gguf import Header, check_split, read_header
 from filbert.models.store import StoredModel, find
@@ -156,6 +155,8 @@ class LoadPlan:
 
     @cached_property
     def _batch(self) -> int:
+        from filbert.models.speed import kept_here
+
         return self.options.batch or default_batch(self.headers, kept_here(self.threads))
 
     def _load(self, child: ChildKind) -> tuple[int, fit.Demand]:

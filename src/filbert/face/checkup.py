@@ -16,7 +16,7 @@ from filbert.engine.load_options import LoadOptions
 from filbert.engine.probe import EngineFound, probe
 from filbert.engine.threads import Runtime
 from filbert.models import store
-from filbert.models.choice import kept_here
+from filbert.models.speed import kept_here
 from filbert.version import __version__
 
 LITTLE_MEMORY = 1_000_000_000

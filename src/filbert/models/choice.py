@@ -23,7 +23,7 @@ from filbert.models.installed import find, meant
 from filbert.models.name import Name
 from filbert.models.quantisation import BITS_A_WEIGHT, bits_a_weight
 from filbert.models.remote import need_network
-from filbert.models.speed import USABLE_TPS, Calibration
+from filbert.models.speed import USABLE_TPS, Calibration, kept_here
 
 USEFUL_CONTEXT = 4096
 UNMEASURED = "Speed is a cautious guess: `filbert fit` measures this machine."
@@ -63,11 +63,6 @@ def choose(text: str, options: DownloadOptions | None = None, threads: int | Non
     measured, memory = kept_here(threads), machine.memory()
     choice = best(name.text, offered, memory, lambda one: _forecast(one, memory, measured or speed.assumed(), options))
     return choice if measured else replace(choice, why=f"{choice.why} {UNMEASURED}")
-
-
-def kept_here(threads: int | None = None) -> Calibration | None:
-    """What this machine was measured to do with so many threads, if it was; left out, with as many as it has cores."""
-    return speed.kept(machine.processor(), machine.engine_build(), threads or machine.cores())
 
 
 def candidates(name: Name, options: DownloadOptions) -> Sequence[Candidate]:

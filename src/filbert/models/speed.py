@@ -16,7 +16,7 @@ from typing import Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from filbert.core import paths
+from filbert.core import machine, paths
 from filbert.core.files import write_whole
 from filbert.models.context_lengths import CONTEXT_STEP
 from filbert.models.fit import attention_spans, values_kept
@@ -111,6 +111,14 @@ def kept(processor: str, engine: str, threads: int) -> Calibration | None:
     except (OSError, ValidationError):
         return None
     return found if (found.processor, found.engine, found.threads) == (processor, engine, threads) else None
+
+
+def kept_here(threads: int | None = None) -> Calibration | None:
+    """What this machine was measured to do with so many threads, if it was; left out, with as many as it has cores."""
+    threads = threads or machine.cores()
+    if not _file(threads).is_file():
+        return None  # to ask for the engine's build takes longer than all else that is done before a model is loaded
+    return kept(machine.processor(), machine.engine_build(), threads)
 
 
 def keep(calibration: Calibration) -> None:
