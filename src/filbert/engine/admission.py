@@ -3,6 +3,7 @@ runs full (llama.cpp#23652); so an answer starts only when its prompt and its ne
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
 from collections import deque
@@ -46,6 +47,10 @@ class Place:
         except CancelledError:
             return False
         return True
+
+    async def reach(self) -> None:
+        """As `wait`, for an event loop. Whoever stops waiting gives it back."""
+        await asyncio.shield(asyncio.wrap_future(self.reached))
 
     def give_back(self) -> None:
         self._admission.take_back(self)

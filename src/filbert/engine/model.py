@@ -431,7 +431,7 @@ class Model:
         for batch in self._batches(texts):
             place = self.children.ask_pooled(len(batch), owner, most_waiting)
             try:
-                await asyncio.shield(asyncio.wrap_future(place.reached))
+                await place.reach()
                 asked = Prepared(work.role, work.route, work.body(batch), 0, self._more_s(work, batch))
                 async with self.answering(asked) as answer:
                     event = json.loads(b"".join([piece async for piece in answer.body()]))

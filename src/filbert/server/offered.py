@@ -221,7 +221,7 @@ class Offered:
 
     def _is_there(self, name: str) -> bool:
         try:
-            return name in self._files or bool(store.installed(name))
+            return name in self._files or store.named(name) is not None
         except (BadInput, BadModelFile):
             return False
 

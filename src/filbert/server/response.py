@@ -5,7 +5,6 @@ The gateway always reads the worker as a stream, and a client that goes away clo
 
 from __future__ import annotations
 
-import asyncio
 import json
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -121,7 +120,7 @@ async def _asked(
         prepared = await _prepared(model, prepare)
         place = model.admit(prepared, owner_of(scope), queue_of(scope))
         try:
-            await asyncio.shield(asyncio.wrap_future(place.reached))
+            await place.reach()
             async with model.answering(prepared.at(place)) as answer:
                 place.begun = True
                 yield prepared, answer

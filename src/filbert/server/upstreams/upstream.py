@@ -105,7 +105,7 @@ class Upstream:
         """A whole answer, once it is its turn. Raises what `asked` raises, and Busy where so many wait already."""
         place = self.admission.ask(1, owner, most_waiting)
         try:
-            await asyncio.shield(asyncio.wrap_future(place.reached))
+            await place.reach()
             return await self._whole(route, body, DOCUMENT_S, MOST_DOCUMENT)
         finally:
             place.give_back()
