@@ -1,7 +1,7 @@
 """What a running stream notices of a neighbour who sends 3,600 prompt tokens (target: the 99th percentile of its gaps
 is 1.5 s at most), by the size of the pieces in which prompts are read, and the prompt speed that smaller pieces cost.
 
-    python benchmarks/serve/gap.py [--rounds 1] [--batch 128 256 512]
+    python benchmarks/serve/gap.py [--rounds 1] [--batch 64 128 256]
 
 A server each, asked in turn. Close other programs first: gaps grow with whatever else the machine does.
 """
@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 import httpx
 from neighbours import CONTEXT, FOR_EVER, MODEL, long_prompt, serving
 
-from filbert.models.batch import BATCH
+from filbert.models.batch import BATCH, LEAST_BATCH
 from filbert.report.table import table
 
 BEFORE = 20  # tokens of the stream, until the neighbour comes
@@ -102,7 +102,7 @@ def percentile_99(values: list[float]) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=1)
-    parser.add_argument("--batch", type=int, nargs="+", default=[128, 256, 512])
+    parser.add_argument("--batch", type=int, nargs="+", default=[LEAST_BATCH, BATCH // 2, BATCH])
     chosen = parser.parse_args()
     print("Load at the start:", *(f"{load:.2f}" for load in os.getloadavg()))
     found = {batch: Found() for batch in chosen.batch}
@@ -116,7 +116,7 @@ def main() -> None:
     fastest = max(statistics.median(each.alone) for each in found.values())
     rows = [
         (
-            f"{batch} (shipped)" if batch == BATCH else str(batch),
+            f"{batch} (unmeasured machine)" if batch == BATCH else str(batch),
             f"{statistics.median(each.alone):.0f}",
             f"{statistics.median(each.alone) / fastest:.2f}",
             f"{statistics.median(each.beside):.0f}",
