@@ -54,6 +54,20 @@ def until(true: Callable[[], bool], patience_s: float = PATIENCE_S) -> bool:
     return True
 
 
+def children_of(pid: int) -> list[psutil.Process]:
+    """Every process below one that runs a program of its own. Whoever starts one waits until it does, so that stopping
+    it before would stop both."""
+    parent = psutil.Process(pid)
+    return [child for child in parent.children(recursive=True) if not _is_copy(child, parent)]
+
+
+def _is_copy(child: psutil.Process, parent: psutil.Process) -> bool:
+    try:
+        return child.cmdline() == parent.cmdline()
+    except psutil.Error:  # it has ended
+        return False
+
+
 def gone(pid: int) -> bool:
     """Whether a process has ended, be it that nobody has asked how."""
     try:

@@ -24,6 +24,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from filbert.models.header import Kind
 from filbert.models.manifest import Kept, Manifest, manifest_file
+from running import children_of
 
 STARTER = "smollm2:135m-q4_1"
 STARTER_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
@@ -93,7 +94,7 @@ class RunningServer:
         return int(self.url.rpartition(":")[2])
 
     def workers(self) -> list[psutil.Process]:
-        return psutil.Process(self.process.pid).children(recursive=True)
+        return children_of(self.process.pid)
 
     def worker(self) -> psutil.Process:
         (worker,) = self.workers()

@@ -161,7 +161,7 @@ def test_an_answer_and_its_stream_are_as_described(quick: RunningServer, path: s
 @pytest.mark.parametrize("path", [CHAT, RESPONSE, MESSAGE, "/api/chat"])
 def test_a_thought_is_told_as_described(quick: RunningServer, path: str) -> None:
     wish: dict[str, Any] = {"input": "Hi"} if path == RESPONSE else {"messages": HELLO}
-    wish |= {"model": TINY, "max_tokens": 12, "think": True, "options": {"num_predict": 12}}
+    wish |= {"model": TINY, "max_tokens": 12, "think": True, "seed": 1, "options": {"num_predict": 12, "seed": 1}}
     for stream in (False, True):
         answer = quick.http.post(path, json={**wish, "stream": stream})
         assert (answer.status_code == 200 and "think" in answer.text) or "reasoning" in answer.text, answer.text

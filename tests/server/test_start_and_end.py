@@ -16,7 +16,7 @@ import psutil
 import pytest
 from running_server import FOR_EVER, STARTER, WAIT_S, documents, gone, serving
 
-from running import until
+from running import children_of, until
 
 LONG = {"grammar": FOR_EVER, "max_tokens": 900}
 
@@ -29,8 +29,7 @@ def loading(stocked: Path) -> Iterator[tuple[str, psutil.Process, subprocess.Pop
     command = [str(Path(sys.executable).with_name("filbert")), "serve", "--port", str(port), "-m", STARTER]
     process = subprocess.Popen([*command, "--context", "512"], env={**os.environ, "FILBERT_HOME": str(stocked)})
     try:
-        found = psutil.Process(process.pid)
-        while not (workers := found.children()):
+        while not (workers := children_of(process.pid)):
             time.sleep(0.001)
         workers[0].suspend()
         yield f"http://127.0.0.1:{port}", workers[0], process
