@@ -15,12 +15,12 @@ from filbert.engine import capi_layout
 from filbert.engine.bounds import text_bound
 from filbert.engine.scorer import Scored, Scorer, Window
 from filbert.report.measurement import Measurement, Provenance
+from filbert.report.statistics import TWO_SIDED_95
 from filbert.version import __version__
 
 __all__ = ["Perplexity", "Scored", "perplexity", "perplexity_job", "score"]
 
 LEAST_WINDOW = 16  # tokens
-TWO_SIDED_95 = 1.959964  # standard errors
 
 
 def score(scorer: Scorer, prompt: str, endings: Sequence[str]) -> list[Scored]:
