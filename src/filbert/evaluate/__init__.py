@@ -1,0 +1,6 @@
+"""What a model knows, measured: tasks of questions with answers, in lm-evaluation-harness's own format.
+
+processors.py  the Python that HellaSwag's and WinoGrande's files name, ours
+task.py        a task as its file tells it; those of the paper are in the folder tasks
+task_file.py   a YAML file and those it includes
+"""
