@@ -155,6 +155,21 @@ def test_perplexity_says_how_to_get_the_number_again(filbert: Run, tmp_path: Pat
     assert "perplexity: 100 % of" in done.stderr
 
 
+def test_perplexity_of_answers_is_told_as_words_csv_or_json(filbert: Run, tmp_path: Path) -> None:
+    file = tmp_path / "pairs.jsonl"
+    file.write_text('{"prompt": "Name the capital of France.", "response": "Paris"}\n{"prompt": "x", "response": ""}\n')
+    done = filbert("perplexity", NAME, "--pairs", str(file))
+    assert done.stdout.startswith("perplexity of answers: mean ")
+    assert f"again: filbert perplexity {NAME} --pairs {file}" in done.stdout
+    head, first, second = filbert("perplexity", NAME, "--pairs", str(file), "--csv").stdout.splitlines()
+    assert head == "model,line,tokens,bytes,nll,perplexity,clipped,why"
+    assert first.startswith(f"{NAME},1,1,5,") and second == f"{NAME},2,0,0,,,,empty"
+    told = json.loads(filbert("perplexity", NAME, NAME, "--pairs", str(file), "--json", "--chat-template").stdout)
+    assert [each["shown"] for each in told["models"]] == ["chat", "chat"]
+    assert told["models"][0]["command"].endswith("--chat-template")
+    assert told["comparison"]["difference_of_means"] == {"value": 0, "interval": [0, 0]}
+
+
 def test_rerank_needs_a_model_that_ranks(filbert: Run) -> None:
     done = filbert("rerank", "nuts", "hazelnut", "cheese")
     assert done.returncode == 2

@@ -9,6 +9,7 @@ calibration_model.py     files to time them with
 capi.py                  the engine's C interface, for the scorer's process only
 capi_layout.py           its declarations and defaults; tools/engine_upgrade.py writes it
 cards.py                 what is a graphics card
+chat_prompt.py           a conversation as the text that a model is shown
 child.py                 a process that holds native code: start, ask, stop
 children.py              the workers and the scorer of one model
 generation.py            an answer as it comes: chunks, finish, reply

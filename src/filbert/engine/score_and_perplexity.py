@@ -18,7 +18,7 @@ from filbert.report.measurement import Measurement, Provenance
 from filbert.report.statistics import TWO_SIDED_95
 from filbert.version import __version__
 
-__all__ = ["Perplexity", "Scored", "perplexity", "perplexity_job", "score"]
+__all__ = ["Perplexity", "Scored", "perplexity", "perplexity_job", "provenance", "score"]
 
 LEAST_WINDOW = 16  # tokens
 
@@ -93,7 +93,7 @@ def perplexity_job(scorer: Scorer, text: str, window: int = 512, file: str = "FI
         against=f"a text of {len(data)} bytes (sha256 {hashlib.sha256(data).hexdigest()[:12]})",
         n=int(n),
         n_invalid=n_invalid,
-        made_by=_provenance(scorer, _command(scorer, window, file)),
+        made_by=provenance(scorer, _command(scorer, window, file)),
         standard_error=error * math.exp(mean),
         window=window,
         windows=tuple(windows),
@@ -106,7 +106,8 @@ def _command(scorer: Scorer, window: int, file: str) -> str:
     return shlex.join(["filbert", "perplexity", *words])
 
 
-def _provenance(scorer: Scorer, command: str) -> Provenance:
+def provenance(scorer: Scorer, command: str) -> Provenance:
+    """Of a number that the scorer gave."""
     return Provenance(
         model=scorer.stored.name,
         model_sha256=scorer.stored.sha256,

@@ -1,0 +1,304 @@
+"""Pairs of a prompt and its answer: what the answer costs a model that was shown the prompt.
+
+The perplexity of an answer is exp of the mean nats a token, of its own tokens only (Anand et al. 2023 call it
+ground-truth perplexity). A few answers explode, and would be all that a mean tells: each counts as 100 at most, as in
+the paper. What gave no number is counted beside, and never scored.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from filbert.core.errors import BadInput, EngineError
+from filbert.core.jobs import Job, Progress
+from filbert.core.messages import Message
+from filbert.engine.chat_prompt import chat_prompt
+from filbert.engine.model import Model
+from filbert.engine.score_and_perplexity import provenance
+from filbert.engine.scorer import Scorer
+from filbert.report.measurement import Measurement
+from filbert.report.statistics import Interval, Numbers, bootstrap, mean, median, standard_error
+
+MOST = 100.0  # that an answer's perplexity counts as
+AT_ONCE = 32  # pairs that are asked for together
+SHOWN = 5  # lines that a sentence names
+ROLES = ("system", "user", "assistant")
+
+Shown = Literal["raw", "chat"]
+Why = Literal["", "empty", "too long", "NaN"]
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """line: of the file it is from, by which it is found again."""
+
+    line: int
+    messages: tuple[Message, ...]
+    response: str
+
+    @property
+    def text(self) -> str:
+        """The prompt as it stands, without a chat template."""
+        return "\n\n".join(message.text for message in self.messages)
+
+
+@dataclass(frozen=True, slots=True)
+class ScoredPair:
+    """nll: nats of the whole answer; why: it has none."""
+
+    line: int
+    tokens: int = 0
+    size_bytes: int = 0  # of the answer in UTF-8
+    nll: float = math.nan
+    why: Why = ""
+
+    @property
+    def perplexity(self) -> float:
+        """As it is, not clipped."""
+        return math.exp(min(self.nll / self.tokens, 700)) if not self.why else math.nan
+
+
+# Reading
+
+
+def read_pairs(text: str, name: str) -> list[Pair]:
+    """A pair a line of JSON: `prompt` and `response`; or `instruction`, `input` and `output`; or these two within
+    `instances`, as in Self-Instruct; or `messages`, of which the last is the answer. Raises BadInput that names the
+    lines which hold none: a file is read whole or not at all."""
+    pairs: list[Pair] = []
+    wrong: list[str] = []
+    lines = text.split("\n")  # other line ends may stand within JSON
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            pairs += _pairs_of(_json(line, is_cut=number == len(lines)), number)
+        except ValueError as exc:
+            wrong.append(f"line {number} {exc}")
+    if wrong:
+        more = f", and {len(wrong) - SHOWN} more" if len(wrong) > SHOWN else ""
+        raise BadInput(
+            f"{name} cannot be read: {'; '.join(wrong[:SHOWN])}{more}.",
+            do='Write a pair a line: {"prompt": "…", "response": "…"}.',
+        )
+    if not pairs:
+        raise BadInput(f"{name} holds no pairs.", do='Write a pair a line: {"prompt": "…", "response": "…"}.')
+    return pairs
+
+
+def _json(line: str, *, is_cut: bool) -> object:
+    """is_cut: nothing ends the line, so that one which is not JSON was not written to its end."""
+    try:
+        return json.loads(line)
+    except (ValueError, RecursionError) as exc:
+        raise ValueError("ends in the middle" if is_cut else "is not JSON") from exc
+
+
+def _pairs_of(item: object, line: int) -> Iterator[Pair]:
+    if not isinstance(item, dict):
+        raise ValueError("is no JSON object")
+    if "messages" in item:
+        *before, answer = _conversation(item["messages"])
+        yield Pair(line, tuple(before), answer.text)
+    elif "instances" in item:
+        instances = item["instances"]
+        if not isinstance(instances, list) or not all(isinstance(each, dict) for each in instances):
+            raise ValueError("has instances that are no list of objects")
+        for each in instances:
+            yield _instructed(item, each, line)
+    elif "instruction" in item:
+        yield _instructed(item, item, line)
+    else:
+        yield Pair(line, (Message("user", _field(item, "prompt")),), _field(item, "response"))
+
+
+def _instructed(item: Mapping[str, Any], instance: Mapping[str, Any], line: int) -> Pair:
+    parts = [_field(item, "instruction"), _field(instance, "input") if "input" in instance else ""]
+    prompt = "\n\n".join(part for part in parts if part.strip())
+    return Pair(line, (Message("user", prompt),), _field(instance, "output"))
+
+
+def _field(item: Mapping[str, Any], name: str) -> str:
+    if name not in item:
+        raise ValueError(f"has no {name}")
+    if not isinstance(item[name], str):
+        raise ValueError(f"has a {name} that is no text")
+    return str(item[name])
+
+
+def _conversation(messages: object) -> list[Message]:
+    if not isinstance(messages, list) or len(messages) < 2 or not all(isinstance(each, dict) for each in messages):
+        raise ValueError("has messages that are no list of two or more")
+    if unknown := next((each.get("role") for each in messages if each.get("role") not in ROLES), None):
+        raise ValueError(f"has a message of the role {unknown!r}")
+    if messages[-1].get("role") != "assistant":
+        raise ValueError("ends in a message that is no assistant's")
+    return [Message(each["role"], _field(each, "content")) for each in messages]
+
+
+# Scoring
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnswerPerplexity(Measurement):
+    """value: the mean over the answers of their clipped perplexities; n_invalid: those that gave none."""
+
+    standard_error: float
+    median: float
+    median_interval: Interval
+    shown: Shown
+    n_vocab: int
+    pairs: tuple[ScoredPair, ...]
+
+    @property
+    def scored(self) -> list[ScoredPair]:
+        return [each for each in self.pairs if not each.why]
+
+    @property
+    def n_clipped(self) -> int:
+        return sum(each.perplexity > MOST for each in self.scored)
+
+    def __str__(self) -> str:
+        (low, high), (low_median, high_median) = self.interval, self.median_interval
+        return "\n".join(
+            [
+                f"perplexity of answers: mean {self.value:.3f} ± {self.standard_error:.3f} "
+                f"(95 %: {low:.2f} to {high:.2f}), median {self.median:.3f} ({low_median:.2f} to {high_median:.2f})",
+                f"over {self.n} answers of {sum(each.tokens for each in self.scored)} tokens; "
+                f"{self.n_clipped} ({self.n_clipped / self.n:.1%}) are above {MOST:.0f} and count as {MOST:.0f}",
+                *_left_out(self.pairs),
+                f"on {self.against}, {'by the chat template' if self.shown == 'chat' else 'raw'}, by {self.made_by}",
+            ]
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "model": self.made_by.model,
+            "model_sha256": self.made_by.model_sha256,
+            "mean": self.value,
+            "mean_interval": self.interval,
+            "standard_error": None if math.isnan(self.standard_error) else self.standard_error,
+            "median": self.median,
+            "median_interval": self.median_interval,
+            "n": self.n,
+            "n_clipped": self.n_clipped,
+            "n_invalid": self.n_invalid,
+            "clipped_at": MOST,
+            "shown": self.shown,
+            "against": self.against,
+            "versions": self.made_by.versions,
+            "machine": self.made_by.machine,
+            "threads": self.made_by.threads,
+            "command": self.made_by.command,
+            "items": [dict(zip(COLUMNS, row(each), strict=True)) for each in self.pairs],
+        }
+
+
+COLUMNS = ("line", "tokens", "bytes", "nll", "perplexity", "clipped", "why")
+
+
+def row(pair: ScoredPair) -> tuple[int | float | str | None, ...]:
+    """What is written of an answer, by COLUMNS; None is no number."""
+    if pair.why:
+        return pair.line, pair.tokens, pair.size_bytes, None, None, None, pair.why
+    found = pair.perplexity
+    return pair.line, pair.tokens, pair.size_bytes, pair.nll, found, min(found, MOST), ""
+
+
+def _left_out(pairs: Sequence[ScoredPair]) -> Iterator[str]:
+    words: dict[Why, str] = {"empty": "empty", "too long": "longer than the context", "NaN": "not a number (NaN)"}
+    for why, told in words.items():
+        if lines := [str(each.line) for each in pairs if each.why == why]:
+            more = ", …" if len(lines) > SHOWN else ""
+            yield f"left out, {told}: {len(lines)} (line {', '.join(lines[:SHOWN])}{more})"
+
+
+def pairs_job(model: Model, pairs: Sequence[Pair], shown: Shown, command: str) -> Job[AnswerPerplexity]:
+    """The perplexity of each answer. shown: how the model sees a prompt, by its chat template or raw, which is the
+    prompt, a blank line and the answer; command: what makes it again. Raises EngineError when none gave a number."""
+    model.need("text")
+    scored: list[ScoredPair] = []
+    for start in range(0, len(pairs), AT_ONCE):
+        scored += _scored(model, pairs[start : start + AT_ONCE], shown)
+        yield Progress("answers", len(scored), len(pairs), "answers")
+    return _measured(model, pairs, scored, shown, command)
+
+
+def _scored(model: Model, pairs: Sequence[Pair], shown: Shown) -> list[ScoredPair]:
+    full = [pair for pair in pairs if pair.response.strip()]
+    prompts = [chat_prompt(model, pair.messages) if shown == "chat" else f"{pair.text}\n\n" for pair in full]
+    cut = dict(zip((id(pair) for pair in full), _cut(model.scorer, full, prompts), strict=True))
+    return [_score(model.scorer, pair, *cut.get(id(pair), ([], []))) for pair in pairs]
+
+
+def _cut(scorer: Scorer, pairs: Sequence[Pair], prompts: Sequence[str]) -> list[tuple[list[int], list[int]]]:
+    """The tokens of prompt and answer together, cut where the answer's begin."""
+    asked = zip(prompts, pairs, strict=True)
+    tokens = scorer.tokenize([text for p, pair in asked for text in (p, p + pair.response, pair.response)])
+    found = []
+    for before, whole, answer in zip(tokens[::3], tokens[1::3], tokens[2::3], strict=True):
+        cut = _boundary(before, whole, answer)
+        start = list(scorer.about["start"])
+        if whole[: len(start)] == start:
+            start = []  # the chat template wrote it
+        found.append((start + whole[:cut] or [scorer.about["first"]], whole[cut:]))
+    return found
+
+
+def _boundary(before: Sequence[int], whole: Sequence[int], answer: Sequence[int]) -> int:
+    """Where the answer's tokens begin in those of the whole: they are as if it stood alone, or else begin where the
+    whole parts from the prompt, so that a token which holds the prompt's end and the answer's beginning is scored."""
+    if list(whole[len(whole) - len(answer) :]) == list(answer):
+        return len(whole) - len(answer)
+    same = (i for i, (one, other) in enumerate(zip(before, whole, strict=False)) if one != other)
+    return next(same, min(len(before), len(whole)))
+
+
+def _score(scorer: Scorer, pair: Pair, prefix: list[int], answer: list[int]) -> ScoredPair:
+    size_bytes = len(pair.response.encode(errors="replace"))
+    if not answer:
+        return ScoredPair(pair.line, why="empty")
+    if len(prefix) + len(answer) > scorer.context:
+        return ScoredPair(pair.line, len(answer), size_bytes, why="too long")
+    (found,) = scorer.score(prefix, [answer])
+    if found.loglikelihood is None:
+        return ScoredPair(pair.line, len(answer), size_bytes, why="NaN")
+    return ScoredPair(pair.line, len(answer), size_bytes, -found.loglikelihood)
+
+
+def _measured(
+    model: Model, pairs: Sequence[Pair], scored: Sequence[ScoredPair], shown: Shown, command: str
+) -> AnswerPerplexity:
+    values = clipped([each for each in scored if not each.why])
+    if not len(values):
+        raise EngineError(
+            "No answer gave a number.",
+            why=f"{'; '.join(_left_out(scored))}.",
+            do="Look at the file of pairs; if the answers are NaN, pull the model again.",
+        )
+    said = json.dumps([[[m.role, m.text] for m in pair.messages] + [pair.response] for pair in pairs]).encode()
+    return AnswerPerplexity(
+        value=float(values.mean()),
+        interval=bootstrap(values, mean),
+        against=f"{len(pairs)} pairs (sha256 {hashlib.sha256(said).hexdigest()[:12]})",
+        n=len(values),
+        n_invalid=len(pairs) - len(values),
+        made_by=provenance(model.scorer, command),
+        standard_error=standard_error(values),
+        median=float(np.median(values)),
+        median_interval=bootstrap(values, median),
+        shown=shown,
+        n_vocab=int(model.scorer.about["n_vocab"]),
+        pairs=tuple(scored),
+    )
+
+
+def clipped(pairs: Sequence[ScoredPair]) -> Numbers:
+    return np.array([min(each.perplexity, MOST) for each in pairs])
