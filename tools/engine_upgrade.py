@@ -37,7 +37,7 @@ ARCHITECTURES_IN = "src/llama-arch.cpp"
 DEFAULTS_IN = {"llama_model_params": "src/llama-model.cpp", "llama_context_params": "src/llama-context.cpp"}
 FUNCTIONS = """
     llama_log_set llama_backend_init llama_model_default_params llama_context_default_params
-    llama_model_load_from_file llama_model_n_ctx_train
+    llama_model_load_from_file llama_model_n_ctx_train llama_model_is_recurrent llama_model_is_hybrid
     llama_model_get_vocab llama_vocab_n_tokens llama_vocab_bos llama_vocab_eos llama_vocab_get_add_bos
     llama_tokenize
     llama_adapter_lora_init

@@ -26,6 +26,9 @@ def run_filbert(*arguments: str | bytes, input: bytes = b"", **environment: str)
     return subprocess.CompletedProcess(done.args, done.returncode, done.stdout.decode(), done.stderr.decode())
 
 
+PRESSED_AGAIN_S = 5
+
+
 class PseudoTerminal:
     """A program on a real pseudo-terminal: what is typed reaches it as from a keyboard, Ctrl-C included."""
 
@@ -52,10 +55,14 @@ class PseudoTerminal:
     def type(self, text: str) -> None:
         os.write(self._ours, text.encode())
 
-    def wait(self, within_s: float = 60) -> int:
-        """The exit status; what is printed until then is taken."""
+    def wait(self, within_s: float = 60, pressing: str = "") -> int:
+        """The exit status; what is printed until then is taken. pressing: a key that is pressed every few seconds, for
+        Ctrl-C is lost where it comes between Python's prompt and the read behind it."""
+        pressed = time.monotonic()
         while self.read():
-            pass
+            if pressing and time.monotonic() > pressed + PRESSED_AGAIN_S:
+                self.type(pressing)
+                pressed = time.monotonic()
         return self.process.wait(within_s)
 
     def close(self) -> None:

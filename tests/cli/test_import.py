@@ -72,7 +72,7 @@ def test_ctrl_c_and_ctrl_d_at_the_question_import_nothing(
     asked = terminal("import")
     asked.wait_for("Import 1 model?")
     asked.type(key)
-    assert asked.wait() == 130
+    assert asked.wait(pressing=key) == 130
     assert "Stopped." in asked.seen
     assert filbert("list", "--json").stdout.strip() == "[]"
 

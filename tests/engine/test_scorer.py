@@ -217,10 +217,10 @@ def test_long_work_gives_a_sign_of_life_for_each_part_that_is_decoded(tmp_path: 
     config = {"path": str(path), "threads": 1, "openmp": "bundled", "context": 2048, "adapters": ()}
     child = Child("scorer_main.py", {**config, "memory_limit": 4 << 30})
     assert child.hear(60)["answer"]["context"] == 2048
-    child.tell({"do": "score", "prefix": [5] * 1200, "endings": [[6] * 301, [7] * 301]}, 60)
-    said = [child.hear(60) for _ in range(6)]
+    child.tell({"do": "score", "items": [[[5] * 1200, [[6] * 301, [7] * 301]]]}, 60)
+    said = [child.hear(60) for _ in range(5)]
     child.stop()
-    assert [sorted(one) for one in said] == [["decoded"]] * 5 + [["answer"]]
+    assert [sorted(one) for one in said] == [["decoded"]] * 4 + [["answer"]]
     assert sum(one["decoded"] for one in said[:-1]) == said[-1]["answer"]["decoded"] == 1200 + 2 * 300
 
 

@@ -12,6 +12,7 @@ cards.py                 what is a graphics card
 chat_prompt.py           a conversation as the text that a model is shown
 child.py                 a process that holds native code: start, ask, stop
 children.py              the workers and the scorer of one model
+forest.py                prompts and endings as a tree of tokens, packed into decodes
 generation.py            an answer as it comes: chunks, finish, reply
 infill.py                text between what stands before it and what comes after
 keep_alive.py            how long a model stays in memory, as it is written

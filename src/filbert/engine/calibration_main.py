@@ -65,6 +65,7 @@ class Timed:
         rows = Rows(
             np.arange(start, start + tokens, dtype=np.int32) % self.shape.vocabulary,
             np.arange(start, start + tokens, dtype=np.int32),
+            np.ones(tokens, np.int32),
             np.zeros(tokens, np.int32),
             np.arange(tokens) == tokens - 1,
         )

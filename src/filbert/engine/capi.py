@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from filbert.core.errors import BadInput, BadModelFile, EngineError, EngineMismatch, EngineMissing
 from filbert.core.machine import engine_build
 from filbert.engine import capi_layout
-from filbert.engine.scoring import BRANCHES, N_BATCH, OUTPUT_BYTES
+from filbert.engine.scoring import BRANCHES, N_BATCH, OUTPUT_BYTES, SEQUENCES
 from filbert.models.gguf_types import TENSOR_TYPES
 
 Ints = NDArray[np.int32]
@@ -164,6 +164,7 @@ class Weights:
         self._vocab = lib.llama_model_get_vocab(self.model)
         self.n_vocab = int(lib.llama_vocab_n_tokens(self._vocab))
         self.n_trained = int(lib.llama_model_n_ctx_train(self.model))
+        self.has_states = bool(lib.llama_model_is_recurrent(self.model) or lib.llama_model_is_hybrid(self.model))
         self.adds_bos = bool(lib.llama_vocab_get_add_bos(self._vocab))
         self.bos = int(lib.llama_vocab_bos(self._vocab))
         self.eos = int(lib.llama_vocab_eos(self._vocab))
@@ -189,10 +190,12 @@ class Weights:
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """What to decode: arrays of one length, a row a token. `wanted` rows give logits."""
+    """What to decode, a row a token: arrays of one length, but for `sequences`, which holds those that the first row is
+    a part of, then those of the second. counts: how many each row is a part of. `wanted` rows give logits."""
 
     tokens: Ints
     positions: Ints
+    counts: Ints
     sequences: Ints
     wanted: NDArray[np.bool_]
 
@@ -218,7 +221,8 @@ class Context:
         self._n_outputs = n_outputs(weights.n_vocab)
         params = lib.llama_context_default_params()
         params.n_ctx, params.n_batch, params.n_ubatch = n_ctx, N_BATCH, N_BATCH
-        params.n_seq_max, params.n_outputs_max, params.kv_unified = BRANCHES + 1, self._n_outputs, True
+        params.n_seq_max = BRANCHES + 1 if weights.has_states else SEQUENCES
+        params.n_outputs_max, params.kv_unified = self._n_outputs, True
         params.n_threads = params.n_threads_batch = threads
         params.type_k = params.type_v = NUMBERS[kv]
         pointer = lib.llama_init_from_model(weights.model, params)
@@ -261,14 +265,15 @@ class Context:
 
     def _decode(self, rows: Rows, part: slice) -> None:
         tokens, positions = rows.tokens[part].astype(np.int32), rows.positions[part].astype(np.int32)
-        sequences, wanted = rows.sequences[part].astype(np.int32), rows.wanted[part].astype(np.int8)
-        n_sequences = np.ones(len(tokens), np.int32)
-        addresses = sequences.ctypes.data + 4 * np.arange(len(tokens), dtype=np.uintp)
+        sequences, counts = rows.sequences.astype(np.int32), rows.counts.astype(np.int32)
+        wanted = rows.wanted[part].astype(np.int8)
+        addresses = (sequences.ctypes.data + 4 * (np.cumsum(counts) - counts).astype(np.uintp))[part]
+        counts = counts[part]
         batch = self._ffi.new("struct llama_batch *")
         batch.n_tokens = len(tokens)
         batch.token = self._ffi.cast("llama_token *", tokens.ctypes.data)
         batch.pos = self._ffi.cast("llama_pos *", positions.ctypes.data)
-        batch.n_seq_id = self._ffi.cast("int32_t *", n_sequences.ctypes.data)
+        batch.n_seq_id = self._ffi.cast("int32_t *", counts.ctypes.data)
         batch.seq_id = self._ffi.cast("llama_seq_id **", addresses.ctypes.data)
         batch.logits = self._ffi.cast("int8_t *", wanted.ctypes.data)
         status = self._lib.llama_decode(self._context, batch[0])

@@ -188,6 +188,8 @@ struct llama_context_params llama_context_default_params(void);
 struct llama_model;
 struct llama_model *llama_model_load_from_file(const char *path_model, struct llama_model_params params);
 int32_t llama_model_n_ctx_train(const struct llama_model *model);
+bool llama_model_is_recurrent(const struct llama_model *model);
+bool llama_model_is_hybrid(const struct llama_model *model);
 struct llama_vocab;
 const struct llama_vocab *llama_model_get_vocab(const struct llama_model *model);
 int32_t llama_vocab_n_tokens(const struct llama_vocab *vocab);

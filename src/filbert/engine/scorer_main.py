@@ -7,18 +7,20 @@ each part of a decode, which shows that it lives, and from a perplexity {"window
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
 from filbert.core.errors import BadInput, ContextOverflow, FilbertError
 from filbert.engine.capi import Context, Rows, Weights, open_engine
+from filbert.engine.forest import Forest, Item, Tokens
 from filbert.engine.lifeline import bound_memory, heard, open_lifeline
 from filbert.engine.likelihood import Flags, Numbers, pick
-from filbert.engine.scoring import BRANCHES
+from filbert.engine.scoring import BRANCHES, SEQUENCES
 
 Say = Callable[[dict[str, Any]], None]
+Found = tuple[float, bool]  # log-likelihood of an ending, and whether each of its tokens was the likeliest
 SMALLEST_CONTEXT = 512
 
 
@@ -29,6 +31,7 @@ class Scorer:
         self._limit = config["context"] or self._weights.n_trained
         self._threads = config["threads"]
         self._context: Context | None = None
+        self._n_decoded = 0
         self._say = say
 
     def about(self) -> dict[str, Any]:
@@ -43,28 +46,57 @@ class Scorer:
     def tokenize(self, texts: list[str]) -> list[list[int]]:
         return [self._weights.tokenize(text, special=True) for text in texts]
 
-    def score(self, prefix: list[int], endings: list[list[int]]) -> dict[str, Any]:
+    def score(self, items: list[tuple[list[int], list[list[int]]]]) -> dict[str, Any]:
+        """What each ending of each item gets, item by item. They are decoded together where the cache holds them all,
+        else one after the other."""
+        asked = [Item(*item) for item in items]
+        for item in asked:
+            self._need(len(item.prefix) + max(map(len, item.endings)))
+        before = self._n_decoded
+        found: Sequence[Found]
+        forest = None if self._weights.has_states else Forest(asked)
+        if forest and len(forest) <= self._limit and len(forest.leaves()) <= SEQUENCES:
+            found = list(self._together(forest))
+        else:
+            found = [each for item in asked for each in self._branching(item)]
+        return {
+            "loglikelihoods": [finite(value) for value, _ in found],
+            "greedy": [bool(likeliest) for _, likeliest in found],
+            "decoded": self._n_decoded - before,
+        }
+
+    def _together(self, forest: Forest) -> Iterable[Found]:
+        context = self._fitting(len(forest))
+        context.clear()
+        targets, endings = (np.array([getattr(pick, of) for pick in forest.picks]) for of in ("token", "ending"))
+        nodes = np.array([pick.node for pick in forest.picks])
+        values, greedy = np.zeros(endings[-1] + 1), np.ones(endings[-1] + 1, np.bool_)
+        rows = of_forest(forest, np.isin(np.arange(len(forest)), nodes))
+        row_of = np.cumsum(rows.wanted) - 1
+        for part, logits in context.decode(rows):
+            here = (row_of[nodes] >= part.start) & (row_of[nodes] < part.stop)
+            found, likeliest = pick(logits, row_of[nodes[here]] - part.start, targets[here])
+            np.add.at(values, endings[here], found)
+            np.logical_and.at(greedy, endings[here], likeliest)
+        return zip(values, greedy, strict=True)
+
+    def _branching(self, item: Item) -> Iterable[Found]:
         """The prefix is decoded once, in sequence 0; endings branch off from it, many in one batch."""
-        self._need(len(prefix) + max(map(len, endings)))
+        prefix, endings = item.prefix, item.endings
         context = self._fitting(len(prefix) + sum(map(len, endings)))
-        before = context.n_decoded
         values, greedy = self._first_tokens(context, prefix, [ending[0] for ending in endings])
         for wave in waves([len(ending) - 1 for ending in endings], context.n_ctx - len(prefix)):
             self._later_tokens(context, len(prefix), [(i, endings[i]) for i in wave], values, greedy)
-        return {
-            "loglikelihoods": [finite(value) for value in values],
-            "greedy": greedy.tolist(),
-            "decoded": context.n_decoded - before,
-        }
+        return zip(values, greedy, strict=True)
 
-    def _first_tokens(self, context: Context, prefix: list[int], firsts: list[int]) -> tuple[Numbers, Flags]:
+    def _first_tokens(self, context: Context, prefix: Tokens, firsts: Tokens) -> tuple[Numbers, Flags]:
         """The last token of the prefix predicts the first of every ending."""
         context.clear()
         ((_, logits),) = context.decode(sequence(prefix, wanted_from=len(prefix) - 1))
         return pick(logits, np.zeros(len(firsts), np.intp), np.array(firsts, np.int32))
 
     def _later_tokens(
-        self, context: Context, start: int, wave: list[tuple[int, list[int]]], values: Numbers, greedy: Flags
+        self, context: Context, start: int, wave: list[tuple[int, Tokens]], values: Numbers, greedy: Flags
     ) -> None:
         """Add to `values` and `greedy`, in place, what the tokens after the first of each ending in the wave give."""
         for branch in range(1, len(wave) + 1):
@@ -130,14 +162,26 @@ class Scorer:
             size = max(SMALLEST_CONTEXT, 1 << (n_tokens - 1).bit_length())
             self._context = None  # its memory first
             size = min(size, max(self._limit, SMALLEST_CONTEXT))
-            self._context = Context(self._weights, size, self._threads, lambda n: self._say({"decoded": n}))
+            self._context = Context(self._weights, size, self._threads, self._lives)
         return self._context
+
+    def _lives(self, n_tokens: int) -> None:
+        self._n_decoded += n_tokens
+        self._say({"decoded": n_tokens})
 
 
 def sequence(tokens: Sequence[int], *, start: int = 0, number: int = 0, wanted_from: int = 0) -> Rows:
     n = len(tokens)
     positions = np.arange(n, dtype=np.int32)
-    return Rows(np.array(tokens, np.int32), positions + start, np.full(n, number, np.int32), positions >= wanted_from)
+    ones = np.ones(n, np.int32)
+    return Rows(np.array(tokens, np.int32), positions + start, ones, ones * number, positions >= wanted_from)
+
+
+def of_forest(forest: Forest, wanted: Flags) -> Rows:
+    members = forest.sequences()
+    counts = np.array([len(each) for each in members], np.int32)
+    sequences = np.concatenate(members).astype(np.int32)
+    return Rows(np.array(forest.tokens, np.int32), np.array(forest.positions, np.int32), counts, sequences, wanted)
 
 
 def joined(rows: Sequence[Rows]) -> Rows:

@@ -3,5 +3,6 @@
 from __future__ import annotations
 
 N_BATCH = 512  # tokens a decode: more gains nothing on a processor and costs buffers
-BRANCHES = 32  # sequences beside the first
+SEQUENCES = 256  # that share a cache: as many as the engine can tell apart
+BRANCHES = 32  # sequences beside the first, where each holds a state of its own
 OUTPUT_BYTES = 64 << 20  # logits held at once: a vocabulary of 152,000 makes 0.6 MB of them a row
