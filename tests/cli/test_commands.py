@@ -164,7 +164,11 @@ def test_perplexity_of_answers_is_told_as_words_csv_or_json(filbert: Run, tmp_pa
     head, first, second = filbert("perplexity", NAME, "--pairs", str(file), "--csv").stdout.splitlines()
     assert head == "model,line,tokens,bytes,nll,perplexity,clipped,why"
     assert first.startswith(f"{NAME},1,1,5,") and second == f"{NAME},2,0,0,,,,empty"
-    told = json.loads(filbert("perplexity", NAME, NAME, "--pairs", str(file), "--json", "--chat-template").stdout)
+    plot = ("--plot", str(tmp_path / "plot.png"))
+    told = json.loads(
+        filbert("perplexity", NAME, NAME, "--pairs", str(file), "--json", "--chat-template", *plot).stdout
+    )
+    assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")
     assert [each["shown"] for each in told["models"]] == ["chat", "chat"]
     assert told["models"][0]["command"].endswith("--chat-template")
     assert told["comparison"]["difference_of_means"] == {"value": 0, "interval": [0, 0]}

@@ -52,6 +52,10 @@ def perplexity(
     chat_template: Annotated[
         bool, typer.Option("--chat-template", help="Prompts of --pairs as in a chat, not raw.")
     ] = False,
+    plot: Annotated[
+        Path | None,
+        typer.Option("--plot", help="Draw the distribution of --pairs into a .png or .svg.", show_default=False),
+    ] = None,
     as_csv: Annotated[bool, typer.Option("--csv", help="The answers of --pairs as CSV.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="A JSON object.")] = False,
 ) -> None:
@@ -61,15 +65,21 @@ def perplexity(
         raise BadInput("One file is needed to measure on.", do="Name a text with --text, or pairs with --pairs.")
     if len(names) > (1 if text else 2):
         raise BadInput(f"{len(names)} models are too many.", do="Name one for a text, one or two for pairs.")
-    if (as_csv or chat_template) and not pairs:
-        raise BadInput("--csv and --chat-template go with --pairs.", do="Leave them out for a text.")
+    if (as_csv or chat_template or plot) and not pairs:
+        raise BadInput("--csv, --plot and --chat-template go with --pairs.", do="Leave them out for a text.")
     if as_csv and as_json:
         raise BadInput("The answer is CSV or JSON.", do="Leave one of --csv and --json out.")
     if text:
         _of_text(names[0] if names else "", load, settings, text, window, as_json=as_json)
         return
     assert pairs is not None
+    if plot:
+        from filbert.report.chart import need_chart
+
+        need_chart(plot)  # before it is measured
     found = _of_pairs(names or [""], load, settings, pairs, "chat" if chat_template else "raw")
+    if plot:
+        _draw(found, plot)
     if as_csv:
         say(_csv(found), end="")
         return
@@ -116,6 +126,20 @@ def _tell(found: list[AnswerPerplexity], *, as_json: bool) -> None:
     compared = Comparison(*found)
     told = [str(each) for each in (*found, compared)]
     say(json.dumps(compared.to_json(), indent=1) if as_json else "\n\n".join(told))
+
+
+def _draw(found: list[AnswerPerplexity], plot: Path) -> None:
+    from filbert.evaluate.pairs import MOST, clipped
+    from filbert.evaluate.pairs_compared import Comparison
+    from filbert.report.chart import distribution_chart
+
+    if len(found) == 1:
+        samples = {found[0].made_by.model: clipped(found[0].scored)}
+    else:
+        compared = Comparison(*found)
+        samples = dict(zip(compared.names, compared.values, strict=True))
+    n = len(next(iter(samples.values())))
+    distribution_chart(samples, f"Perplexity of {n} answers", "perplexity of an answer", MOST).write(plot)
 
 
 def _csv(found: list[AnswerPerplexity]) -> str:
