@@ -186,8 +186,17 @@ def test_a_file_without_a_number_is_an_error(tmp_path: Path) -> None:
 def test_progress_counts_answers(tmp_path: Path) -> None:
     with tiny(tmp_path / "tiny.gguf") as model:
         told: list[Progress] = []
-        finish(pairs_job(model, [pair("one", "two", i) for i in range(40)], "raw", COMMAND), told.append)
-    assert [(each.done, each.total) for each in told] == [(32, 40), (40, 40)]
+        finish(pairs_job(model, [pair("one", f"two {i}", i) for i in range(70)], "raw", COMMAND), told.append)
+    assert [(each.done, each.total) for each in told] == [(done, 70) for done in range(1, 71)]
+
+
+def test_answers_keep_the_order_of_their_lines_and_many_are_scored_as_one_alone(tmp_path: Path) -> None:
+    pairs = [pair(f"one {i}", "" if i % 5 == 0 else f"two {i}", i) for i in range(70)]
+    with tiny(tmp_path / "tiny.gguf") as model:
+        together = scored(model, *pairs).pairs
+        alone = [scored(model, pairs[i]).pairs[0] for i in (1, 13, 69)]
+    assert [each.line for each in together] == list(range(70))
+    assert [together[each.line].nll for each in alone] == pytest.approx([each.nll for each in alone], rel=1e-3)
 
 
 def test_a_model_without_a_template_is_told_from_one_that_has(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import hashlib
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -20,6 +20,7 @@ from filbert.core.errors import BadInput, EngineError
 from filbert.core.jobs import Job, Progress
 from filbert.core.messages import Message
 from filbert.engine.chat_prompt import chat_prompt
+from filbert.engine.forest import Item, packed
 from filbert.engine.model import Model
 from filbert.engine.score_and_perplexity import provenance
 from filbert.engine.scorer import Scorer
@@ -27,7 +28,7 @@ from filbert.report.measurement import Measurement
 from filbert.report.statistics import Interval, Numbers, bootstrap, mean, median, standard_error
 
 MOST = 100.0  # that an answer's perplexity counts as
-AT_ONCE = 32  # pairs that are asked for together
+AT_ONCE = 64  # pairs whose prompts are prepared together
 SHOWN = 5  # lines that a sentence names
 ROLES = ("system", "user", "assistant")
 
@@ -224,18 +225,38 @@ def pairs_job(model: Model, pairs: Sequence[Pair], shown: Shown, command: str) -
     """The perplexity of each answer. shown: how the model sees a prompt, by its chat template or raw, which is the
     prompt, a blank line and the answer; command: what makes it again. Raises EngineError when none gave a number."""
     model.need("text")
-    scored: list[ScoredPair] = []
+    found: dict[int, ScoredPair] = {}
     for start in range(0, len(pairs), AT_ONCE):
-        scored += _scored(model, pairs[start : start + AT_ONCE], shown)
-        yield Progress("answers", len(scored), len(pairs), "answers")
-    return _measured(model, pairs, scored, shown, command)
+        for place, scored in _scored(model, pairs[start : start + AT_ONCE], shown):
+            found[start + place] = scored
+            yield Progress("answers", len(found), len(pairs), "answers")
+    return _measured(model, pairs, [found[place] for place in range(len(pairs))], shown, command)
 
 
-def _scored(model: Model, pairs: Sequence[Pair], shown: Shown) -> list[ScoredPair]:
-    full = [pair for pair in pairs if pair.response.strip()]
-    prompts = [chat_prompt(model, pair.messages) if shown == "chat" else f"{pair.text}\n\n" for pair in full]
-    cut = dict(zip((id(pair) for pair in full), _cut(model.scorer, full, prompts), strict=True))
-    return [_score(model.scorer, pair, *cut.get(id(pair), ([], []))) for pair in pairs]
+def _scored(model: Model, pairs: Sequence[Pair], shown: Shown) -> Iterator[tuple[int, ScoredPair]]:
+    """Each with its place among the pairs; those that cannot be scored come first."""
+    scorer = model.scorer
+    full = [place for place, pair in enumerate(pairs) if pair.response.strip()]
+    prompts = [
+        chat_prompt(model, pairs[place].messages) if shown == "chat" else f"{pairs[place].text}\n\n" for place in full
+    ]
+    cut = dict(zip(full, _cut(scorer, [pairs[place] for place in full], prompts), strict=True))
+    asked: list[tuple[int, ScoredPair, Item]] = []
+    for place, pair in enumerate(pairs):
+        prefix, answer = cut.get(place, ([], []))
+        unscored = ScoredPair(pair.line, len(answer), len(pair.response.encode(errors="replace")))
+        if not answer:
+            yield place, ScoredPair(pair.line, why="empty")
+        elif len(prefix) + len(answer) > scorer.context:
+            yield place, replace(unscored, why="too long")
+        else:
+            asked.append((place, unscored, Item(prefix, [answer])))
+    for batch in packed([item for _, _, item in asked], scorer.context):
+        scores = scorer.score_items([asked[i][2] for i in batch])
+        for i, (score,) in zip(batch, scores, strict=True):
+            place, unscored, _ = asked[i]
+            nats = score.loglikelihood
+            yield place, replace(unscored, why="NaN") if nats is None else replace(unscored, nll=-nats)
 
 
 def _cut(scorer: Scorer, pairs: Sequence[Pair], prompts: Sequence[str]) -> list[tuple[list[int], list[int]]]:
@@ -259,18 +280,6 @@ def _boundary(before: Sequence[int], whole: Sequence[int], answer: Sequence[int]
         return len(whole) - len(answer)
     same = (i for i, (one, other) in enumerate(zip(before, whole, strict=False)) if one != other)
     return next(same, min(len(before), len(whole)))
-
-
-def _score(scorer: Scorer, pair: Pair, prefix: list[int], answer: list[int]) -> ScoredPair:
-    size_bytes = len(pair.response.encode(errors="replace"))
-    if not answer:
-        return ScoredPair(pair.line, why="empty")
-    if len(prefix) + len(answer) > scorer.context:
-        return ScoredPair(pair.line, len(answer), size_bytes, why="too long")
-    (found,) = scorer.score(prefix, [answer])
-    if found.loglikelihood is None:
-        return ScoredPair(pair.line, len(answer), size_bytes, why="NaN")
-    return ScoredPair(pair.line, len(answer), size_bytes, -found.loglikelihood)
 
 
 def _measured(
