@@ -39,7 +39,7 @@ FUNCTIONS = """
     llama_log_set llama_backend_init llama_model_default_params llama_context_default_params
     llama_model_load_from_file llama_model_n_ctx_train llama_model_is_recurrent llama_model_is_hybrid
     llama_model_get_vocab llama_vocab_n_tokens llama_vocab_bos llama_vocab_eos llama_vocab_get_add_bos
-    llama_tokenize
+    llama_tokenize llama_token_to_piece
     llama_adapter_lora_init
     llama_init_from_model llama_free llama_get_causal_attn llama_set_adapters_lora
     llama_get_memory llama_memory_clear llama_memory_seq_cp llama_memory_seq_rm

@@ -41,7 +41,7 @@ def said(command: list[str], environment: Mapping[str, str] = os.environ) -> str
 def test_the_page_has_a_program_for_each_client() -> None:
     for client in CLIENTS:
         assert any(re.search(rf"^(from|import) {client}\b", program, re.MULTILINE) for program in PROGRAMS), client
-    assert len(COMMANDS) == 5
+    assert len(COMMANDS) == 6
 
 
 @pytest.mark.parametrize("program", PROGRAMS, ids=range(len(PROGRAMS)))

@@ -32,6 +32,7 @@ ASKED: list[tuple[str, dict[str, Any]]] = [
     (CHAT, {"messages": HELLO, "max_tokens": 60, "seed": 1, "tools": [CHAT_TOOL], "tool_choice": "required"}),
     (COMPLETION, {"prompt": "a", **SHORT}),
     (COMPLETION, {"prompt": "a", **SHORT, "logprobs": 2}),
+    (COMPLETION, {"prompt": "a", **SHORT, "echo": True}),
     (COMPLETION, {"prompt": "a", **SHORT, "n": 2, "stream_options": {"include_usage": True}}),
     (RESPONSE, {"input": "Say hi.", **SHORT}),
     (RESPONSE, {"input": "Say hi.", **SHORT, "top_logprobs": 1, "store": False, "metadata": {"a": "b"}}),
@@ -56,6 +57,7 @@ ASKED: list[tuple[str, dict[str, Any]]] = [
     ("/api/generate", {"prompt": "a", **OLLAMA_SHORT}),
 ]
 ONCE: list[tuple[str, dict[str, Any]]] = [
+    (COMPLETION, {"prompt": ["a", "b"], "echo": True, "logprobs": 2, "max_tokens": 1, "temperature": 0}),
     ("/v1/embeddings", {"input": ["a", "b"]}),
     ("/v1/embeddings", {"input": "a", "encoding_format": "base64"}),
     ("/v1/messages/count_tokens", {"messages": HELLO}),
@@ -63,7 +65,7 @@ ONCE: list[tuple[str, dict[str, Any]]] = [
     ("/api/embeddings", {"prompt": "a"}),
     ("/api/show", {"verbose": True}),
 ]
-WRONG = ["/v1/rerank", *dict(ASKED), *dict(ONCE)]
+WRONG = ["/v1/rerank", *dict([*ASKED, *ONCE])]
 
 
 DESCRIBED = Described(document())

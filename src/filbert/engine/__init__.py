@@ -12,6 +12,7 @@ cards.py                 what is a graphics card
 chat_prompt.py           a conversation as the text that a model is shown
 child.py                 a process that holds native code: start, ask, stop
 children.py              the workers and the scorer of one model
+echo.py                  prompts told again, each token with its likelihood
 forest.py                prompts and endings as a tree of tokens, packed into decodes
 generation.py            an answer as it comes: chunks, finish, reply
 infill.py                text between what stands before it and what comes after
@@ -35,7 +36,7 @@ schema_guided.py         a schema as llguidance's grammar, for what the engine's
 schema_integers.py       bounds of whole numbers as the engine holds them
 score_and_perplexity.py  score and perplexity, with their provenance
 scorer.py                the child that measures, as its caller sees it
-scorer_main.py           the scorer itself: windows of a text, endings of a prompt
+scorer_main.py           the scorer itself: windows of a text, endings of a prompt, each token of a sequence
 scoring.py               how much the scorer decodes at once
 sight.py                 images in a conversation: which models see them
 slots.py                 which slot an answer takes, so that owners stay apart

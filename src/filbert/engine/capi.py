@@ -187,6 +187,16 @@ class Weights:
             raise EngineError("The engine could not tokenise the text.", why=f"It answered {n}.", do="Shorten it.")
         return list(tokens[0:n])
 
+    def piece(self, token: int) -> bytes:
+        """What it stands for, special tokens by their names; it may be a part of a character."""
+        room = 64
+        while True:
+            text = self.engine.ffi.new("char[]", room)
+            n = int(self.engine.lib.llama_token_to_piece(self._vocab, token, text, room, 0, True))
+            if n >= 0:
+                return bytes(self.engine.ffi.buffer(text, n))
+            room = -n
+
 
 @dataclass(frozen=True, slots=True)
 class Rows:

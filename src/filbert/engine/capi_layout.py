@@ -198,6 +198,7 @@ llama_token llama_vocab_bos(const struct llama_vocab *vocab);
 llama_token llama_vocab_eos(const struct llama_vocab *vocab);
 bool llama_vocab_get_add_bos(const struct llama_vocab *vocab);
 int32_t llama_tokenize(const struct llama_vocab *vocab, const char *text, int32_t text_len, llama_token *tokens, int32_t n_tokens_max, bool add_special, bool parse_special);
+int32_t llama_token_to_piece(const struct llama_vocab *vocab, llama_token token, char *buf, int32_t length, int32_t lstrip, bool special);
 struct llama_adapter_lora;
 struct llama_adapter_lora *llama_adapter_lora_init(struct llama_model *model, const char *path_lora);
 struct llama_context *llama_init_from_model(struct llama_model *model, struct llama_context_params params);

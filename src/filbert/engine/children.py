@@ -35,6 +35,7 @@ class Children:
         self._promised: list[Held] = []
         self._admission = Admission(plan.context, plan.options.parallel, apart)
         self._pooling_admission = Admission(plan.pooled_slots, plan.pooled_slots)  # counts texts
+        self._scoring_admission = Admission(1, 1)  # counts questions
         budget.join(self)
 
     def close(self) -> None:
@@ -57,10 +58,15 @@ class Children:
         """A place for texts that are embedded or ranked at once. Raises Busy where so many wait already."""
         return self._pooling_admission.ask(texts, owner, most_waiting)
 
+    def ask_scorer(self, owner: str = "", most_waiting: int | None = None) -> Place:
+        """A place for one question to the scorer. Raises Busy where so many wait already."""
+        return self._scoring_admission.ask(1, owner, most_waiting)
+
     @property
     def counts(self) -> tuple[int, int]:
         """How many answers are under way, and how many wait."""
-        return self._admission.counts
+        answers, scores = self._admission.counts, self._scoring_admission.counts
+        return answers[0] + scores[0], answers[1] + scores[1]
 
     def socket(self, role: Role) -> WorkerSocket:
         """The way to a worker, started and loaded if need be."""

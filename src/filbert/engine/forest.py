@@ -10,6 +10,7 @@ from filbert.engine.scoring import N_BATCH, SEQUENCES
 
 Tokens = Sequence[int]
 ROOT = -1
+ANY = 0  # a token that every vocabulary has
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +19,11 @@ class Item:
 
     prefix: Tokens
     endings: Sequence[Tokens]
+
+
+def followed(tokens: Tokens) -> Item:
+    """A sequence whose tokens after the first are scored, and one more, so that what comes after the last is known."""
+    return Item(tokens[:1], [[*tokens[1:], ANY]])
 
 
 @dataclass(frozen=True, slots=True)

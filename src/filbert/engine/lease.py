@@ -163,6 +163,9 @@ class Leased:
     def ask_pooled(self, texts: int, owner: str = "", most_waiting: int | None = None) -> Place:
         return self._place("ask_pooled", amount=texts) if self._lease.open else self._own.ask_pooled(texts)
 
+    def ask_scorer(self, owner: str = "", most_waiting: int | None = None) -> Place:
+        return self._own.ask_scorer(owner, most_waiting)
+
     @property
     def counts(self) -> tuple[int, int]:
         return self._own.counts

@@ -43,6 +43,17 @@ SCORING = fit.Demand(
 )
 
 
+def need_kind(name: str, kind: Kind, wanted: Kind) -> None:
+    """Raises BadInput when the model of that name is of another kind."""
+    if kind != wanted:
+        can = {"text": "answers text", "embedding": "makes embeddings", "rerank": "ranks documents"}
+        needed = {"text": "a model that answers text", "embedding": "an embedder", "rerank": "a reranker"}
+        raise BadInput(
+            f"{name} {can[kind]} and cannot do this.",
+            do=f"It needs {needed[wanted]}; `filbert show NAME` says what a model is.",
+        )
+
+
 class LoadPlan:
     """context: tokens of a conversation, or of one text where the model makes no text."""
 

@@ -31,11 +31,12 @@ from filbert.engine.bounds import (
 )
 from filbert.engine.budget import OF_THIS_PROCESS, Budget
 from filbert.engine.children import Children
+from filbert.engine.echo import Echo, echoes
 from filbert.engine.generation import Generation
 from filbert.engine.infill import infill_prompt
 from filbert.engine.lease import Lease, Leased, lease
 from filbert.engine.load_options import LoadOptions
-from filbert.engine.load_plan import Kind, LoadPlan, Role
+from filbert.engine.load_plan import Kind, LoadPlan, Role, need_kind
 from filbert.engine.pooled import Embedding, Embeddings, Pooled, Ranked, Ranking
 from filbert.engine.relay import RelayedAnswer, relay
 from filbert.engine.sampling import Sampling
@@ -355,6 +356,10 @@ class Model:
         (event,) = self.children.send(self.kind, "/tokenize", {"content": text})
         return [int(token) for token in event["tokens"]]
 
+    def detokenize(self, tokens: Sequence[int]) -> str:
+        (event,) = self.children.send(self.kind, "/detokenize", {"tokens": list(tokens)})
+        return str(event["content"])
+
     # Vectors and ranks
 
     @property
@@ -463,19 +468,17 @@ class Model:
         self.need("text")
         return score_and_perplexity.perplexity(self.scorer, text, window)
 
+    async def echoing(self, prompts: Sequence[Input], n: int, owner: str, most_waiting: int | None) -> list[Echo]:
+        """For a gateway. Raises what `echoes` raises."""
+        return await echoes(self, prompts, n, owner, most_waiting)
+
     @property
     def scorer(self) -> Scorer:
         return self.children.scorer
 
     def need(self, kind: Kind) -> None:
         """Raises BadInput when the model is of another kind."""
-        if self.kind != kind:
-            can = {"text": "answers text", "embedding": "makes embeddings", "rerank": "ranks documents"}
-            wanted = {"text": "a model that answers text", "embedding": "an embedder", "rerank": "a reranker"}
-            raise BadInput(
-                f"{self.name} {can[self.kind]} and cannot do this.",
-                do=f"It needs {wanted[kind]}; `filbert show NAME` says what a model is.",
-            )
+        need_kind(self.name, self.kind, kind)
 
 
 STREAMED = {"stream": True, "stream_options": {"include_usage": True}, "return_progress": True}

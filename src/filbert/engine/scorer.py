@@ -12,6 +12,7 @@ import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, Self
 
 from filbert.core.errors import (
@@ -29,7 +30,7 @@ from filbert.core.errors import (
 from filbert.core.jobs import Job, Progress
 from filbert.core.machine import cores, unsupported_by_engine
 from filbert.engine.child import Child, load_wait_s
-from filbert.engine.forest import Item
+from filbert.engine.forest import Item, followed
 from filbert.engine.threads import Runtime
 from filbert.models.store import StoredModel
 
@@ -47,6 +48,15 @@ class Scored:
     loglikelihood: float | None
     greedy: bool
     tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """What was predicted of a place in a sequence. loglikelihood: of the token that stands there, nats, None where the
+    engine gave no number; likeliest: tokens with theirs, the likeliest first."""
+
+    loglikelihood: float | None
+    likeliest: tuple[tuple[int, float | None], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +141,10 @@ class Scorer:
         """Tokens of each text, special tokens read as such, none added."""
         return list(self._ask({"do": "tokenize", "texts": list(texts)}))
 
+    def pieces(self, tokens: Sequence[int]) -> list[bytes]:
+        """What each token stands for, which may be a part of a character."""
+        return [piece.encode("latin-1") for piece in self._ask({"do": "pieces", "tokens": self._checked(tokens)})]
+
     def score(self, prefix: Sequence[int], endings: Sequence[Sequence[int]]) -> list[Scored]:
         """As `score_items`, of one item."""
         return self.score_items([Item(prefix, endings)])[0] if endings else []
@@ -150,6 +164,20 @@ class Scorer:
         self.n_decoded += answer["decoded"]
         found = zip(answer["loglikelihoods"], answer["greedy"], strict=True)
         return [[Scored(*next(found), len(ending)) for ending in item.endings] for item in items]
+
+    def predict(self, sequences: Sequence[Sequence[int]], n: int) -> list[list[Prediction]]:
+        """For each sequence one prediction a token after the first, with the n likeliest there; and one of what comes
+        after the last, where nothing stands: its loglikelihood means nothing. Decoded as `score_items` does, and raises
+        the same."""
+        if not all(sequences):
+            raise BadInput("There is nothing to predict from.", why="A text has no tokens.", do="Pass some text.")
+        items = [followed(self._checked(tokens)) for tokens in sequences]
+        if not items:
+            return []
+        answer = self._ask({"do": "predict", "items": [[item.prefix, item.endings] for item in items], "n": n})
+        self.n_decoded += answer["decoded"]
+        found = (Prediction(value, tuple(map(tuple, likeliest))) for value, likeliest in answer["predictions"])
+        return [list(islice(found, len(tokens))) for tokens in sequences]
 
     def perplexity(self, text: str, window: int) -> Job[list[Window]]:
         """What each window of the text costs. Raises BadInput for a text of less than two windows."""

@@ -11,16 +11,18 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from filbert.core.errors import BadInput, ContextOverflow, FilbertError
 from filbert.engine.capi import Context, Rows, Weights, open_engine
 from filbert.engine.forest import Forest, Item, Tokens
 from filbert.engine.lifeline import bound_memory, heard, open_lifeline
-from filbert.engine.likelihood import Flags, Numbers, pick
+from filbert.engine.likelihood import Flags, Numbers, likeliest, pick
 from filbert.engine.scoring import BRANCHES, SEQUENCES
 
 Say = Callable[[dict[str, Any]], None]
 Found = tuple[float, bool]  # log-likelihood of an ending, and whether each of its tokens was the likeliest
+Indices = NDArray[np.intp]
 SMALLEST_CONTEXT = 512
 
 
@@ -46,6 +48,10 @@ class Scorer:
     def tokenize(self, texts: list[str]) -> list[list[int]]:
         return [self._weights.tokenize(text, special=True) for text in texts]
 
+    def pieces(self, tokens: list[int]) -> list[str]:
+        """What each stands for, its bytes as characters."""
+        return [self._weights.piece(token).decode("latin-1") for token in tokens]
+
     def score(self, items: list[tuple[list[int], list[list[int]]]]) -> dict[str, Any]:
         """What each ending of each item gets, item by item. They are decoded together where the cache holds them all,
         else one after the other."""
@@ -54,8 +60,7 @@ class Scorer:
             self._need(len(item.prefix) + max(map(len, item.endings)) - 1)  # the last token is not decoded
         before = self._n_decoded
         found: Sequence[Found]
-        forest = None if self._weights.has_states else Forest(asked)
-        if forest and len(forest) <= self._limit and len(forest.leaves()) <= SEQUENCES:
+        if forest := self._forest(asked):
             found = list(self._together(forest))
         else:
             found = [each for item in asked for each in self._branching(item)]
@@ -65,20 +70,52 @@ class Scorer:
             "decoded": self._n_decoded - before,
         }
 
+    def predict(self, items: list[tuple[list[int], list[list[int]]]], n: int) -> dict[str, Any]:
+        """Of each token of each ending its log-likelihood, and the n likeliest at its place with theirs."""
+        asked = [Item(*item) for item in items]
+        for item in asked:
+            self._need(len(item.prefix) + max(map(len, item.endings)) - 1)  # the last is not decoded
+        before, n = self._n_decoded, min(n, self._weights.n_vocab)
+        together = self._forest(asked)
+        forests = [together] if together else [Forest([item]) for item in asked]
+        found = [each for forest in forests for each in self._each(forest, n)]
+        return {"predictions": found, "decoded": self._n_decoded - before}
+
+    def _forest(self, items: list[Item]) -> Forest | None:
+        """None where they cannot be decoded together."""
+        forest = None if self._weights.has_states else Forest(items)
+        return forest if forest and len(forest) <= self._limit and len(forest.leaves()) <= SEQUENCES else None
+
     def _together(self, forest: Forest) -> Iterable[Found]:
+        targets, endings = (np.array([getattr(pick, of) for pick in forest.picks]) for of in ("token", "ending"))
+        values, greedy = np.zeros(endings[-1] + 1), np.ones(endings[-1] + 1, np.bool_)
+        for here, rows, logits in self._picked(forest):
+            found, are_likeliest = pick(logits, rows, targets[here])
+            np.add.at(values, endings[here], found)
+            np.logical_and.at(greedy, endings[here], are_likeliest)
+        return zip(values, greedy, strict=True)
+
+    def _each(self, forest: Forest, n: int) -> Iterable[tuple[float | None, list[tuple[int, float | None]]]]:
+        targets = np.array([pick.token for pick in forest.picks])
+        values = np.zeros(len(targets))
+        tokens, tops = np.zeros((len(targets), n), np.intp), np.zeros((len(targets), n))
+        for here, rows, logits in self._picked(forest):
+            values[here], _ = pick(logits, rows, targets[here])
+            ids, found = likeliest(logits, n)
+            tokens[here], tops[here] = ids[rows], found[rows]
+        for value, ids, found in zip(values, tokens, tops, strict=True):
+            yield finite(value), [(int(token), finite(top)) for token, top in zip(ids, found, strict=True)]
+
+    def _picked(self, forest: Forest) -> Iterator[tuple[Indices, Indices, NDArray[np.float32]]]:
+        """Decode; which of the forest's picks a part gave, the row of each among its logits, and those."""
         context = self._fitting(len(forest))
         context.clear()
-        targets, endings = (np.array([getattr(pick, of) for pick in forest.picks]) for of in ("token", "ending"))
         nodes = np.array([pick.node for pick in forest.picks])
-        values, greedy = np.zeros(endings[-1] + 1), np.ones(endings[-1] + 1, np.bool_)
         rows = of_forest(forest, np.isin(np.arange(len(forest)), nodes))
-        row_of = np.cumsum(rows.wanted) - 1
+        row_of = (np.cumsum(rows.wanted) - 1)[nodes]
         for part, logits in context.decode(rows):
-            here = (row_of[nodes] >= part.start) & (row_of[nodes] < part.stop)
-            found, likeliest = pick(logits, row_of[nodes[here]] - part.start, targets[here])
-            np.add.at(values, endings[here], found)
-            np.logical_and.at(greedy, endings[here], likeliest)
-        return zip(values, greedy, strict=True)
+            here = np.flatnonzero((row_of >= part.start) & (row_of < part.stop))
+            yield here, row_of[here] - part.start, logits
 
     def _branching(self, item: Item) -> Iterable[Found]:
         """The prefix is decoded once, in sequence 0; endings branch off from it, many in one batch."""
@@ -105,9 +142,9 @@ class Scorer:
         targets = np.concatenate([np.array(ending[1:], np.int32) for _, ending in wave])
         rows = [sequence(ending[:-1], start=start, number=branch) for branch, (_, ending) in enumerate(wave, 1)]
         for part, logits in context.decode(joined(rows)):
-            found, likeliest = pick(logits, np.arange(len(logits)), targets[part])
+            found, are_likeliest = pick(logits, np.arange(len(logits)), targets[part])
             np.add.at(values, owners[part], found)
-            np.logical_and.at(greedy, owners[part], likeliest)
+            np.logical_and.at(greedy, owners[part], are_likeliest)
         for branch in range(1, len(wave) + 1):
             context.prune(branch)
 
@@ -212,7 +249,9 @@ def answers(scorer: Scorer, question: dict[str, Any]) -> dict[str, Any]:
     """`question` names a method in "do"; the rest are its arguments."""
     doing: dict[str, Callable[..., Any]] = {
         "tokenize": scorer.tokenize,
+        "pieces": scorer.pieces,
         "score": scorer.score,
+        "predict": scorer.predict,
         "perplexity": scorer.perplexity,
     }
     return {"answer": doing[question.pop("do")](**question)}

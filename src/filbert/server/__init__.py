@@ -15,6 +15,7 @@ cluster_options.py    what a Ray cluster serves
 connections.py        connections of bounded number and patience
 door.py               what is let in: names, pages, keys, sizes
 draining.py           a server that is told to end
+echo_shape.py         a prompt told again, before its answer or by itself
 entry.py              who may come in, decided from how the server listens
 error_bodies.py       our errors in each protocol's shape
 fetched_images.py     images that requests name by an address of the web

@@ -166,10 +166,12 @@ class ChatCompletionChunk(Chunk):
 
 
 class CompletionLogprobs(TypedDict):
-    tokens: list[str]
-    token_logprobs: list[float]
-    top_logprobs: list[dict[str, float]]
-    text_offset: list[int]
+    tokens: Annotated[list[str], Field(description="A part of a character of a prompt is written as bytes:\\xf0.")]
+    token_logprobs: Annotated[list[float | None], Field(description="In nats; null for the first token of a prompt.")]
+    top_logprobs: Annotated[
+        list[dict[str, float | None] | None], Field(description="The likeliest at each place, and the token itself.")
+    ]
+    text_offset: Annotated[list[int], Field(description="Characters of the text before each.")]
 
 
 class CompletionChoice(TypedDict):

@@ -28,6 +28,7 @@ from filbert.engine.tools import MAX_TOOLS, Tool, ToolUse, tool_use, use_of_one
 from filbert.models.context_lengths import MOST_CONTEXT
 
 SEEDS = 2**32 - 1
+MOST_PROMPTS = 128
 EFFORTS: dict[str, Think] = {
     "none": "off",
     "minimal": "low",
@@ -122,9 +123,13 @@ class GenerationBody(Sampling):
         """Wishes that the engine takes as they are."""
         return {"logit_bias": {str(token): by for token, by in self.logit_bias.items()}} if self.logit_bias else {}
 
+    @property
+    def most_tokens(self) -> int | None:
+        return self.max_completion_tokens or self.max_tokens
+
     def sampling(self) -> Sampling:
         given = self.model_dump(include=self.model_fields_set & set(Sampling.model_fields))
-        given["max_tokens"] = self.max_completion_tokens or self.max_tokens
+        given["max_tokens"] = self.most_tokens
         given["json_schema"] = self.response_format.wanted() or self.json_schema
         given["stop"] = tuple(filter(None, self.stop)) or None
         return configured(Sampling, given)
@@ -357,16 +362,78 @@ class CompletionBody(GenerationBody):
         json_schema_extra={"examples": [{"model": IN_USE, "prompt": "Once upon a time", "max_tokens": 20}]}
     )
 
-    prompt: str | Annotated[list[TokenId], Field(min_length=1, max_length=MOST_CONTEXT)] = Field(
-        description="A text, or the numbers of its tokens."
+    prompt: (
+        str
+        | Annotated[list[TokenId], Field(min_length=1, max_length=MOST_CONTEXT)]
+        | Annotated[list[str], Field(min_length=1, max_length=MOST_PROMPTS)]
+        | Annotated[
+            list[Annotated[list[TokenId], Field(min_length=1, max_length=MOST_CONTEXT)]],
+            Field(min_length=1, max_length=MOST_PROMPTS),
+        ]
+    ) = Field(description="A text, or the numbers of its tokens; several with `echo` and `logprobs`.")
+    max_tokens: int | None = Field(
+        None,
+        ge=0,
+        le=10_000_000,
+        description="New tokens at most. Left out: the context divided by the answers at once. 0 with `echo` and "
+        "`logprobs`.",
     )
-    echo: Unsupported = None
+    echo: bool = Field(
+        False,
+        description="Tell the prompt before the answer; with `logprobs` also how likely its tokens are, and then "
+        "`max_tokens` is 0, or 1 at the temperature 0.",
+    )
     suffix: str = Field("", description="What comes after the answer; for models with marks for it.")
 
     @field_validator("prompt", mode="before")
     @classmethod
     def _only_one(cls, prompt: Any) -> Any:
         return prompt[0] if isinstance(prompt, list) and len(prompt) == 1 and not isinstance(prompt[0], int) else prompt
+
+    @property
+    def prompts(self) -> list[str | list[int]]:
+        if isinstance(self.prompt, str):
+            return [self.prompt]
+        return [self.prompt] if isinstance(self.prompt[0], int) else list(self.prompt)
+
+    @property
+    def scores_prompt(self) -> bool:
+        """Whether the prompt's own tokens are to be scored. Raises BadInput for what does not go together."""
+        scores = self.echo and self.logprobs is not None
+        if not scores and len(self.prompts) > 1:
+            raise BadInput("A request has one prompt, but with echo and logprobs.", do="Send one request for each.")
+        if not scores and self.most_tokens == 0:
+            raise BadInput("max_tokens is 0.", do="Ask for a token at least, or for echo and logprobs.")
+        if not scores and self.echo and self.suffix:
+            raise BadInput("The prompt of a text with a suffix is not told again.", do="Leave echo or suffix out.")
+        if scores:
+            self._need_only_scores()
+        return scores
+
+    def _need_only_scores(self) -> None:
+        most = self.most_tokens
+        if most is None or most > 1:
+            raise BadInput(
+                "With echo and logprobs an answer has one token at most.",
+                do="Send max_tokens 0 or 1; for a longer answer leave echo or logprobs out.",
+            )
+        if most and self.temperature != 0:
+            raise BadInput(
+                "With echo and logprobs the token after the prompt is the likeliest.",
+                do="Send temperature 0, or max_tokens 0.",
+            )
+        wishes = {
+            "stream": self.stream,
+            "n": self.n > 1,
+            "suffix": self.suffix,
+            "stop": any(self.stop),
+            "logit_bias": self.logit_bias,
+            "response_format": self.response_format.wanted(),
+            "json_schema": self.json_schema,
+            "grammar": self.grammar,
+        }
+        if unfit := [name for name, wish in wishes.items() if wish]:
+            raise BadInput(f"{unfit[0]} does not go with echo and logprobs.", do="Leave one of them out.")
 
     @field_validator("suffix")
     @classmethod

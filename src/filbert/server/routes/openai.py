@@ -11,10 +11,11 @@ from datetime import datetime
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
+from fastapi.responses import JSONResponse
 
 from filbert.engine.model import STREAMED, Prepared
 from filbert.engine.pool import Loan
-from filbert.engine.tool_calls import CallReader, reader
+from filbert.engine.tool_calls import reader
 from filbert.models.store import StoredModel
 from filbert.server import openapi
 from filbert.server.answers import (
@@ -31,6 +32,7 @@ from filbert.server.answers import (
 from filbert.server.answers_anthropic import ModelInfo, ModelsPage
 from filbert.server.anthropic_shape import model_info, models_page
 from filbert.server.bodies import ChatBody, CompletionBody, EmbeddingsBody, GenerationBody, RerankBody
+from filbert.server.echo_shape import EchoShape, echoed
 from filbert.server.error_bodies import ErrorBody, speaks_anthropic
 from filbert.server.fetched_images import with_images
 from filbert.server.json_route import JsonRoute, lent, offered_by
@@ -104,29 +106,46 @@ async def create_chat_completion(body: ChatBody, request: Request) -> Response:
         return loan.model.prepare_chat([message.message() for message in body.messages], sampling, use)
 
     calls = EachChoice(lambda: reader(use)) if body.n > 1 and use.tools else reader(use)
-    return _answer(loan, prepare, body, calls)
+    return _answer(loan, prepare, body, OpenAIShape(calls, usage=body.stream_options.include_usage))
 
 
 @router.post("/v1/completions", response_model=Completion, responses=COMPLETION_STREAM)
 async def create_completion(body: CompletionBody, request: Request) -> Response:
     """Go on from a text as it stands, without a chat template, or write what stands before `suffix`."""
+    scores = body.scores_prompt
     loan = await lent(request, body.model)
+    if scores:
+        with loan:
+            return JSONResponse(await _scored(body, loan, request))
+    (prompt,) = body.prompts
+    usage = body.stream_options.include_usage
+    shape = EchoShape(usage=usage) if body.echo else OpenAIShape(usage=usage)
 
     def prepare() -> Prepared:
-        return loan.model.prepare_text(body.prompt, body.sampling(), body.suffix)
+        if isinstance(shape, EchoShape):
+            shape.prompt = prompt if isinstance(prompt, str) else loan.model.detokenize(prompt)
+        return loan.model.prepare_text(prompt, body.sampling(), body.suffix)
 
-    return _answer(loan, prepare, body)
+    return _answer(loan, prepare, body, shape)
 
 
-def _answer(
-    loan: Loan[Lent], prepare: Callable[[], Prepared], body: GenerationBody, calls: CallReader | None = None
-) -> Response:
+async def _scored(body: CompletionBody, loan: Loan[Lent], request: Request) -> dict[str, Any]:
+    """The prompts by themselves, or with a token each."""
+    measured = measured_of(request.scope)
+    measured.model = loan.model.name
+    asked = loan.model.echoing(body.prompts, body.logprobs or 0, owner_of(request.scope), queue_of(request.scope))
+    echoes = await patient(request, asked)
+    measured.prompt_tokens = sum(echo.n_read for echo in echoes)
+    measured.completion_tokens = len(echoes) * (body.most_tokens or 0)
+    return echoed(loan.model.name, echoes, body.most_tokens or 0)
+
+
+def _answer(loan: Loan[Lent], prepare: Callable[[], Prepared], body: GenerationBody, shape: OpenAIShape) -> Response:
     def wanted() -> Prepared:
         prepared = prepare()
         prepared = replace(prepared, body={**prepared.body, **STREAMED, **body.engine_fields})
         return loan.model.times(prepared, body.n) if body.n > 1 else prepared
 
-    shape = OpenAIShape(calls, usage=body.stream_options.include_usage)
     return (Streamed if body.stream else Gathered)(loan, wanted, shape)
 
 

@@ -16,6 +16,7 @@ from filbert.core.errors import BadInput
 from filbert.core.messages import Message, shown
 from filbert.engine.admission import Place
 from filbert.engine.bounds import UNBOUNDED, Input, text_bytes
+from filbert.engine.echo import Echo
 from filbert.engine.generation import Usage
 from filbert.engine.load_plan import Kind
 from filbert.engine.model import Prepared
@@ -128,6 +129,9 @@ class RemoteModel:
     def tokenize(self, text: str) -> list[int]:
         raise self._not_there("tell its tokens", "Send text.")
 
+    def detokenize(self, tokens: Sequence[int]) -> str:
+        raise self._not_there("tell what tokens stand for", "Send text.")
+
     def prepare_chat(self, messages: Sequence[Message], sampling: Sampling, use: ToolUse = NO_TOOLS) -> Prepared:
         """What to send for a conversation. Raises BadInput for what the server could not hold to."""
         body: dict[str, Any] = {"messages": shown(messages), **self._fields(sampling)}
@@ -186,6 +190,9 @@ class RemoteModel:
         if [row.index for row in rows] != list(range(len(texts))) or len({len(row.embedding) for row in rows}) > 1:
             raise self.upstream.junk("Its vectors are not one a text.")
         return Embeddings([_unit(row.embedding) for row in rows], Usage(prompt_tokens=found.usage.prompt_tokens))
+
+    async def echoing(self, prompts: Sequence[Input], n: int, owner: str, most_waiting: int | None) -> list[Echo]:
+        raise self._not_there("tell the log-probabilities of a prompt", "Ask that server for this.")
 
     async def ranking(self, query: str, documents: Sequence[str], owner: str, most_waiting: int | None) -> list[Ranked]:
         """Raises Busy, UpstreamError, and what the server refuses."""
