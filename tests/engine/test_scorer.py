@@ -109,9 +109,9 @@ def test_a_prompt_longer_than_the_context_is_refused_and_the_child_goes_on(start
     with Scorer(in_place(starter), context=64) as scorer:
         (tokens,) = scorer.tokenize([TEXT[:2000]])
         with pytest.raises(ContextOverflow, match="context of 64"):
-            scorer.score(tokens[:60], [tokens[60:65]])
+            scorer.score(tokens[:60], [tokens[60:66]])
         pid = scorer.pid
-        assert len(scorer.score(tokens[:60], [tokens[60:64]])) == 1
+        assert len(scorer.score(tokens[:60], [tokens[60:65]])) == 1  # the last is not decoded
         assert scorer.pid == pid
 
 
