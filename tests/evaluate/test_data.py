@@ -67,6 +67,17 @@ def _parquet() -> bytes:
         ("validation.parquet", b"PAR1" + bytes(40) + b"PAR1", "cannot be read"),
         ("test.jsonl", b"{}\n", "has no file for validation.*holds test.jsonl"),
     ],
+    ids=[
+        "cut",
+        "no object",
+        "no UTF-8",
+        "deep",
+        "cut gzip",
+        "no gzip",
+        "cut Parquet",
+        "empty Parquet",
+        "another split",
+    ],
 )
 def test_a_broken_file_is_refused_whole(folder: Path, name: str, data: bytes, told: str) -> None:
     (folder / "piqa" / name).write_bytes(data)
