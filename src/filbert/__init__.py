@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from filbert.engine.load_options import LoadOptions
     from filbert.engine.sampling import Sampling
     from filbert.engine.tools import Tool
-    from filbert.face.model import Model, aload, load
+    from filbert.face.model import Model, afidelity, aload, fidelity, load
 
 _HOMES = {
     "ChatSession": "filbert.chat.session",
@@ -35,7 +35,9 @@ _HOMES = {
     "Sampling": "filbert.engine.sampling",
     "Tool": "filbert.engine.tools",
     "Model": "filbert.face.model",
+    "afidelity": "filbert.face.model",
     "aload": "filbert.face.model",
+    "fidelity": "filbert.face.model",
     "load": "filbert.face.model",
 }
 
@@ -52,7 +54,9 @@ __all__ = [
     "Sampling",
     "Tool",
     "__version__",
+    "afidelity",
     "aload",
+    "fidelity",
     "load",
 ]
 

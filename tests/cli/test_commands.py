@@ -155,6 +155,18 @@ def test_perplexity_says_how_to_get_the_number_again(filbert: Run, tmp_path: Pat
     assert "perplexity: 100 % of" in done.stderr
 
 
+def test_fidelity_is_told_as_words_or_json(filbert: Run, tmp_path: Path) -> None:
+    text = tmp_path / "text.txt"
+    text.write_text("The quick brown fox jumps over the lazy dog. " * 10)
+    asked = ("fidelity", NAME, "--base", NAME, "--text", str(text), "--window", "32")
+    done = filbert(*asked)
+    assert done.stdout.startswith("KL divergence, nats a token: mean 0.000000 (95 %: 0.000000 to 0.000000)\n")
+    assert f"again: filbert fidelity {NAME} --base {NAME} --window 32 --text {text}" in done.stdout
+    assert "fidelity: 100 % of" in done.stderr
+    told = json.loads(filbert(*asked, "--json").stdout)
+    assert (told["kl_mean"]["value"], told["same_top"]["value"], told["perplexity_ratio"]["value"]) == (0, 1, 1)
+
+
 def test_perplexity_of_answers_is_told_as_words_csv_or_json(filbert: Run, tmp_path: Path) -> None:
     file = tmp_path / "pairs.jsonl"
     file.write_text('{"prompt": "Name the capital of France.", "response": "Paris"}\n{"prompt": "x", "response": ""}\n')

@@ -22,6 +22,7 @@ COMMANDS = [
     ("rerank", "hi", "ho"),
     ("score", "hi", "ho"),
     ("perplexity", "--text", "README.md"),
+    ("fidelity", "smollm2:135m", "--base", "smollm2:135m", "--text", "README.md"),
     ("serve", "--port", "0", "--model", "smollm2:135m"),
 ]
 

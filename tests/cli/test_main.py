@@ -92,6 +92,8 @@ def test_every_command_explains_itself(filbert: Run, command: str) -> None:
         (["perplexity", "--pairs", "README.md", "--csv", "--json"], 2, "Leave one of --csv and --json out."),
         (["perplexity", "--pairs", "README.md"], 2, "line 1 is not JSON"),
         (["perplexity", "--pairs", "README.md", "--plot", "a.gif"], 2, "a.gif says no format of a picture."),
+        (["fidelity", "a", "--base", "b", "--text", "nowhere.txt"], 2, "error: nowhere.txt cannot be read"),
+        (["fidelity", "a", "--text", "README.md"], 2, "needs BASE"),
         (["embed"], 2, "error: There is nothing to embed."),
         (["rerank", "query"], 2, "error: There is nothing to rank."),
         (["pull", "--offline", "hf:owner/repo:Q4_K_M"], 3, "error: hf:owner/repo:Q4_K_M is not on this machine."),

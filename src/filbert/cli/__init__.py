@@ -15,6 +15,7 @@ default_model.py       the model of a command that names none
 doctor.py              filbert doctor
 embed.py               filbert embed
 evaluate.py            filbert evaluate
+fidelity.py            filbert fidelity
 first_run.py           what is offered to somebody who has no model yet
 fit.py                 filbert fit
 flags_from_options.py  options classes to flags

@@ -11,6 +11,7 @@ from filbert.cli import (
     doctor,
     embed,
     evaluate,
+    fidelity,
     fit,
     import_models,
     keys,
@@ -54,6 +55,7 @@ app.command("rerank")(rerank.rerank)
 app.command("score")(score.score)
 app.command("perplexity")(perplexity.perplexity)
 app.command("evaluate")(evaluate.evaluate)
+app.command("fidelity")(fidelity.fidelity)
 app.command("serve")(serve.serve)
 app.command("ps")(ps.ps)
 app.command("stop")(ps.stop)

@@ -38,6 +38,7 @@ score_and_perplexity.py  score and perplexity, with their provenance
 scorer.py                the child that measures, as its caller sees it
 scorer_main.py           the scorer itself: windows of a text, endings of a prompt, each token of a sequence
 scoring.py               how much the scorer decodes at once
+side_by_side.py          two models in one scorer
 sight.py                 images in a conversation: which models see them
 slots.py                 which slot an answer takes, so that owners stay apart
 speculation.py           n-gram speculation, and which requests go without

@@ -121,7 +121,7 @@ class LoadPlan:
 
     def scorer_limit(self) -> int:
         """Bytes that a scorer may allocate besides mapped files."""
-        return _memory_limit(fit.estimate(self.headers, self.scored_context, SCORING))
+        return memory_limit(fit.estimate(self.headers, self.scored_context, SCORING))
 
     def worker(self, role: Role, apart: bool = False) -> WorkerPlan:
         """apart: it keeps nothing but what is in its slots."""
@@ -147,7 +147,7 @@ class LoadPlan:
             pooling=self._pooling(role),
             size_bytes=self.stored.size_bytes,
             stall_s=self.options.stall_s,
-            memory_limit=_memory_limit(self.takes(role)),
+            memory_limit=memory_limit(self.takes(role)),
         )
         log.info("%s: %s with %s", self.stored.name, CHILDREN[role], plan)
         return plan
@@ -183,6 +183,16 @@ class LoadPlan:
         return tokens * slots, fit.Demand(self.options.kv, slots, tokens, pools=True)
 
 
+def scoring_together(plans: Sequence[LoadPlan], context: int, memory: Memory) -> fit.Fit:
+    """What a scorer takes that holds all their models. Raises BadInput where that is not free."""
+    return fit.check_together([plan.headers for plan in plans], context, memory, SCORING)
+
+
+def memory_limit(size: fit.Fit) -> int:
+    """Generous, for it is there to end what explodes, not to hold an estimate to its word."""
+    return 2 * size.total + MEMORY_MARGIN
+
+
 def _checked(stored: StoredModel) -> tuple[Header, ...]:
     """Headers of all parts and the projector, checked against their files."""
     headers = check_split(stored.parts)
@@ -212,8 +222,3 @@ def _kind(header: Header) -> Kind:
         f"{header.source} is no model by itself ({header.kind}).",
         do="Load the model it belongs to; an adapter is named after it, as in smollm2:135m+my-adapter.",
     )
-
-
-def _memory_limit(size: fit.Fit) -> int:
-    """Generous, for it is there to end what explodes, not to hold an estimate to its word."""
-    return 2 * size.total + MEMORY_MARGIN

@@ -18,7 +18,7 @@ from filbert.report.measurement import Measurement, Provenance
 from filbert.report.statistics import TWO_SIDED_95
 from filbert.version import __version__
 
-__all__ = ["Perplexity", "Scored", "perplexity", "perplexity_job", "provenance", "score"]
+__all__ = ["Perplexity", "Scored", "need_window", "perplexity", "perplexity_job", "provenance", "score"]
 
 LEAST_WINDOW = 16  # tokens
 TOKENIZED_AT_ONCE = 256  # texts: a child hears of each question within its deadline
@@ -80,11 +80,7 @@ def perplexity_job(scorer: Scorer, text: str, window: int = 512, file: str = "FI
     """Perplexity over windows of `window` tokens, the second half of each scored (llama.cpp, tools/perplexity). Raises
     BadInput for a text of less than two windows, ContextOverflow, EngineError when no token gave a number. file: where
     the text is from, for who measures it again."""
-    text_bound(text)  # which refuses what is no text
-    if not isinstance(window, int):
-        raise BadInput(f"A window is a number of tokens, not {type(window).__name__}.", do="Write window=512.")
-    if window < LEAST_WINDOW:
-        raise BadInput(f"A window of {window} tokens is too short.", do=f"Take {LEAST_WINDOW} or more.")
+    need_window(text, window)
     windows = yield from scorer.perplexity(text, window)
     n, nll, nll2 = (math.fsum(getattr(part, name) for part in windows) for name in ("n", "nll", "nll2"))
     n_invalid = sum(part.n_invalid for part in windows)
@@ -108,6 +104,15 @@ def perplexity_job(scorer: Scorer, text: str, window: int = 512, file: str = "FI
         window=window,
         windows=tuple(windows),
     )
+
+
+def need_window(text: str, window: int) -> None:
+    """Raises BadInput for what is no text, or no number of tokens to cut one into."""
+    text_bound(text)
+    if not isinstance(window, int):
+        raise BadInput(f"A window is a number of tokens, not {type(window).__name__}.", do="Write window=512.")
+    if window < LEAST_WINDOW:
+        raise BadInput(f"A window of {window} tokens is too short.", do=f"Take {LEAST_WINDOW} or more.")
 
 
 def _command(scorer: Scorer, window: int, file: str) -> str:

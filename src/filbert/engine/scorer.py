@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from filbert.core.errors import (
     BadInput,
@@ -39,6 +39,15 @@ TOLD = {
 }
 FRESH = "The next call starts a fresh one."
 SLOWEST_TOKENIZER = 1e6  # bytes a second
+W = TypeVar("W")
+
+
+@dataclass(frozen=True, slots=True)
+class Base:
+    """A model to compare with. adapters: checked files."""
+
+    stored: StoredModel
+    adapters: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +78,17 @@ class Window:
     n_invalid: int
 
 
+@dataclass(frozen=True, slots=True)
+class ComparedWindow:
+    """Two models on the scored tokens of one window, a number a token, None where the engine gave none. kl: nats;
+    nll, base_nll: nats of the token that comes; same: whether both hold the same token the likeliest."""
+
+    kl: list[float | None]
+    nll: list[float | None]
+    base_nll: list[float | None]
+    same: list[bool]
+
+
 class Scorer:
     """Starts when it is first asked. One question at a time; callers in other threads wait their turn."""
 
@@ -82,11 +102,14 @@ class Scorer:
         adapters: Sequence[str] = (),
         stall_s: float = 120,
         memory_limit: int = sys.maxsize,
+        base: Base | None = None,
     ) -> None:
         """`context`: tokens a prompt and an ending may have; as many as the model was trained with when left out. The
         cache grows with what is asked, so a large one costs nothing until it is needed. `stall_s`: seconds without a
-        sign of life after which a question ends; `memory_limit`: bytes it may allocate besides mapped files."""
+        sign of life after which a question ends; `memory_limit`: bytes it may allocate besides mapped files; `base`:
+        another model, loaded beside it, to compare it with."""
         self.stored = stored
+        self.base = base
         self.threads = threads or cores()
         self.n_decoded = 0  # tokens, over the life of this object
         self.adapters = tuple(adapters)  # checked files
@@ -181,12 +204,19 @@ class Scorer:
 
     def perplexity(self, text: str, window: int) -> Job[list[Window]]:
         """What each window of the text costs. Raises BadInput for a text of less than two windows."""
-        windows: list[Window] = []
+        return (yield from self._windows("perplexity", text, window, Window))
+
+    def fidelity(self, text: str, window: int) -> Job[list[ComparedWindow]]:
+        """How far the model is from its base on each window of the text. Raises as `perplexity`."""
+        return (yield from self._windows("fidelity", text, window, ComparedWindow))
+
+    def _windows(self, do: str, text: str, window: int, kind: type[W]) -> Job[list[W]]:
+        windows: list[W] = []
         with self._exchange() as child:
-            child.tell({"do": "perplexity", "text": text, "window": window}, self._stall_s)
+            child.tell({"do": do, "text": text, "window": window}, self._stall_s)
             while "window" in (said := self._hear(child, len(text) / SLOWEST_TOKENIZER)):
-                windows.append(Window(**said["window"]))
-                yield Progress("perplexity", len(windows), said["of"], "windows")
+                windows.append(kind(**said["window"]))
+                yield Progress(do, len(windows), said["of"], "windows")
         self._answer(said)
         return windows
 
@@ -273,18 +303,22 @@ class Scorer:
             "adapters": self.adapters,
             "memory_limit": self._memory_limit,
         }
+        if self.base:
+            config["base"] = {"path": str(self.base.stored.path), "adapters": self.base.adapters}
         child = Child("scorer_main.py", config)
         weakref.finalize(self, child.stop)  # also when this object is forgotten unclosed
         return child
 
     def _loaded(self, child: Child) -> dict[str, Any]:
         try:
-            return dict(self._answer(child.hear(load_wait_s(self.stored.size_bytes, self._stall_s))))
+            size_bytes = self.stored.size_bytes + (self.base.stored.size_bytes if self.base else 0)
+            return dict(self._answer(child.hear(load_wait_s(size_bytes, self._stall_s))))
         except (EngineCrashed, BadModelFile) as exc:
             if self._cancelled or self._closed:
                 raise
+            names = " or ".join(each.stored.path.name for each in (self, self.base) if each)
             raise BadModelFile(
-                f"The engine could not load {self.stored.path.name}.",
+                f"The engine could not load {names}.",
                 why=child.complaint or exc.why,
                 do="Pull it again, or try another file.",
             ) from exc

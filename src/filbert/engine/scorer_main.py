@@ -1,7 +1,8 @@
 """The scorer: a model behind the engine's C interface. Takes text or tokens, gives back numbers; logits never leave it.
 
 Told once what to load; then one answer a question, {"answer": …} or {"error": …}. Before it comes {"decoded": …} for
-each part of a decode, which shows that it lives, and from a perplexity {"window": …} for each window.
+each part of a decode, which shows that it lives, and from a perplexity or a fidelity {"window": …} for each window.
+For a fidelity it holds two models, the one and its base.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from filbert.core.errors import BadInput, ContextOverflow, FilbertError
 from filbert.engine.capi import Context, Rows, Weights, open_engine
 from filbert.engine.forest import Forest, Item, Tokens
 from filbert.engine.lifeline import bound_memory, heard, open_lifeline
-from filbert.engine.likelihood import Flags, Numbers, likeliest, pick
+from filbert.engine.likelihood import Flags, Numbers, likeliest, pick, side_by_side
 from filbert.engine.scoring import BRANCHES, SEQUENCES
 
 Say = Callable[[dict[str, Any]], None]
@@ -28,8 +29,10 @@ SMALLEST_CONTEXT = 512
 
 class Scorer:
     def __init__(self, config: dict[str, Any], say: Say) -> None:
-        self._weights = Weights(open_engine(), config["path"], config["adapters"])
-        self._start = [self._weights.bos] if self._weights.adds_bos else []
+        engine = open_engine()
+        self._weights = Weights(engine, config["path"], config["adapters"])
+        self._base = Weights(engine, **config["base"]) if "base" in config else None
+        self._start = start_of(self._weights)
         self._limit = config["context"] or self._weights.n_trained
         self._threads = config["threads"]
         self._context: Context | None = None
@@ -152,19 +155,23 @@ class Scorer:
         """llama.cpp's convention (tools/perplexity): windows that do not overlap, the second half of each scored, the
         first token of each replaced by BOS where the vocabulary adds one; the rest of the text is left out."""
         self._need(window)
-        tokens = self._start + self._weights.tokenize(text, special=False)
-        if len(tokens) < 2 * window:
-            raise BadInput(
-                f"The text has {len(tokens)} tokens.",
-                why=f"Perplexity over windows of {window} needs at least {2 * window}.",
-                do="Give a longer text, or choose a shorter window.",
-            )
+        found = windows(self._weights, text, window)
         context = self._fitting(window)
-        n_windows = len(tokens) // window
-        for first in range(0, n_windows * window, window):
-            here = tokens[first : first + window]
-            self._say({"window": self._window(context, [*self._start, *here[len(self._start) :]]), "of": n_windows})
-        return {"n_tokens": len(tokens)}
+        for tokens in found:
+            self._say({"window": self._window(context, tokens), "of": len(found)})
+        return {"n_windows": len(found)}
+
+    def fidelity(self, text: str, window: int) -> dict[str, Any]:
+        """The windows of `perplexity`, cut by the base's tokenizer as llama-perplexity has it, by both models in
+        lockstep: their logits are compared where the engine has them."""
+        assert self._base
+        self._need(window)
+        found = windows(self._base, text, window)
+        context = self._fitting(window)
+        base = Context(self._base, context.n_ctx, self._threads, self._lives)
+        for tokens in found:
+            self._say({"window": compared(context, base, tokens), "of": len(found)})
+        return {"n_windows": len(found)}
 
     def _window(self, context: Context, tokens: list[int]) -> dict[str, Any]:
         """Sum and sum of squares of -log-likelihood over the second half's tokens that have a finite one."""
@@ -205,6 +212,43 @@ class Scorer:
     def _lives(self, n_tokens: int) -> None:
         self._n_decoded += n_tokens
         self._say({"decoded": n_tokens})
+
+
+def start_of(weights: Weights) -> list[int]:
+    """What every text begins with."""
+    return [weights.bos] if weights.adds_bos else []
+
+
+def windows(weights: Weights, text: str, window: int) -> list[list[int]]:
+    """The text's tokens, so many a window; the rest of the text is left out."""
+    start = start_of(weights)
+    tokens = start + weights.tokenize(text, special=False)
+    if len(tokens) < 2 * window:
+        raise BadInput(
+            f"The text has {len(tokens)} tokens.",
+            why=f"Perplexity over windows of {window} needs at least {2 * window}.",
+            do="Give a longer text, or choose a shorter window.",
+        )
+    firsts = range(0, len(tokens) // window * window, window)
+    return [[*start, *tokens[first + len(start) : first + window]] for first in firsts]
+
+
+def compared(context: Context, base: Context, tokens: list[int]) -> dict[str, Any]:
+    """Of the second half's tokens but the last, a number each; None for what is none."""
+    half = len(tokens) // 2
+    targets = np.array([*tokens[half + 1 :], 0], np.int32)
+    rows = sequence(tokens, wanted_from=half)
+    context.clear()
+    base.clear()
+    found = [
+        side_by_side(logits, base_logits, targets[part])
+        for (part, logits), (_, base_logits) in zip(context.decode(rows), base.decode(rows), strict=True)
+    ]
+    kl, nll, base_nll = (
+        [finite(value) for part in found for value in getattr(part, name)][:-1] for name in ("kl", "nll", "base_nll")
+    )
+    same = [bool(value) for part in found for value in part.same][:-1]
+    return {"kl": kl, "nll": nll, "base_nll": base_nll, "same": same}
 
 
 def sequence(tokens: Sequence[int], *, start: int = 0, number: int = 0, wanted_from: int = 0) -> Rows:
@@ -253,6 +297,7 @@ def answers(scorer: Scorer, question: dict[str, Any]) -> dict[str, Any]:
         "score": scorer.score,
         "predict": scorer.predict,
         "perplexity": scorer.perplexity,
+        "fidelity": scorer.fidelity,
     }
     return {"answer": doing[question.pop("do")](**question)}
 

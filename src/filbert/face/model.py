@@ -22,6 +22,7 @@ from filbert.models import store
 
 if TYPE_CHECKING:
     from filbert.engine.score_and_perplexity import Perplexity, Scored
+    from filbert.evaluate.fidelity import Fidelity
 
 
 class Model(engine.Model):
@@ -84,9 +85,7 @@ def load(name: str | os.PathLike[str], *, shared: bool = True, **options: Any) -
     LoadOptions: context=8192, threads=2, … shared: where `filbert serve` runs, use its workers instead of loading the
     model twice. Raises UnknownModel, BadModelFile, OfflineRefused, DownloadFailed."""
     wanted = configured(LoadOptions, options)  # what is wrong here should not cost a download
-    if isinstance(name, os.PathLike):
-        name = str(Path(name).absolute())
-    stored = store.resolve_or_pull(name, threads=wanted.threads)
+    stored = store.resolve_or_pull(_named(name), threads=wanted.threads)
     model = Model.shared(stored, wanted) if shared else Model(stored, wanted)
     model.wait_until_loaded()
     return model
@@ -95,3 +94,28 @@ def load(name: str | os.PathLike[str], *, shared: bool = True, **options: Any) -
 async def aload(name: str | os.PathLike[str], **options: Any) -> Model:
     """As `load`, without holding up the event loop."""
     return await asyncio.to_thread(lambda: load(name, **options))
+
+
+def fidelity(
+    compressed: str | os.PathLike[str], base: str | os.PathLike[str], text: str, window: int = 512, **options: Any
+) -> Fidelity:
+    """What compression cost: how far a model's predictions are from those of the model it was made from, on a text.
+    Both are loaded for it, in a process of its own. Keyword arguments as of `load`. Raises BadInput for models of
+    different vocabularies."""
+    from filbert.core.jobs import finish
+    from filbert.evaluate.fidelity import again, fidelity_job
+
+    wanted = configured(LoadOptions, options)
+    one, other = (store.resolve_or_pull(_named(name), threads=wanted.threads) for name in (compressed, base))
+    with Model(one, wanted) as model, Model(other, wanted) as full:
+        return finish(fidelity_job(model, full, text, window, again(model.name, full.name, window, "FILE")))
+
+
+async def afidelity(
+    compressed: str | os.PathLike[str], base: str | os.PathLike[str], text: str, window: int = 512, **options: Any
+) -> Fidelity:
+    return await asyncio.to_thread(lambda: fidelity(compressed, base, text, window, **options))
+
+
+def _named(name: str | os.PathLike[str]) -> str:
+    return str(Path(name).absolute()) if isinstance(name, os.PathLike) else name

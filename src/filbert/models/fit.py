@@ -102,6 +102,19 @@ def check(headers: Sequence[Header], context: int, memory: Memory, demand: Deman
         raise _too_big(headers[0], fit, context, memory, "Ask for a smaller --context, or take a smaller model.")
 
 
+def check_together(models: Sequence[Sequence[Header]], context: int, memory: Memory, demand: Demand) -> Fit:
+    """What a process takes that holds them all, each with `context` tokens. Raises BadInput where that is not free."""
+    fits = [estimate(headers, context, demand) for headers in models]
+    together = Fit(*(sum(getattr(fit, name) for fit in fits) for name in Fit.__slots__))
+    if together.total > memory.available:
+        raise BadInput(
+            f"{' and '.join(headers[0].source for headers in models)} need {together.total / 1e9:.1f} GB of memory "
+            f"together, and {memory.available / 1e9:.1f} GB are free.",
+            do="Close other programs, or compare smaller models.",
+        )
+    return together
+
+
 def prompt_cache_default(memory: Memory) -> int:
     """Bytes for remembered prompts."""
     return min(MOST_PROMPT_CACHE, int(memory.total * PROMPT_CACHE_SHARE))
