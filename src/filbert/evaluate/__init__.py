@@ -1,7 +1,7 @@
 """What a model knows, measured: tasks of questions with answers, in lm-evaluation-harness's own format.
 
-fidelity.py        what compression cost, against the full model
 data.py            where a task's documents come from
+fidelity.py        what compression cost, against the full model
 harness_json.py    results in lm-eval's shape
 items.py           what is scored: documents as requests, few-shot examples before them
 kept_runs.py       runs found again by their names
