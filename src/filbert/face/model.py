@@ -114,6 +114,7 @@ def fidelity(
 async def afidelity(
     compressed: str | os.PathLike[str], base: str | os.PathLike[str], text: str, window: int = 512, **options: Any
 ) -> Fidelity:
+    """As `fidelity`, without holding up the event loop."""
     return await asyncio.to_thread(lambda: fidelity(compressed, base, text, window, **options))
 
 
