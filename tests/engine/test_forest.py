@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import make_tiny
+from filbert.engine.capi import n_outputs
 from filbert.engine.forest import Forest, Item, packed
 from filbert.engine.scorer import Scorer
 from filbert.engine.scoring import N_BATCH, SEQUENCES
@@ -51,8 +52,8 @@ def test_a_batch_is_one_decode_unless_all_share_a_long_beginning() -> None:
 def test_no_batch_has_more_sequences_than_the_engine_tells_apart() -> None:
     items = [Item([1], [[number, 2] for number in range(10 * i, 10 * i + 10)]) for i in range(40)]
     batches = list(packed(items, 8192))
-    assert [len(Forest([items[i] for i in batch]).leaves()) for batch in batches] == [250, 150]
-    assert SEQUENCES == 256
+    assert [len(Forest([items[i] for i in batch]).leaves()) for batch in batches] == [60] * 6 + [40]
+    assert SEQUENCES == 64
 
 
 def test_items_scored_together_get_what_each_gets_alone(starter: Path) -> None:
@@ -72,6 +73,17 @@ def test_items_scored_together_get_what_each_gets_alone(starter: Path) -> None:
     assert best == [1, 1, 1]
     assert together[0][1].loglikelihood > together[0][2].loglikelihood  # type: ignore[operator]
     assert together[1][1].loglikelihood < together[1][2].loglikelihood  # type: ignore[operator]
+
+
+def test_incident_a_model_of_a_large_vocabulary_scores_items_together(tools_model_file: Path) -> None:
+    """The engine makes room for logits of as many rows as it has sequences, and aborts where that is more than it was
+    told of: so it did with every vocabulary above 65,536."""
+    assert min(n_outputs(n_vocab) for n_vocab in (1000, 65_536, 152_000, 262_144, 10**6)) >= SEQUENCES
+    with Scorer(in_place(tools_model_file)) as scorer:
+        assert scorer.about["n_vocab"] > 150_000
+        prefix, right, wrong = scorer.tokenize(["The capital of France is", " Paris", " cheese"])
+        ((first, second),) = scorer.score_items([Item(prefix, [right, wrong])])
+    assert first.loglikelihood > second.loglikelihood  # type: ignore[operator]
 
 
 def test_what_one_decode_cannot_hold_is_scored_all_the_same(tmp_path: Path) -> None:

@@ -247,7 +247,7 @@ def _scored(model: Model, pairs: Sequence[Pair], shown: Shown) -> Iterator[tuple
         unscored = ScoredPair(pair.line, len(answer), len(pair.response.encode(errors="replace")))
         if not answer:
             yield place, ScoredPair(pair.line, why="empty")
-        elif len(prefix) + len(answer) > scorer.context:
+        elif len(prefix) + len(answer) - 1 > scorer.context:  # its last token is not decoded
             yield place, replace(unscored, why="too long")
         else:
             asked.append((place, unscored, Item(prefix, [answer])))
