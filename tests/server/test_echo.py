@@ -154,6 +154,7 @@ def test_without_logprobs_the_prompt_stands_before_the_answer_streamed_and_whole
         ({"prompt": [[504], []]}, "not as it should be"),
         ({"prompt": ["a", [504]]}, "not as it should be"),
         ({"prompt": [[504, 49152]]}, "no token 49152"),
+        ({"prompt": [[504, 49152]], "logprobs": None}, "no token 49152"),
         ({"prompt": [[-1]]}, "not as it should be"),
         ({"prompt": ["a"] * 129}, "not as it should be"),
         ({"prompt": [[504] * 4096]}, "The prompt has 4096 tokens and the context holds 4096."),

@@ -357,6 +357,7 @@ class Model:
         return [int(token) for token in event["tokens"]]
 
     def detokenize(self, tokens: Sequence[int]) -> str:
+        self.need_tokens(tokens)
         (event,) = self.children.send(self.kind, "/detokenize", {"tokens": list(tokens)})
         return str(event["content"])
 
@@ -469,7 +470,6 @@ class Model:
         return score_and_perplexity.perplexity(self.scorer, text, window)
 
     async def echoing(self, prompts: Sequence[Input], n: int, owner: str, most_waiting: int | None) -> list[Echo]:
-        """For a gateway. Raises what `echoes` raises."""
         return await echoes(self, prompts, n, owner, most_waiting)
 
     @property
