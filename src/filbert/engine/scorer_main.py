@@ -58,9 +58,7 @@ class Scorer:
     def score(self, items: list[tuple[list[int], list[list[int]]]]) -> dict[str, Any]:
         """What each ending of each item gets, item by item. They are decoded together where the cache holds them all,
         else one after the other."""
-        asked = [Item(*item) for item in items]
-        for item in asked:
-            self._need(len(item.prefix) + max(map(len, item.endings)) - 1)  # the last token is not decoded
+        asked = self._fit(items)
         before = self._n_decoded
         found: Sequence[Found]
         if forest := self._forest(asked):
@@ -75,14 +73,19 @@ class Scorer:
 
     def predict(self, items: list[tuple[list[int], list[list[int]]]], n: int) -> dict[str, Any]:
         """Of each token of each ending its log-likelihood, and the n likeliest at its place with theirs."""
-        asked = [Item(*item) for item in items]
-        for item in asked:
-            self._need(len(item.prefix) + max(map(len, item.endings)) - 1)  # the last is not decoded
+        asked = self._fit(items)
         before, n = self._n_decoded, min(n, self._weights.n_vocab)
         together = self._forest(asked)
         forests = [together] if together else [Forest([item]) for item in asked]
         found = [each for forest in forests for each in self._each(forest, n)]
         return {"predictions": found, "decoded": self._n_decoded - before}
+
+    def _fit(self, items: list[tuple[list[int], list[list[int]]]]) -> list[Item]:
+        """Raises ContextOverflow where one does not."""
+        asked = [Item(*item) for item in items]
+        for item in asked:
+            self._need(len(item.prefix) + max(map(len, item.endings)) - 1)  # the last token is not decoded
+        return asked
 
     def _forest(self, items: list[Item]) -> Forest | None:
         """None where they cannot be decoded together."""
