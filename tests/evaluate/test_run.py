@@ -190,6 +190,21 @@ def test_nan_is_never_the_best_choice() -> None:
     assert "NaN" in row.problem
 
 
+def test_an_ending_is_right_where_each_of_its_tokens_was_the_likeliest(tiny: Scorer, tmp_path: Path) -> None:
+    file = tmp_path / "last.yaml"
+    file.write_text(
+        "task: last\ndataset_path: json\ndataset_kwargs:\n  data_files:\n    test: x.jsonl\ntest_split: test\n"
+        "output_type: loglikelihood\ndoc_to_text: text\ndoc_to_target: end\nmetric_list:\n  - metric: acc\n"
+    )
+    task = load(file)
+    asked = items(task, [{"text": f"the {word}", "end": word} for word in WORDS])
+    result = finish(evaluate_job(tiny, task, asked, len(asked), "here", "again"))
+    rows = items_of(result.run)
+    assert [row["right"] for row in rows] == [row["greedy"][0] for row in rows]
+    assert not all(row["right"] for row in rows)
+    assert result.metrics[0].value == np.mean([row["right"] for row in rows])
+
+
 def test_a_run_that_is_not_there_is_told_with_those_that_are(tiny: Scorer) -> None:
     run = evaluated(tiny).run
     with pytest.raises(BadInput, match=f"(?s)no finished run x.*{run}"):

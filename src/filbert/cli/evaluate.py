@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -15,14 +14,12 @@ from filbert.cli.console import line_width, progress, say
 from filbert.cli.flags_from_options import with_options
 from filbert.cli.loading import NO_WORKER, opened
 from filbert.core.errors import BadInput
-from filbert.core.settings import Settings, configured
+from filbert.core.settings import Settings
 from filbert.engine.load_options import LoadOptions
 
 if TYPE_CHECKING:
-    from filbert.core.jobs import Job
     from filbert.evaluate.paper import Row
     from filbert.evaluate.result import TaskResult
-    from filbert.face.model import Model
 
 SHOW = "show"
 SEED = 1234
@@ -92,65 +89,16 @@ def evaluate(
         if against == "none":
             raise BadInput("--plot draws the table of --against.", do="Add `--against paper`.")
         need_chart(plot)
-    options = _told(tasks, limit, fewshot, seed, data, chat_template=chat_template)
+    from filbert.core.jobs import run
+    from filbert.evaluate.evaluation import Evaluation
+
+    asked = Evaluation(tasks, limit, fewshot, seed, chat_template, data)
     found: dict[str, list[TaskResult]] = {}
     for name in models or [""]:
         with opened(name, load, settings) as model, progress(settings) as watch:
-            from filbert.core.jobs import run
-
             about = {"model": model.name, "tasks": tasks, "limit": limit}
-            command = shlex.join(["filbert", "evaluate", model.name, *options])
-            job = _job(model, tasks, limit, fewshot, seed, data, command, chat_template=chat_template)
-            found[model.name] = run("evaluate", about, job, watch)
+            found[model.name] = run("evaluate", about, asked.job(model), watch)
     _tell(found, against=against, plot=plot, as_markdown=as_markdown, as_json=as_json)
-
-
-def _told(
-    tasks: str, limit: int | None, fewshot: int | None, seed: int, data: Path | None, *, chat_template: bool
-) -> list[str]:
-    told = ["--tasks", tasks]
-    told += ["--limit", str(limit)] if limit else []
-    told += ["--fewshot", str(fewshot), "--seed", str(seed)] if fewshot else []
-    told += ["--data", str(data)] if data else []
-    return [*told, "--chat-template"] if chat_template else told
-
-
-def _job(
-    model: Model,
-    tasks: str,
-    limit: int | None,
-    fewshot: int | None,
-    seed: int,
-    data: Path | None,
-    command: str,
-    *,
-    chat_template: bool,
-) -> Job[list[TaskResult]]:
-    from filbert.engine.chat_prompt import chat_prompt
-    from filbert.evaluate.data import split_of
-    from filbert.evaluate.items import items
-    from filbert.evaluate.run import evaluate_job
-    from filbert.evaluate.task import PAPER, load
-    from filbert.models.download_options import DownloadOptions
-
-    model.need("text")
-    options = configured(DownloadOptions)
-    names = [each for name in tasks.split(",") for each in (PAPER if name.strip() == "paper" else [name.strip()])]
-    found = []
-    for task in [load(name) for name in dict.fromkeys(names)]:
-        n_fewshot = task.shots(fewshot)
-        split = yield from split_of(task, task.split, data, options)
-        pool = (yield from split_of(task, task.pool_split, data, options)).documents if n_fewshot else []
-        asked = items(
-            task,
-            split.documents[:limit],
-            pool=pool,
-            n_fewshot=n_fewshot,
-            seed=seed,
-            chat=(lambda messages: chat_prompt(model, messages)) if chat_template else None,
-        )
-        found.append((yield from evaluate_job(model.scorer, task, asked, len(split.documents), split.origin, command)))
-    return found
 
 
 def _tell(
@@ -221,7 +169,7 @@ def _draw(rows: Sequence[Row], file: Path) -> None:
 def _show(run: str, *, wrong: bool, as_json: bool) -> None:
     from filbert.evaluate.kept_runs import items_of
 
-    rows = [row for row in items_of(run) if not wrong or row["problem"] or row["chosen"] != row["gold"]]
+    rows = [row for row in items_of(run) if not (wrong and row["right"])]
     if as_json:
         say(json.dumps(rows, indent=1))
         return

@@ -14,8 +14,7 @@ from filbert.core.machine import processor
 from filbert.engine import capi_layout
 from filbert.engine.bounds import text_bound
 from filbert.engine.scorer import Scored, Scorer, Window
-from filbert.report.measurement import Measurement, Provenance
-from filbert.report.statistics import TWO_SIDED_95
+from filbert.report.measurement import TWO_SIDED_95, Measurement, Provenance
 from filbert.version import __version__
 
 __all__ = ["Perplexity", "Scored", "need_window", "perplexity", "perplexity_job", "provenance", "score"]

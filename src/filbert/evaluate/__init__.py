@@ -1,6 +1,7 @@
 """What a model knows, measured: tasks of questions with answers, in lm-evaluation-harness's own format.
 
 data.py            where a task's documents come from
+evaluation.py      what is asked of a model: tasks, how many items, how they are put
 fidelity.py        what compression cost, against the full model
 harness_json.py    results in lm-eval's shape
 items.py           what is scored: documents as requests, few-shot examples before them

@@ -12,15 +12,15 @@ import numpy as np
 from filbert.engine.scorer import Scored
 from filbert.evaluate.items import Item
 from filbert.evaluate.task import Task
-from filbert.report.measurement import Measurement, Provenance
+from filbert.report.measurement import TWO_SIDED_95, Measurement, Provenance
 from filbert.report.statistics import standard_error
 
-TWO_SIDED_95 = 1.959964
 COLUMNS = {
     "index": "int64",
     "gold": "int64",
     "chosen": "int64",
     "chosen_norm": "int64",
+    "right": "bool",
     "loglikelihoods": "float64[]",
     "greedy": "bool[]",
     "tokens": "int64[]",
@@ -55,6 +55,7 @@ class ItemResult:
             "gold": self.item.gold,
             "chosen": self.chosen,
             "chosen_norm": self.chosen_norm,
+            "right": self.is_right("acc"),
             "loglikelihoods": [one.loglikelihood for one in self.scored],
             "greedy": [one.greedy for one in self.scored],
             "tokens": [one.tokens for one in self.scored],
@@ -104,9 +105,8 @@ class TaskResult:
 def result_of(
     task: Task, rows: Sequence[ItemResult], total: int, origin: str, made_by: Provenance, run: str
 ) -> TaskResult:
-    names = task.metrics
     against = f"{task.name}, {task.split}, {len(rows)} of {total} items of {origin}"
-    metrics = [_metric(name, rows, against, made_by) for name in names]
+    metrics = [_metric(name, rows, against, made_by) for name in task.metrics]
     return TaskResult(task.name, task.version, run, tuple(metrics), sum(row.cut for row in rows))
 
 

@@ -27,7 +27,7 @@ from filbert.engine.score_and_perplexity import encoded, provenance
 from filbert.engine.scorer import Scored, Scorer
 from filbert.evaluate.items import Item
 from filbert.evaluate.result import COLUMNS, TaskResult, graded, result_of
-from filbert.evaluate.tables import need_pyarrow, write_parquet
+from filbert.evaluate.tables import write_parquet
 from filbert.evaluate.task import Task
 
 
@@ -71,7 +71,6 @@ def evaluate_job(
 ) -> Job[TaskResult]:
     """total: documents of the split, of which the items are the first. Raises StoreBusy where another process runs the
     same, DiskFull."""
-    need_pyarrow()
     ready = prepared(scorer, items)
     folder = _folder(scorer, task, ready)
     with locked(folder.with_suffix(".lock"), wait_s=0):

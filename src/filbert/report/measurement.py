@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+TWO_SIDED_95 = 1.959964  # standard errors
+
 
 @dataclass(frozen=True, slots=True)
 class Provenance:

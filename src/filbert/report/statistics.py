@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from filbert.core.errors import BadInput
+from filbert.report.measurement import TWO_SIDED_95
 
 Numbers = NDArray[np.float64]
 Interval = tuple[float, float]
@@ -20,7 +21,6 @@ Statistic = Callable[[Numbers], Numbers]  # of each row of an array
 
 RESAMPLES = 10_000
 AT_ONCE = 1 << 20  # numbers that are drawn in one go: 8 MB
-TWO_SIDED_95 = 1.959964  # standard errors
 
 
 def standard_error(values: ArrayLike) -> float:

@@ -1,0 +1,73 @@
+"""What is asked of a model: tasks, how many items, how they are put."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from filbert.core.jobs import Job
+from filbert.core.settings import configured
+from filbert.engine.chat_prompt import chat_prompt
+from filbert.engine.model import Model
+from filbert.evaluate.data import split_of
+from filbert.evaluate.items import items
+from filbert.evaluate.result import TaskResult
+from filbert.evaluate.run import evaluate_job
+from filbert.evaluate.tables import need_pyarrow
+from filbert.evaluate.task import PAPER, Task, load
+from filbert.models.download_options import DownloadOptions
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """tasks: names and paths with commas between, `paper` for its seven; limit, fewshot: None for all items and for
+    each task's own number; data: None for wherever a task has its documents."""
+
+    tasks: str
+    limit: int | None
+    fewshot: int | None
+    seed: int
+    chat_template: bool
+    data: Path | None
+
+    @property
+    def flags(self) -> Sequence[str]:
+        """Those of `filbert evaluate` that ask the same."""
+        told = ["--tasks", self.tasks]
+        told += ["--limit", str(self.limit)] if self.limit else []
+        told += ["--fewshot", str(self.fewshot), "--seed", str(self.seed)] if self.fewshot else []
+        told += ["--data", str(self.data)] if self.data else []
+        return [*told, "--chat-template"] if self.chat_template else told
+
+    def job(self, model: Model) -> Job[list[TaskResult]]:
+        """Raises BadInput, DownloadFailed, and what `evaluate_job` raises."""
+        model.need("text")
+        need_pyarrow()
+        names = [
+            each for name in self.tasks.split(",") for each in (PAPER if name.strip() == "paper" else [name.strip()])
+        ]
+        found = []
+        for task in [load(name) for name in dict.fromkeys(names)]:
+            found.append((yield from self._job(model, task)))
+        return found
+
+    def _job(self, model: Model, task: Task) -> Job[TaskResult]:
+        options = configured(DownloadOptions)
+        command = shlex.join(["filbert", "evaluate", model.name, *self.flags])
+        n_fewshot = task.shots(self.fewshot)
+        split = yield from split_of(task, task.split, self.data, options)
+        pool = split
+        if n_fewshot and task.pool_split != task.split:
+            pool = yield from split_of(task, task.pool_split, self.data, options)
+        asked = items(
+            task,
+            split.documents[: self.limit],
+            pool=pool.documents,
+            n_fewshot=n_fewshot,
+            seed=self.seed,
+            chat=partial(chat_prompt, model) if self.chat_template else None,
+        )
+        return (yield from evaluate_job(model.scorer, task, asked, len(split.documents), split.origin, command))
