@@ -36,8 +36,11 @@ def fidelity(
     ] = WINDOW,
     as_json: Annotated[bool, typer.Option("--json", help="A JSON object.")] = False,
 ) -> None:
-    """What compression cost, against the full model. How far the predictions of both are apart on a text; both are loaded
-    at once. By the definitions of `llama-perplexity --kl-divergence`."""
+    """What compression cost, against the full model.
+
+    How far the predictions of both are apart on a text; both are loaded at once. By the definitions of
+    `llama-perplexity --kl-divergence`.
+    """
     from filbert.core.jobs import run
     from filbert.engine.model import Model
     from filbert.evaluate.fidelity import again, fidelity_job
