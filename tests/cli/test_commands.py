@@ -153,6 +153,7 @@ def test_perplexity_says_how_to_get_the_number_again(filbert: Run, tmp_path: Pat
     assert done.stdout.startswith("perplexity ")
     assert "again: filbert perplexity" in done.stdout
     assert "perplexity: 100 % of" in done.stderr
+    assert "perplexity, text.txt, window 64: perplexity " in filbert("show", NAME).stdout
 
 
 def test_fidelity_is_told_as_words_or_json(filbert: Run, tmp_path: Path) -> None:
@@ -165,6 +166,9 @@ def test_fidelity_is_told_as_words_or_json(filbert: Run, tmp_path: Path) -> None
     assert "fidelity: 100 % of" in done.stderr
     told = json.loads(filbert(*asked, "--json").stdout)
     assert (told["kl_mean"]["value"], told["same_top"]["value"], told["perplexity_ratio"]["value"]) == (0, 1, 1)
+    (kept,) = json.loads(filbert("show", NAME, "--json").stdout)["measured"]
+    assert (kept["kind"], kept["settings"]) == ("fidelity", f"against {NAME}, window 32")
+    assert [each["value"] for each in kept["measurements"][:3]] == [0, 1, 1]
 
 
 def test_perplexity_of_answers_is_told_as_words_csv_or_json(filbert: Run, tmp_path: Path) -> None:
@@ -184,6 +188,8 @@ def test_perplexity_of_answers_is_told_as_words_csv_or_json(filbert: Run, tmp_pa
     assert [each["shown"] for each in told["models"]] == ["chat", "chat"]
     assert told["models"][0]["command"].endswith("--chat-template")
     assert told["comparison"]["difference_of_means"] == {"value": 0, "interval": [0, 0]}
+    kept = json.loads(filbert("show", NAME, "--json").stdout)["measured"]
+    assert [each["settings"] for each in kept] == ["raw", "as in a chat"]
 
 
 def test_rerank_needs_a_model_that_ranks(filbert: Run) -> None:

@@ -5,9 +5,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from filbert.models import measured
-from filbert.models.catalogue import Measured, entries
-from filbert.report.measurement import Measurement, Provenance
+from filbert.models import results
+from filbert.models.catalogue import entries
+from filbert.report.measurement import Measurement, Provenance, Result, named
 from models.model_servers import HubServer, serving
 
 
@@ -89,7 +89,16 @@ def test_offline_and_unreachable_are_sentences(filbert, hub) -> None:
 def test_show_tells_what_was_measured(filbert, stocked) -> None:
     made_by = Provenance("smollm2:135m", entries()[0].files[0].sha256, "filbert", "here", 2, "filbert perplexity …")
     measurement = Measurement(value=14.25, interval=(14.0, 14.5), against="a.txt", n=9, made_by=made_by)
-    measured.add(Measured(what="perplexity", name="a.txt", unit="", measurement=measurement, date="2026-11-24"))
-    assert "perplexity a.txt: 14.25" in filbert("show", "smollm2:135m").stdout
+    results.keep(
+        Result(
+            kind="perplexity",
+            about="a.txt",
+            settings="window 512",
+            run="perplexity-1",
+            time="2026-11-24T10:00:00+00:00",
+            measurements=(named(measurement, "perplexity"),),
+        )
+    )
+    assert "perplexity, a.txt, window 512: perplexity 14.25 (95 %" in filbert("show", "smollm2:135m").stdout
     (told,) = json.loads(filbert("show", "smollm2:135m", "--json").stdout)["measured"]
-    assert told["measurement"]["value"] == 14.25
+    assert told["measurements"][0]["value"] == 14.25

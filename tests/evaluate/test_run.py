@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from filbert.evaluate.kept_runs import items_of
 from filbert.evaluate.result import TaskResult, graded
 from filbert.evaluate.run import evaluate_job, prepared
 from filbert.evaluate.task import load
+from filbert.models import results
 from filbert.models.store import in_place
 from running import until
 
@@ -205,6 +207,15 @@ def test_an_ending_is_right_where_each_of_its_tokens_was_the_likeliest(tiny: Sco
     assert result.metrics[0].value == np.mean([row["right"] for row in rows])
 
 
+def test_a_task_files_name_never_leads_out_of_the_folder(tiny: Scorer, home: Path) -> None:
+    task = replace(load("arc_easy"), name="../../../outside")
+    run = finish(evaluate_job(tiny, task, items(task, DOCUMENTS[:2]), 2, "here", "again", "0-shot")).run
+    assert run.startswith("outside-")
+    (kept,) = results.of(tiny.stored.sha256)
+    assert (kept.about, kept.settings, kept.run) == ("../../../outside", "0-shot", run)
+    assert [path.name for path in home.parent.iterdir() if "outside" in path.name] == []
+
+
 def test_a_run_that_is_not_there_is_told_with_those_that_are(tiny: Scorer) -> None:
     run = evaluated(tiny).run
     with pytest.raises(BadInput, match=f"(?s)no finished run x.*{run}"):
@@ -224,4 +235,4 @@ def test_winogrande_scores_one_ending_behind_each_context(tiny: Scorer) -> None:
     assert {tuple(asked.endings[0]) for asked in ready.asked} == {tuple(tiny.tokenize([" was thin."])[0])}
     result = finish(evaluate_job(tiny, task, items(task, [document]), 1, "here", "again"))
     assert [metric.name for metric in result.metrics] == ["acc"]
-    assert json.loads((kept_folder() / "result.json").read_text())["run"] == result.run
+    assert json.loads((kept_folder() / "result.json").read_text())["result"]["run"] == result.run

@@ -44,6 +44,7 @@ def fidelity(
     from filbert.core.jobs import run
     from filbert.engine.model import Model
     from filbert.evaluate.fidelity import again, fidelity_job
+    from filbert.models import results
 
     words = read_text_file(text, str(text))
     stored = [present(name, settings, load.threads, consent(settings)) for name in (compressed, base)]
@@ -52,3 +53,4 @@ def fidelity(
         job = fidelity_job(model, full, words, window, again(model.name, full.name, window, str(text)))
         found = run("fidelity", about, job, watch)
     say(json.dumps(found.to_json(), indent=1) if as_json else str(found))
+    results.keep(found.to_result(text.name))

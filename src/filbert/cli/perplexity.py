@@ -73,6 +73,8 @@ def perplexity(
         _of_text(names[0] if names else "", load, settings, text, window, as_json=as_json)
         return
     assert pairs is not None
+    from filbert.models import results
+
     if plot:
         from filbert.report.chart import need_chart
 
@@ -82,11 +84,15 @@ def perplexity(
         _draw(found, plot)
     if as_csv:
         say(_csv(found), end="")
-        return
-    _tell(found, as_json=as_json)
+    else:
+        _tell(found, as_json=as_json)
+    for each in found:
+        results.keep(each.to_result(pairs.name))
 
 
 def _of_text(name: str, load: LoadOptions, settings: Settings, text: Path, window: int, *, as_json: bool) -> None:
+    from filbert.models import results
+
     words = read_text_file(text, str(text))
     with opened(name, load, settings) as engine, progress(settings) as watch:
         from filbert.core.jobs import run
@@ -95,6 +101,7 @@ def _of_text(name: str, load: LoadOptions, settings: Settings, text: Path, windo
         about = {"model": engine.name, "text": str(text), "window": window}
         found = run("perplexity", about, perplexity_job(engine.scorer, words, window, str(text)), watch)
     say(json.dumps(asdict(found), indent=1) if as_json else str(found))
+    results.keep(found.to_result(text.name))
 
 
 def _of_pairs(

@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from filbert.cli.completion import installed_names
-from filbert.cli.console import note, patience, say
+from filbert.cli.console import patience, say
 from filbert.cli.flags_from_options import with_options
 from filbert.cli.set import shown
-from filbert.core.errors import BadModelFile
 from filbert.core.files import size
 from filbert.core.settings import Settings
-
-if TYPE_CHECKING:
-    from filbert.models.catalogue import Measured
 
 
 @with_options()
@@ -30,7 +26,7 @@ def show(
 ) -> None:
     """What a model is made of, and what is kept with it. Read from its file's header, and from `filbert set`."""
     from filbert.engine.thinking import thinking_of
-    from filbert.models import store
+    from filbert.models import results, store
     from filbert.models.gguf import check_split
 
     stored = store.resolve(name)
@@ -39,10 +35,10 @@ def show(
         say((stored.preset and stored.preset.template) or headers[0].chat_template or "")
         return
     with patience(f"hashing {stored.path.name}", settings):  # where no pull has done so
-        facts, results = store.describe(stored, headers), _measured(stored.sha256, settings)
+        facts, measured = store.describe(stored, headers), results.of(stored.sha256)
     thinking = thinking_of(facts["template"] or "")
     if as_json:
-        more = {"thinking": thinking is not None, "measured": [result.model_dump() for result in results]}
+        more = {"thinking": thinking is not None, "measured": [results.to_json(result) for result in measured]}
         say(json.dumps(facts | more, indent=1))
         return
     kept = facts.pop("preset", None)
@@ -56,19 +52,8 @@ def show(
         say(f"{label:<{width}}  {_readable(label, value)}")
     if stored.preset and kept:
         say("\n".join(shown(stored.preset)))
-    for result in results:
+    for result in measured:
         say(f"{'measured':<{width}}  {result}")
-
-
-def _measured(sha256: str, settings: Settings) -> tuple[Measured, ...]:
-    """A file of results that cannot be read is told, and hides nothing else."""
-    from filbert.models import measured
-
-    try:
-        return measured.of(sha256)
-    except BadModelFile as exc:
-        note(f"damaged: {exc}", settings)
-        return ()
 
 
 def _readable(label: str, value: Any) -> str:

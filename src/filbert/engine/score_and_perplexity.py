@@ -7,6 +7,7 @@ import math
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from filbert.core.errors import BadInput, EngineError
 from filbert.core.jobs import Job
@@ -14,7 +15,8 @@ from filbert.core.machine import processor
 from filbert.engine import capi_layout
 from filbert.engine.bounds import text_bound
 from filbert.engine.scorer import Scored, Scorer, Window
-from filbert.report.measurement import TWO_SIDED_95, Measurement, Provenance
+from filbert.models.results import run_name
+from filbert.report.measurement import TWO_SIDED_95, Measurement, Provenance, Result, named, now
 from filbert.version import __version__
 
 __all__ = ["Perplexity", "Scored", "need_window", "perplexity", "perplexity_job", "provenance", "score"]
@@ -61,6 +63,17 @@ class Perplexity(Measurement):
             f"perplexity {self.value:.4f} ± {self.standard_error:.4f} (95 %: {low:.2f} to {high:.2f}) "
             f"over {self.n} tokens of {len(self.windows)} windows of {self.window}{self.invalid_note}\n"
             f"on {self.against}, by {self.made_by}"
+        )
+
+    def to_result(self, about: str) -> Result:
+        """about: the file of the text."""
+        return Result(
+            kind="perplexity",
+            about=about,
+            settings=f"window {self.window}",
+            run=run_name("perplexity", self.against, self.window, self.made_by.adapters),
+            time=now(),
+            measurements=(named(self, "perplexity"),),
         )
 
 
@@ -129,4 +142,5 @@ def provenance(scorer: Scorer, command: str) -> Provenance:
         machine=processor(),
         threads=scorer.threads,
         command=command,
+        adapters=tuple(Path(file).name for file in scorer.adapters),
     )

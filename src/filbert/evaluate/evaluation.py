@@ -70,4 +70,7 @@ class Evaluation:
             seed=self.seed,
             chat=partial(chat_prompt, model) if self.chat_template else None,
         )
-        return (yield from evaluate_job(model.scorer, task, asked, len(split.documents), split.origin, command))
+        settings = ", ".join([f"{n_fewshot}-shot", *(["as in a chat"] if self.chat_template else [])])
+        return (
+            yield from evaluate_job(model.scorer, task, asked, len(split.documents), split.origin, command, settings)
+        )

@@ -10,7 +10,7 @@ import hashlib
 import math
 import shlex
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -22,11 +22,13 @@ from filbert.engine.score_and_perplexity import need_window, provenance
 from filbert.engine.scorer import ComparedWindow
 from filbert.engine.side_by_side import SideBySide
 from filbert.models.header import Header
-from filbert.report.measurement import Measurement
+from filbert.models.results import run_name
+from filbert.report.measurement import Measurement, Named, Result, named, now
 from filbert.report.statistics import Interval, Numbers, bootstrap, paired_bootstrap, ratio
 
 FEW = 30  # windows under which a bootstrap's interval is too narrow
 RESAMPLES_OF_TOKENS = 1000  # each sorts all tokens anew
+NATS = "nats a token"
 TOKENS = "tokenizer.ggml.tokens"
 
 
@@ -103,6 +105,30 @@ class Fidelity(Measurement):
             "against": self.against,
             **made_by,
         }
+
+    def to_result(self, about: str) -> Result:
+        """about: the file of the text."""
+
+        def of(figure: Figure, name: str, unit: str = "") -> Named:
+            return replace(named(self, name, unit), value=figure.value, interval=figure.interval)
+
+        settings = f"against {self.base}, window {self.window}"
+        return Result(
+            kind="fidelity",
+            about=about,
+            settings=settings,
+            run=run_name("fidelity", self.base_sha256, self.against, self.window, self.made_by.adapters),
+            time=now(),
+            measurements=(
+                named(self, "mean KL divergence", NATS),
+                of(self.same_top, "same likeliest token", "share"),
+                of(self.perplexity_ratio, "ratio of perplexities"),
+                of(self.median, "median KL divergence", NATS),
+                of(self.percentile_99, "99 % KL divergence", NATS),
+                of(self.perplexity, "perplexity"),
+                of(self.base_perplexity, "perplexity of the base"),
+            ),
+        )
 
 
 def fidelity_job(model: Model, base: Model, text: str, window: int, command: str) -> Job[Fidelity]:

@@ -24,7 +24,8 @@ from filbert.engine.forest import Item, packed
 from filbert.engine.model import Model
 from filbert.engine.score_and_perplexity import provenance
 from filbert.engine.scorer import Scorer
-from filbert.report.measurement import Measurement
+from filbert.models.results import run_name
+from filbert.report.measurement import Measurement, Result, named, now
 from filbert.report.statistics import Interval, Numbers, bootstrap, mean, median, standard_error
 
 MOST = 100.0  # that an answer's perplexity counts as
@@ -200,6 +201,19 @@ class AnswerPerplexity(Measurement):
             "command": self.made_by.command,
             "items": [dict(zip(COLUMNS, row(each), strict=True)) for each in self.pairs],
         }
+
+    def to_result(self, about: str) -> Result:
+        """about: the file of the pairs."""
+        middle = replace(named(self, "median"), value=self.median, interval=self.median_interval)
+        settings = "as in a chat" if self.shown == "chat" else "raw"
+        return Result(
+            kind="pairs",
+            about=about,
+            settings=settings,
+            run=run_name("pairs", self.against, settings, self.made_by.adapters),
+            time=now(),
+            measurements=(named(self, f"mean, {MOST:.0f} at most"), middle),
+        )
 
 
 COLUMNS = ("line", "tokens", "bytes", "nll", "perplexity", "clipped", "why")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ import numpy as np
 from filbert.engine.scorer import Scored
 from filbert.evaluate.items import Item
 from filbert.evaluate.task import Task
-from filbert.report.measurement import TWO_SIDED_95, Measurement, Provenance
+from filbert.report.measurement import TWO_SIDED_95, Named, Provenance, Result, named, now
 from filbert.report.statistics import standard_error
 
 COLUMNS = {
@@ -78,10 +78,9 @@ def graded(item: Item, scored: Sequence[Scored], cut: bool) -> ItemResult:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Metric(Measurement):
+class Metric(Named):
     """A share from 0 to 1, or a perplexity. Items without numbers count as wrong, as in lm-eval, and are told."""
 
-    name: str
     standard_error: float
 
 
@@ -98,8 +97,9 @@ class TaskResult:
     def metric(self, name: str) -> Metric | None:
         return next((metric for metric in self.metrics if metric.name == name), None)
 
-    def to_json(self) -> Mapping[str, Any]:
-        return asdict(self)
+    def to_result(self, settings: str) -> Result:
+        metrics = tuple(named(metric, metric.name, metric.unit) for metric in self.metrics)
+        return Result(kind="task", about=self.task, settings=settings, run=self.run, time=now(), measurements=metrics)
 
 
 def result_of(
@@ -123,6 +123,7 @@ def _metric(name: str, rows: Sequence[ItemResult], against: str, made_by: Proven
         low, high = max(0.0, value - TWO_SIDED_95 * error), min(1.0, value + TWO_SIDED_95 * error)
     return Metric(
         name=name,
+        unit="" if name == "perplexity" else "share",
         value=value,
         interval=(low, high),
         against=against,

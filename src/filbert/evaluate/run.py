@@ -12,13 +12,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from filbert.core import paths
-from filbert.core.files import disk_errors, locked, write_whole
+from filbert.core.files import disk_errors, locked
 from filbert.core.jobs import Job, Progress
 from filbert.engine import capi_layout
 from filbert.engine.forest import Item as Asked
@@ -29,6 +29,7 @@ from filbert.evaluate.items import Item
 from filbert.evaluate.result import COLUMNS, TaskResult, graded, result_of
 from filbert.evaluate.tables import write_parquet
 from filbert.evaluate.task import Task
+from filbert.models import results
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,10 +68,10 @@ def prepared(scorer: Scorer, items: Sequence[Item]) -> Prepared:
 
 
 def evaluate_job(
-    scorer: Scorer, task: Task, items: Sequence[Item], total: int, origin: str, command: str
+    scorer: Scorer, task: Task, items: Sequence[Item], total: int, origin: str, command: str, settings: str = ""
 ) -> Job[TaskResult]:
-    """total: documents of the split, of which the items are the first. Raises StoreBusy where another process runs the
-    same, DiskFull."""
+    """total: documents of the split, of which the items are the first; settings: how they are put. Raises
+    StoreBusy where another process runs the same, DiskFull."""
     ready = prepared(scorer, items)
     folder = _folder(scorer, task, ready)
     with locked(folder.with_suffix(".lock"), wait_s=0):
@@ -80,8 +81,7 @@ def evaluate_job(
         ]
         write_parquet(folder / "items.parquet", [row.to_row() for row in rows], COLUMNS)
         result = result_of(task, rows, total, origin, provenance(scorer, command), folder.name)
-        with write_whole(folder / "result.json") as file:
-            file.write(json.dumps(result.to_json(), indent=1).encode())
+        results.keep(result.to_result(settings))
     return result
 
 
@@ -89,8 +89,8 @@ def _folder(scorer: Scorer, task: Task, ready: Prepared) -> Path:
     asked = hashlib.sha256(f"{capi_layout.VERSION} {scorer.adapters} {task.version} {scorer.context}".encode())
     for item in ready.items:
         asked.update(json.dumps([item.requests, item.choices, item.gold, item.problem]).encode())
-    model = scorer.stored.sha256[:16]
-    return paths.evaluations_folder() / model / f"{task.name}-{asked.hexdigest()[:8]}"
+    name = re.sub(r"[^A-Za-z0-9_]+", "-", task.name)[:80].strip("-")  # a task file says it
+    return results.folder_of(scorer.stored.sha256) / f"{name or 'task'}-{asked.hexdigest()[:8]}"
 
 
 def _scored(scorer: Scorer, ready: Prepared, file: Path, name: str) -> Job[list[list[Scored]]]:

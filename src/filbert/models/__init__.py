@@ -19,7 +19,6 @@ header.py              what a header says: architecture, parameters, template
 header_check.py        whether a header's numbers can be a model's
 installed.py           the models that can be loaded now, and what a name means
 manifest.py            what is installed under which name: the store's own records
-measured.py            results that belong to a model's bytes: shipped, and measured here
 modelfile.py           Ollama's Modelfile, read into what a preset is made of
 name.py                what people call a model, read once
 offers.py              what to offer somebody who has no model yet
@@ -31,6 +30,7 @@ redirects.py           where a server may send us on to
 remote.py              a file that is somewhere else, and whether we may go there
 remote_header.py       the header of a model that is somewhere else, by ranges
 remove.py              taking names out, with the files that no other name needs
+results.py             what was measured of a model's bytes: shipped, and kept here
 search.py              looking in the catalogue by words
 sources/               where models come from: the hub, the web, wheels
 speed.py               tokens a second, from a header and what this machine was measured to do

@@ -12,10 +12,10 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from filbert.core.errors import UnknownModel
 from filbert.core.nearest import closeness, nearest
-from filbert.core.sha256 import WHOLE, is_sha256
+from filbert.core.sha256 import WHOLE
 from filbert.models.name import Name
 from filbert.models.quantisation import bits_a_weight
-from filbert.report.measurement import Measurement
+from filbert.report.measurement import Result
 
 Role = Literal["model", "part", "projector"]
 Capability = Literal["chat", "tools", "thinking", "vision", "embed", "rerank"]
@@ -41,31 +41,6 @@ class Listed(BaseModel):
         return self
 
 
-class Measured(BaseModel):
-    """A result that belongs to the bytes whose hash stands in `measurement.made_by.model_sha256`.
-    name: the benchmark, the text, or the kind of speed; date: in ISO 8601."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-    what: Literal["benchmark", "perplexity", "speed"]
-    name: str = Field(min_length=1)
-    unit: str
-    measurement: Measurement
-    date: str = Field(pattern=r"^\d{4}-\d\d-\d\d")
-
-    @model_validator(mode="after")
-    def _names_its_model(self) -> Self:
-        if not is_sha256(self.measurement.made_by.model_sha256):
-            raise ValueError("the model's sha256 is no 64 hex digits")
-        return self
-
-    def __str__(self) -> str:
-        found, (low, high) = self.measurement, self.measurement.interval
-        return (
-            f"{self.what} {self.name}: {found.value:.4g} {self.unit} (95 %: {low:.4g} to {high:.4g}), against "
-            f"{found.against}, {self.date}{found.invalid_note}; again: {found.made_by.command}"
-        )
-
-
 class Entry(BaseModel):
     """One model of the catalogue. `source` and `projector` are names of another scheme; what no list states is None.
     context: tokens. parameters: the round figure its makers name it by. capabilities: those a list states.
@@ -83,7 +58,7 @@ class Entry(BaseModel):
     capabilities: tuple[Capability, ...] = ()
     sampling: Mapping[str, float] = Field({}, description="What its makers recommend, where the file does not say it.")
     files: tuple[Listed, ...] = Field(min_length=1)
-    measured: tuple[Measured, ...] = ()
+    measured: tuple[Result, ...] = ()
 
     @property
     def short(self) -> str:

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from datetime import UTC, datetime
+from typing import Literal
 
+from filbert.core.files import size
+
+Kind = Literal["task", "perplexity", "pairs", "fidelity", "bench"]
+SHORT = 3  # numbers of a result that one line tells
 TWO_SIDED_95 = 1.959964  # standard errors
 
 
 @dataclass(frozen=True, slots=True)
 class Provenance:
-    """Where a number comes from. versions: "filbert 0.1.0, xllamacpp 2026.10.11549"."""
+    """Where a number comes from. versions: "filbert 0.1.0, xllamacpp 2026.10.11549"; adapters: the names of the files
+    upon the model."""
 
     model: str
     model_sha256: str
@@ -17,10 +24,17 @@ class Provenance:
     machine: str
     threads: int
     command: str
+    adapters: tuple[str, ...] = ()
+
+    @property
+    def adapted(self) -> str:
+        """ "" or " with tone.gguf"."""
+        return f" with {', '.join(self.adapters)}" if self.adapters else ""
 
     def __str__(self) -> str:
         return (
-            f"{self.model} (sha256 {self.model_sha256[:12]}), {self.versions}, {self.machine}, {self.threads} threads\n"
+            f"{self.model} (sha256 {self.model_sha256[:12]}){self.adapted}, {self.versions}, "
+            f"{self.machine}, {self.threads} threads\n"
             f"again: {self.command}"
         )
 
@@ -38,3 +52,60 @@ class Measurement:
     def invalid_note(self) -> str:
         """ "" or ", 3 of 10 items invalid and left out"."""
         return f", {self.n_invalid} of {self.n + self.n_invalid} items invalid and left out" if self.n_invalid else ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Named(Measurement):
+    """One of several numbers. unit: "share" (of 1), "bytes", or words as they stand behind a number."""
+
+    name: str
+    unit: str = ""
+
+    def told(self, value: float) -> str:
+        """A value of this kind, as people read it."""
+        if self.unit == "share":
+            return f"{100 * value:.1f} %"
+        if self.unit == "bytes":
+            return size(value)
+        return f"{value:.4g} {self.unit}".rstrip()
+
+    def __str__(self) -> str:
+        low, high = map(self.told, self.interval)
+        return f"{self.name} {self.told(self.value)} (95 %: {low} to {high})"
+
+
+def named(found: Measurement, name: str, unit: str = "") -> Named:
+    return Named(**{each.name: getattr(found, each.name) for each in fields(Measurement)}, name=name, unit=unit)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """Numbers that were measured together, the foremost first. about: the task, or the file of a text; settings: what
+    else they depend on: "window 512". run: what it is kept as, so that the same, measured again, takes its place; time:
+    in ISO 8601."""
+
+    kind: Kind
+    about: str
+    settings: str
+    run: str
+    time: str
+    measurements: tuple[Named, ...]
+
+    @property
+    def title(self) -> str:
+        words = {"task": "", "perplexity": "perplexity, ", "pairs": "answers, ", "fidelity": "fidelity, ", "bench": ""}
+        adapted = self.measurements[0].made_by.adapted
+        return f"{words[self.kind]}{self.about}" + (f", {self.settings}" if self.settings else "") + adapted
+
+    def __str__(self) -> str:
+        first = self.measurements[0]
+        told = "; ".join(map(str, self.measurements[:SHORT]))
+        return (
+            f"{self.title}: {told}; against {first.against}, n {first.n}{first.invalid_note}, {self.time[:10]}; "
+            f"again: {first.made_by.command}"
+        )
+
+
+def now() -> str:
+    """As the time of a result."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
