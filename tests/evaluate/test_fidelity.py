@@ -28,7 +28,10 @@ from filbert.models.fit import check_together
 from filbert.models.store import in_place
 from make_coarser import coarser
 
-TEXT = (Path(__file__).parents[1] / "data/war-and-peace.txt").read_text("utf-8")[:2000]
+TESTS = Path(__file__).parents[1]
+TEXT = (TESTS / "data/war-and-peace.txt").read_text("utf-8")[:2000]
+CLOSE = 2e-4
+ROUNDED = 5e-3  # llama-perplexity keeps the base's lists in 16 bits
 ROWS = arrays(np.float32, (3, 7), elements=st.floats(-50, 50, width=32))
 
 
@@ -137,6 +140,19 @@ def test_tokens_without_a_number_are_counted_told_and_left_out(full: Path, tmp_p
     assert f"{got.n_invalid} of {clean.n} items invalid and left out" in str(got)
     with pytest.raises(EngineError, match="gave no numbers"):
         found(damaged(tmp_path / "dead.gguf", "e"), full, "e" * 200)
+
+
+@pytest.mark.slow
+def test_its_figures_are_those_of_llama_perplexity(starter: Path, tmp_path: Path) -> None:
+    golden = json.loads((TESTS / "golden/fidelity.json").read_text("utf-8"))
+    copy = coarser(starter, tmp_path / "coarser.gguf")
+    assert in_place(copy).sha256 == golden["model_sha256"], "another model than the golden run's"
+    got = found(copy, starter, (TESTS / "data" / golden["text"]).read_text("utf-8"), golden["window"])
+    assert got.n_windows == golden["n_windows"]
+    for name, figure in got.to_json().items():
+        if name in golden and isinstance(figure, dict):
+            assert figure["value"] == pytest.approx(golden[name], rel=ROUNDED if "kl" in name else CLOSE), name
+    assert got.largest == pytest.approx(golden["kl_largest"], rel=ROUNDED)
 
 
 def test_the_starter_and_a_coarser_copy_of_it(starter: Path, tmp_path: Path) -> None:
