@@ -48,6 +48,24 @@ def test_a_model_is_measured_and_its_items_are_shown(filbert: Run, data: Path) -
     assert "| measured |" in table
 
 
+def test_a_model_and_its_base_are_compared_on_tasks(filbert: Run, data: Path) -> None:
+    asked = ("fidelity", NAME, "--base", NAME, "--tasks", "piqa", "--data", str(data))
+    head, acc, norm, note, *_, again = filbert(*asked).stdout.splitlines()
+    assert head.split("  ")[0] == "task" and "McNemar" in note
+    assert acc.split()[:5] == ["piqa", "acc", "0.6667", "0.6667", "+0.0000"]
+    assert acc.split()[-4:] == ["0", "0", "1.000", "3"]
+    assert norm.split()[1] == "acc_norm"
+    full = f"{NAME}-q4_1"
+    assert again == f"again: filbert fidelity {full} --base {full} --tasks piqa --data {data}"
+    text = data / "text.txt"
+    text.write_text("The quick brown fox jumps over the lazy dog. " * 10)
+    told = json.loads(filbert(*asked, "--text", str(text), "--window", "32", "--json").stdout)
+    assert (told["kl_mean"]["value"], [change["metric"] for change in told["tasks"]]) == (0, ["acc", "acc_norm"])
+    nothing = filbert(*asked[:4])
+    assert (nothing.returncode, nothing.stdout) == (2, "")
+    assert "There is nothing to compare on. Add `--text FILE`" in nothing.stderr
+
+
 @pytest.mark.parametrize(
     ("words", "told"),
     [

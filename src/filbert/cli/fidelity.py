@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import json
+import shlex
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from filbert.cli.completion import installed_names
-from filbert.cli.console import progress, say
+from filbert.cli.console import line_width, progress, say
 from filbert.cli.flags_from_options import with_options
 from filbert.cli.loading import NO_WORKER, consent, present
+from filbert.core.errors import BadInput
 from filbert.core.files import read_text_file
 from filbert.core.settings import Settings
 from filbert.engine.load_options import LoadOptions
+
+if TYPE_CHECKING:
+    from filbert.evaluate.evaluation import Evaluation
+    from filbert.evaluate.fidelity import Fidelity
+    from filbert.evaluate.tasks_compared import TaskChange
+    from filbert.models.installed import StoredModel
 
 WINDOW = 512
 
@@ -30,27 +39,85 @@ def fidelity(
         str,
         typer.Option("--base", help="The model it was made from.", show_default=False, autocompletion=installed_names),
     ],
-    text: Annotated[Path, typer.Option("--text", help="A UTF-8 text file.", show_default=False)],
+    text: Annotated[
+        Path | None, typer.Option("--text", help="A UTF-8 text file, or --tasks, or both.", show_default=False)
+    ] = None,
     window: Annotated[
         int, typer.Option("--window", min=16, help="Tokens a window; the second half of each is scored.")
     ] = WINDOW,
+    tasks: Annotated[
+        str, typer.Option("--tasks", help="Also on these, as `filbert evaluate` names them.", show_default=False)
+    ] = "",
+    limit: Annotated[
+        int | None, typer.Option("--limit", min=1, help="Items of each task, from its first.", show_default=False)
+    ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option("--data", help="A folder of a folder a task, as of `filbert evaluate`.", show_default=False),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="A JSON object.")] = False,
 ) -> None:
     """What compression cost, against the full model.
 
     How far the predictions of both are apart on a text; both are loaded at once. By the definitions of
-    `llama-perplexity --kl-divergence`.
+    `llama-perplexity --kl-divergence`. And, of tasks, which answers only one of them gets right.
     """
+    if not text and not tasks:
+        raise BadInput("There is nothing to compare on.", do="Add `--text FILE`, `--tasks paper`, or both.")
+    from filbert.evaluate.evaluation import Evaluation
+
+    words = read_text_file(text, str(text)) if text else ""
+    stored = [present(name, settings, load.threads, consent(settings)) for name in (compressed, base)]
+    on_text = _on_text(stored, load, settings, text, words, window) if text else None
+    on_tasks = _on_tasks(stored, load, settings, Evaluation(tasks, limit, data=data)) if tasks else []
+    if as_json:
+        told = on_text.to_json() if on_text else {"model": stored[0].name, "base": stored[1].name}
+        say(json.dumps(told | ({"tasks": [change.to_json() for change in on_tasks]} if tasks else {}), indent=1))
+        return
+    if on_text:
+        say(str(on_text))
+    if on_tasks:
+        _tell(on_tasks)
+
+
+def _on_text(
+    stored: Sequence[StoredModel], load: LoadOptions, settings: Settings, text: Path, words: str, window: int
+) -> Fidelity:
     from filbert.core.jobs import run
     from filbert.engine.model import Model
     from filbert.evaluate.fidelity import again, fidelity_job
     from filbert.models import results
 
-    words = read_text_file(text, str(text))
-    stored = [present(name, settings, load.threads, consent(settings)) for name in (compressed, base)]
     with Model(stored[0], load) as model, Model(stored[1], load) as full, progress(settings) as watch:
         about = {"model": model.name, "base": full.name, "text": str(text), "window": window}
         job = fidelity_job(model, full, words, window, again(model.name, full.name, window, str(text)))
         found = run("fidelity", about, job, watch)
-    say(json.dumps(found.to_json(), indent=1) if as_json else str(found))
     results.keep(found.to_result(text.name))
+    return found
+
+
+def _on_tasks(
+    stored: Sequence[StoredModel], load: LoadOptions, settings: Settings, asked: Evaluation
+) -> list[TaskChange]:
+    """One model after the other."""
+    from filbert.core.jobs import run
+    from filbert.engine.model import Model
+    from filbert.evaluate.tasks_compared import changes
+
+    found = []
+    for each in stored:
+        with Model(each, load) as model, progress(settings) as watch:
+            about = {"model": model.name, "tasks": asked.tasks, "limit": asked.limit}
+            found.append(run("evaluate", about, asked.job(model), watch))
+    name, base = (each.name for each in stored)
+    again = shlex.join(["filbert", "fidelity", name, "--base", base, *asked.flags])
+    return changes(found[0], found[1], base, again)
+
+
+def _tell(changes: Sequence[TaskChange]) -> None:
+    from filbert.evaluate.tasks_compared import HEAD, NOTE
+    from filbert.report.table import table
+
+    say(table(HEAD, [change.cells() for change in changes], line_width()))
+    say(NOTE)
+    say(f"\n{changes[0].made_by}")

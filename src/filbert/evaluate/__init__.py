@@ -17,6 +17,7 @@ run.py             a model on a task, kept batch by batch
 tables.py          Parquet, by an extra
 task.py            a task as its file tells it; those of the paper are in the folder tasks
 task_file.py       a YAML file and those it includes
+tasks_compared.py  a model and its base on the same tasks
 templates.py       Jinja templates over documents, rendered in a child
 templates_main.py  that child
 """

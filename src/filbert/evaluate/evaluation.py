@@ -13,7 +13,7 @@ from filbert.core.settings import configured
 from filbert.engine.chat_prompt import chat_prompt
 from filbert.engine.model import Model
 from filbert.evaluate.data import split_of
-from filbert.evaluate.items import items
+from filbert.evaluate.items import SEED, items
 from filbert.evaluate.result import TaskResult
 from filbert.evaluate.run import evaluate_job
 from filbert.evaluate.tables import need_pyarrow
@@ -27,11 +27,11 @@ class Evaluation:
     each task's own number; data: None for wherever a task has its documents."""
 
     tasks: str
-    limit: int | None
-    fewshot: int | None
-    seed: int
-    chat_template: bool
-    data: Path | None
+    limit: int | None = None
+    fewshot: int | None = None
+    seed: int = SEED
+    chat_template: bool = False
+    data: Path | None = None
 
     @property
     def flags(self) -> Sequence[str]:

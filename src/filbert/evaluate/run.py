@@ -86,11 +86,13 @@ def evaluate_job(
 
 
 def _folder(scorer: Scorer, task: Task, ready: Prepared) -> Path:
-    asked = hashlib.sha256(f"{capi_layout.VERSION} {scorer.adapters} {task.version} {scorer.context}".encode())
+    """The hash names the model too: a run is found again by what its folder is called alone."""
+    sha256 = scorer.stored.sha256
+    asked = hashlib.sha256(f"{sha256} {capi_layout.VERSION} {scorer.adapters} {task.version} {scorer.context}".encode())
     for item in ready.items:
         asked.update(json.dumps([item.requests, item.choices, item.gold, item.problem]).encode())
     name = re.sub(r"[^A-Za-z0-9_]+", "-", task.name)[:80].strip("-")  # a task file says it
-    return results.folder_of(scorer.stored.sha256) / f"{name or 'task'}-{asked.hexdigest()[:8]}"
+    return results.folder_of(sha256) / f"{name or 'task'}-{asked.hexdigest()[:8]}"
 
 
 def _scored(scorer: Scorer, ready: Prepared, file: Path, name: str) -> Job[list[list[Scored]]]:
