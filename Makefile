@@ -9,6 +9,7 @@
 # make recording        play a chat on real models and keep it as docs/chat.cast
 # make benchmark        the figures of benchmarks/README.md (builds the peer once: ten minutes, needs a C++ compiler)
 # make benchmark-serve  what the server costs, and what many clients get, against the same peer
+# make benchmark-evaluate  tasks beside lm-eval: agreement, speed, memory (an environment with torch, once)
 # make habits           the figures of fit, list, history and the second turn, in benchmarks/README.md
 # make engine-upgrade VERSION=…   move to another build of the engine
 
@@ -19,7 +20,7 @@ override export PROMPT := $(value PROMPT)
 BIN := .venv/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: run test test-slow test-clients check lint fix docs recording benchmark benchmark-serve habits engine-upgrade constraints
+.PHONY: run test test-slow test-clients check lint fix docs recording benchmark benchmark-serve benchmark-evaluate habits engine-upgrade constraints
 
 run: .venv/base
 	@$(BIN)/filbert chat -- "$$PROMPT"
@@ -58,6 +59,9 @@ benchmark: .venv/test .peer/built
 benchmark-serve: .venv/test .peer/built
 	$(BIN)/python benchmarks/serve/serve.py --peer .peer/bin/python $(ARGS)
 
+benchmark-evaluate: .venv/test .harness/built
+	$(BIN)/python benchmarks/evaluate/evaluate.py --harness .harness/bin/python $(ARGS)
+
 habits: .venv/test
 	@for subject in fit list history second_turn; do $(BIN)/python benchmarks/habits/$$subject.py || exit 1; done
 
@@ -90,4 +94,9 @@ constraints: .venv/test
 .peer/built:
 	$(PYTHON) -m venv .peer
 	.peer/bin/pip install --disable-pip-version-check $(if $(CMAKE_ARGS),--no-cache-dir) 'llama-cpp-python[server]==0.3.36'
+	@touch $@
+
+.harness/built:
+	$(PYTHON) -m venv .harness
+	.harness/bin/pip install --disable-pip-version-check 'lm-eval[hf]==0.4.13' torch==2.13.0 gguf==0.19.0 sentencepiece protobuf
 	@touch $@
