@@ -38,13 +38,13 @@ def test_list_shows_what_there_is_to_get(filbert: Run) -> None:
 
 
 def test_results_that_cannot_be_read_are_told_and_hide_nothing_else(filbert: Run, stocked: Path) -> None:
-    broken = stocked / "measured" / f"{SHA256}.json"
-    broken.parent.mkdir(exist_ok=True)
+    broken = stocked / "evaluations" / SHA256[:16] / "perplexity-1" / "result.json"
+    broken.parent.mkdir(parents=True)
     broken.write_text("{")
     done = filbert("show", NAME)
     assert done.returncode == 0
     assert "architecture" in done.stdout
-    assert f"damaged: The results in {broken} cannot be read." in done.stderr
+    assert f"damaged: The result in {broken} cannot be read." in done.stderr
 
 
 def test_list_fits_a_terminal_and_is_whole_in_a_pipe(filbert: Run, screen: Open, tmp_path: Path) -> None:

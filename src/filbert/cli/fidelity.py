@@ -65,6 +65,7 @@ def fidelity(
     if not text and not tasks:
         raise BadInput("There is nothing to compare on.", do="Add `--text FILE`, `--tasks paper`, or both.")
     from filbert.evaluate.evaluation import Evaluation
+    from filbert.models import results
 
     words = read_text_file(text, str(text)) if text else ""
     stored = [present(name, settings, load.threads, consent(settings)) for name in (compressed, base)]
@@ -73,11 +74,13 @@ def fidelity(
     if as_json:
         told = on_text.to_json() if on_text else {"model": stored[0].name, "base": stored[1].name}
         say(json.dumps(told | ({"tasks": [change.to_json() for change in on_tasks]} if tasks else {}), indent=1))
-        return
-    if on_text:
-        say(str(on_text))
-    if on_tasks:
-        _tell(on_tasks)
+    else:
+        if on_text:
+            say(str(on_text))
+        if on_tasks:
+            _tell(on_tasks)
+    if text and on_text:  # last: what a full disk cannot keep was told
+        results.keep(on_text.to_result(text.name))
 
 
 def _on_text(
@@ -86,14 +89,11 @@ def _on_text(
     from filbert.core.jobs import run
     from filbert.engine.model import Model
     from filbert.evaluate.fidelity import again, fidelity_job
-    from filbert.models import results
 
     with Model(stored[0], load) as model, Model(stored[1], load) as full, progress(settings) as watch:
         about = {"model": model.name, "base": full.name, "text": str(text), "window": window}
         job = fidelity_job(model, full, words, window, again(model.name, full.name, window, str(text)))
-        found = run("fidelity", about, job, watch)
-    results.keep(found.to_result(text.name))
-    return found
+        return run("fidelity", about, job, watch)
 
 
 def _on_tasks(

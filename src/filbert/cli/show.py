@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from filbert.cli.completion import installed_names
-from filbert.cli.console import patience, say
+from filbert.cli.console import note, patience, say
 from filbert.cli.flags_from_options import with_options
 from filbert.cli.set import shown
 from filbert.core.files import size
@@ -35,7 +35,10 @@ def show(
         say((stored.preset and stored.preset.template) or headers[0].chat_template or "")
         return
     with patience(f"hashing {stored.path.name}", settings):  # where no pull has done so
-        facts, measured = store.describe(stored, headers), results.of(stored.sha256)
+        facts = store.describe(stored, headers)
+    measured, damaged = results.whole_and_damaged(stored.sha256)
+    for error in damaged:
+        note(f"damaged: {error}", settings)
     thinking = thinking_of(facts["template"] or "")
     if as_json:
         more = {"thinking": thinking is not None, "measured": [results.to_json(result) for result in measured]}

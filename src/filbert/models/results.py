@@ -8,17 +8,19 @@ A model that is removed leaves them: pulled again, it has them.
 from __future__ import annotations
 
 import hashlib
+import json
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
 from filbert.core import paths
-from filbert.core.errors import BadInput
+from filbert.core.errors import BadInput, BadModelFile
 from filbert.core.files import safe_name, write_whole
 from filbert.core.log import log
 from filbert.core.sha256 import is_sha256
 from filbert.models import catalogue
+from filbert.models.manifest import read_each
 from filbert.report.measurement import Kind, Result
 
 
@@ -29,12 +31,20 @@ class _File(BaseModel):
 
 
 def of(sha256: str) -> tuple[Result, ...]:
-    """What is known of the model with this hash: shipped, then measured here, the oldest first. A file that cannot be
-    read is logged and left out."""
+    """What is known of the model with this hash: shipped, then measured here, the oldest first. What is damaged is
+    logged and left out."""
+    found, errors = whole_and_damaged(sha256)
+    for error in errors:
+        log.warning("%s", error)
+    return found
+
+
+def whole_and_damaged(sha256: str) -> tuple[tuple[Result, ...], list[BadModelFile]]:
+    """As `of`, and a sentence for each file that cannot be read."""
     shipped = (result for entry in catalogue.entries() for result in entry.measured if hash_of(result) == sha256)
-    files = sorted(folder_of(sha256).glob("*/result.json"))
-    kept = (found for path in files if (found := _read(path)) and hash_of(found) == sha256)
-    return (*shipped, *sorted(kept, key=lambda result: result.time))
+    read, errors = read_each(sorted(folder_of(sha256).glob("*/result.json")), _read)
+    kept = (result for result in read if hash_of(result) == sha256)
+    return (*shipped, *sorted(kept, key=lambda result: result.time)), errors
 
 
 def keep(result: Result) -> None:
@@ -45,7 +55,8 @@ def keep(result: Result) -> None:
 
 
 def to_json(result: Result) -> dict[str, Any]:
-    found: dict[str, Any] = _File(format=1, result=result).model_dump(mode="json")["result"]
+    """As in its file; what is no number is a word."""
+    found: dict[str, Any] = json.loads(_File(format=1, result=result).model_dump_json())["result"]
     return found
 
 
@@ -64,12 +75,15 @@ def folder_of(sha256: str) -> Path:
     return paths.evaluations_folder() / sha256[:16]
 
 
-def _read(path: Path) -> Result | None:
+def _read(path: Path) -> Result:
     try:
         found = _File.model_validate_json(path.read_bytes()).result
         if not found.measurements:
             raise ValueError("It holds no numbers.")
-        return found
     except (OSError, ValueError) as exc:
-        log.warning("The result in %s cannot be read, and is left out: %s", path, exc)
-        return None
+        raise BadModelFile(
+            f"The result in {path} cannot be read.",
+            why="It is damaged, or another version wrote it.",
+            do="Measure it again, which mends it, or take it away.",
+        ) from exc
+    return found
