@@ -13,7 +13,21 @@ from pathlib import Path
 import pytest
 from terminal import FILBERT, Run
 
-COMMANDS = ["chat", "pull", "list", "show", "rm", "embed", "rerank", "score", "perplexity", "serve", "doctor", "config"]
+COMMANDS = [
+    "chat",
+    "pull",
+    "list",
+    "show",
+    "rm",
+    "embed",
+    "rerank",
+    "score",
+    "perplexity",
+    "report",
+    "serve",
+    "doctor",
+    "config",
+]
 
 
 def test_the_version_needs_nothing_but_the_version() -> None:

@@ -32,6 +32,7 @@ perplexity.py          filbert perplexity
 ps.py                  filbert ps, filbert stop
 pull.py                filbert pull
 remove.py              filbert rm
+report.py              filbert report
 rerank.py              filbert rerank
 score.py               filbert score
 search.py              filbert search

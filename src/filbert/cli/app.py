@@ -21,6 +21,7 @@ from filbert.cli import (
     ps,
     pull,
     remove,
+    report,
     rerank,
     score,
     search,
@@ -56,6 +57,7 @@ app.command("score")(score.score)
 app.command("perplexity")(perplexity.perplexity)
 app.command("evaluate")(evaluate.evaluate)
 app.command("fidelity")(fidelity.fidelity)
+app.command("report")(report.report)
 app.command("serve")(serve.serve)
 app.command("ps")(ps.ps)
 app.command("stop")(ps.stop)

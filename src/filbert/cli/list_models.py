@@ -48,6 +48,7 @@ def list_available(settings: Settings, as_json: bool) -> None:
 
 
 def list_installed(settings: Settings, as_json: bool) -> None:
+    from filbert.models import results
     from filbert.models.installed import whole_and_damaged
     from filbert.models.preset import ModelGone
     from filbert.report.table import table
@@ -61,6 +62,7 @@ def list_installed(settings: Settings, as_json: bool) -> None:
                 "kind": m.kind,
                 "sha256": m.known_sha256,
                 "source": m.source,
+                "measured": len(results.of(m.known_sha256)) if m.known_sha256 else 0,
                 "stands_for": m.preset.stands_for if m.preset else "",
             }
             for m in models

@@ -6,6 +6,7 @@ fidelity.py        what compression cost, against the full model
 harness_json.py    results in lm-eval's shape
 items.py           what is scored: documents as requests, few-shot examples before them
 kept_runs.py       runs found again by their names
+model_report.py    what is known of models, side by side on one page
 pairs.py           the perplexity of answers, each given its prompt
 pairs_compared.py  two models on the same pairs
 paper.csv          what was published: the paper's table and the later page

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from typing import Literal
@@ -63,15 +64,29 @@ class Named(Measurement):
 
     def told(self, value: float) -> str:
         """A value of this kind, as people read it."""
+        return f"{self._bare(value)} {self._words}".rstrip()
+
+    @property
+    def _words(self) -> str:
+        return "%" if self.unit == "share" else "" if self.unit == "bytes" else self.unit
+
+    def _bare(self, value: float) -> str:
         if self.unit == "share":
-            return f"{100 * value:.1f} %"
+            return f"{100 * value:.1f}"
         if self.unit == "bytes":
             return size(value)
-        return f"{value:.4g} {self.unit}".rstrip()
+        return f"{value:.4g}"
+
+    @property
+    def interval_told(self) -> str:
+        """ "95 %: 1 to 2, ", or "" where it is not known."""
+        low, high = self.interval
+        known = math.isfinite(low) and math.isfinite(high)
+        return f"95 %: {self._bare(low)} to {self._bare(high)}, " if known else ""
 
     def __str__(self) -> str:
-        low, high = map(self.told, self.interval)
-        return f"{self.name} {self.told(self.value)} (95 %: {low} to {high})"
+        told = f"{self.name} {self.told(self.value)}"
+        return f"{told} ({self.interval_told.rstrip(', ')})" if self.interval_told else told
 
 
 def named(found: Measurement, name: str, unit: str = "") -> Named:
@@ -97,11 +112,16 @@ class Result:
         adapted = self.measurements[0].made_by.adapted
         return f"{words[self.kind]}{self.about}" + (f", {self.settings}" if self.settings else "") + adapted
 
+    def invalid_note(self, found: Named) -> str:
+        """As of the measurement; what gives no number on a task counts as wrong."""
+        note = found.invalid_note
+        return note.replace("invalid and left out", "without a number, wrong") if self.kind == "task" else note
+
     def __str__(self) -> str:
         first = self.measurements[0]
         told = "; ".join(map(str, self.measurements[:SHORT]))
         return (
-            f"{self.title}: {told}; against {first.against}, n {first.n}{first.invalid_note}, {self.time[:10]}; "
+            f"{self.title}: {told}; against {first.against}, n {first.n}{self.invalid_note(first)}, {self.time[:10]}; "
             f"again: {first.made_by.command}"
         )
 
