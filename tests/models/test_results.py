@@ -147,3 +147,11 @@ def test_a_result_is_told_with_its_interval_baseline_and_command() -> None:
 )
 def test_a_number_is_told_by_its_unit(unit: str, value: float, told: str) -> None:
     assert Named.told(replace(result().measurements[0], unit=unit), value) == told
+
+
+def test_the_adapters_upon_a_model_are_told_with_its_result() -> None:
+    (plain,) = result().measurements
+    adapted = replace(plain, made_by=replace(plain.made_by, adapters=("tone.gguf",)))
+    assert str(replace(result(), measurements=(adapted,))).startswith("perplexity, a.txt, window 512 with tone.gguf: ")
+    assert "(sha256 abababababab) with tone.gguf, filbert" in str(adapted.made_by)
+    assert "with" not in str(result())
