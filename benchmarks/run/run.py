@@ -25,7 +25,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import psutil
-from ways import CONTEXT, NAMES, Ours, Way, fresh_prompt, ours, over_http, speaker, spinning
+from ways import CONTEXT, NAMES, Ours, Way, fresh_prompt, ours, over_http, speaker
 
 import filbert
 from filbert.core import machine
@@ -33,6 +33,7 @@ from filbert.core.errors import EngineStalled
 from filbert.core.settings import configured
 from filbert.engine import threads
 from filbert.engine.sampling import Sampling
+from filbert.evaluate.spinning import spinning
 from filbert.face.model import Model
 from filbert.models import fit, store
 from filbert.report.table import table

@@ -171,16 +171,3 @@ def speaker(kind: str, python: str, environment: Mapping[str, str] | None = None
     finally:
         process.kill()
         process.wait()
-
-
-@contextmanager
-def spinning(count: int) -> Iterator[None]:
-    """Other people's work: one endless loop a core."""
-    processes = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(count)]
-    time.sleep(1)
-    try:
-        yield
-    finally:
-        for process in processes:
-            process.kill()
-            process.wait()

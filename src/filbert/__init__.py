@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from filbert.engine.load_options import LoadOptions
     from filbert.engine.sampling import Sampling
     from filbert.engine.tools import Tool
-    from filbert.face.model import Model, afidelity, aload, fidelity, load
+    from filbert.face.model import Model, abench, afidelity, aload, bench, fidelity, load
 
 _HOMES = {
     "ChatSession": "filbert.chat.session",
@@ -35,8 +35,10 @@ _HOMES = {
     "Sampling": "filbert.engine.sampling",
     "Tool": "filbert.engine.tools",
     "Model": "filbert.face.model",
+    "abench": "filbert.face.model",
     "afidelity": "filbert.face.model",
     "aload": "filbert.face.model",
+    "bench": "filbert.face.model",
     "fidelity": "filbert.face.model",
     "load": "filbert.face.model",
 }
@@ -54,8 +56,10 @@ __all__ = [
     "Sampling",
     "Tool",
     "__version__",
+    "abench",
     "afidelity",
     "aload",
+    "bench",
     "fidelity",
     "load",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -23,6 +24,7 @@ COMMANDS = [
     ("score", "hi", "ho"),
     ("perplexity", "--text", "README.md"),
     ("fidelity", "smollm2:135m", "--base", "smollm2:135m", "--text", "README.md"),
+    ("bench", "smollm2:135m"),
     ("serve", "--port", "0", "--model", "smollm2:135m"),
 ]
 
@@ -33,7 +35,7 @@ def elsewhere(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytes
     patch, said = request.param
     (tmp_path / "sitecustomize.py").write_text(patch)
     (tmp_path / "README.md").write_text("text")
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
     monkeypatch.setenv("FILBERT_OFFLINE", "1")  # whoever pulls is told so instead
     monkeypatch.chdir(tmp_path)
     return str(said)

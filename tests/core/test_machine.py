@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import os
 import platform
+import subprocess
 import sys
 from pathlib import Path
 
@@ -18,6 +20,16 @@ def test_memory_and_cores_are_those_of_this_machine() -> None:
     assert 1 <= machine.cores() <= (psutil.cpu_count() or 1)
     assert 0 <= machine.busy_cores(0.01) <= (psutil.cpu_count() or 1) + 0.5
     assert machine.processor()
+
+
+def test_memory_in_use_grows_with_what_is_taken_and_of_a_process_that_is_gone_there_is_none() -> None:
+    before = machine.resident_bytes(os.getpid())
+    taken = bytearray(os.urandom(1)) * (64 * MIB)
+    assert machine.resident_bytes(os.getpid()) - before > 48 * MIB
+    assert len(taken) == 64 * MIB
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    assert machine.resident_bytes(gone.pid) == machine.resident_bytes(None) == 0
 
 
 def test_the_engine_runs_here() -> None:

@@ -18,6 +18,7 @@ from filbert.report.statistics import (
     distributions,
     mann_whitney,
     mcnemar,
+    mean_interval,
     median,
     paired_bootstrap,
     ratio,
@@ -48,6 +49,25 @@ def test_right_and_wrong_are_told_apart_as_statsmodels_does(golden: dict[str, fl
     found = mcnemar(first, second)
     assert (found.only_first, found.only_second) == (only_first, only_second)
     assert found.p == pytest.approx(golden["p"], rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("n", "t"), [(2, 12.7062), (3, 4.3027), (4, 3.1824), (5, 2.7764), (10, 2.2622), (31, 2.0423), (101, 1.9840)]
+)
+def test_the_interval_of_a_mean_is_by_students_table(n: int, t: float) -> None:
+    sample = 7 + np.arange(n) * 0.5
+    low, high = mean_interval(sample)
+    assert ((low + high) / 2, (high - low) / 2) == pytest.approx((sample.mean(), t * standard_error(sample)), rel=1e-4)
+
+
+def test_the_interval_of_a_mean_holds_the_true_one_as_often_as_it_says_also_of_five() -> None:
+    random = np.random.default_rng(2)
+    intervals = [mean_interval(random.normal(3, 2, 5)) for _ in range(4000)]
+    assert np.mean([low < 3 < high for low, high in intervals]) == pytest.approx(0.95, abs=0.015)
+
+
+def test_one_value_has_no_interval() -> None:
+    assert np.isnan(mean_interval([3.0])).all()
 
 
 def test_a_bootstrap_gives_scipys_interval() -> None:

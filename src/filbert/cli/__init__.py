@@ -1,6 +1,7 @@
 """The terminal door: a file a command. Thin: parse, call, show.
 
 app.py                 the commands by name
+bench.py               filbert bench
 catalogue_table.py     entries of the catalogue, shown
 chat.py                filbert chat
 chat_answer.py         how an answer is shown while it comes

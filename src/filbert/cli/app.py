@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 
 from filbert.cli import (
+    bench,
     chat,
     chats,
     config,
@@ -57,6 +58,7 @@ app.command("score")(score.score)
 app.command("perplexity")(perplexity.perplexity)
 app.command("evaluate")(evaluate.evaluate)
 app.command("fidelity")(fidelity.fidelity)
+app.command("bench")(bench.bench)
 app.command("report")(report.report)
 app.command("serve")(serve.serve)
 app.command("ps")(ps.ps)

@@ -45,6 +45,18 @@ def own_bytes(pid: int | None) -> int:
     return max(0, int(found.rss) - int(getattr(found, "shared", 0))) if found else 0
 
 
+def resident_bytes(pid: int | None) -> int:
+    """Memory that a process has in use, mapped files among it; on Linux what several share counts for each by its
+    share. 0 of one that is gone."""
+    import psutil
+
+    try:
+        process = psutil.Process(pid)
+        return int(process.memory_full_info().pss if psutil.LINUX else process.memory_info().rss) if pid else 0
+    except psutil.Error:
+        return 0
+
+
 def container_memory(group: Path) -> Memory | None:
     """Of the control group this process lives in, version 2 or 1; None without a limit. Files that the kernel keeps
     in memory while nobody needs the room count as available: just after a download they may fill the limit."""

@@ -14,6 +14,8 @@ from filbert.models.context_lengths import MOST_CONTEXT
 MOST_TEMPLATE = 1 << 18  # characters; the longest that is known has 20,000
 KvType = Literal["f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0"]
 
+OF_WHAT_IS_SAID = frozenset({"template", "speculation", "prompt_cache_mib", "image_tokens"})  # nothing to random tokens
+
 
 class LoadOptions(Options):
     """How a model is loaded. Values left out are chosen from the model's file and this machine."""

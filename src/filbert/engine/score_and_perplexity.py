@@ -8,6 +8,7 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from filbert.core.errors import BadInput, EngineError
 from filbert.core.jobs import Job
@@ -18,6 +19,9 @@ from filbert.engine.scorer import Scored, Scorer, Window
 from filbert.models.results import run_name
 from filbert.report.measurement import TWO_SIDED_95, Measurement, Provenance, Result, named, now
 from filbert.version import __version__
+
+if TYPE_CHECKING:
+    from filbert.engine.load_plan import LoadPlan
 
 __all__ = ["Perplexity", "Scored", "need_window", "perplexity", "perplexity_job", "provenance", "score"]
 
@@ -133,14 +137,14 @@ def _command(scorer: Scorer, window: int, file: str) -> str:
     return shlex.join(["filbert", "perplexity", *words])
 
 
-def provenance(scorer: Scorer, command: str) -> Provenance:
-    """Of a number that the scorer gave."""
+def provenance(source: Scorer | LoadPlan, command: str) -> Provenance:
+    """Of a number that a model gave, loaded so."""
     return Provenance(
-        model=scorer.stored.name,
-        model_sha256=scorer.stored.sha256,
+        model=source.stored.name,
+        model_sha256=source.stored.sha256,
         versions=f"filbert {__version__}, xllamacpp {capi_layout.VERSION}",
         machine=processor(),
-        threads=scorer.threads,
+        threads=source.threads,
         command=command,
-        adapters=tuple(Path(file).name for file in scorer.adapters),
+        adapters=tuple(Path(file).name for file in source.adapters),
     )

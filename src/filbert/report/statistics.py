@@ -30,6 +30,35 @@ def standard_error(values: ArrayLike) -> float:
     return float(sample.std(ddof=1) / math.sqrt(len(sample))) if len(sample) > 1 else math.nan
 
 
+def mean_interval(values: ArrayLike) -> Interval:
+    """95 % of the mean of a few values that are about normal, by Student's t. NaN for less than two."""
+    sample = np.asarray(values, np.float64)
+    if len(sample) < 2:
+        return math.nan, math.nan
+    middle, margin = float(sample.mean()), _student_t(len(sample) - 1) * standard_error(sample)
+    return middle - margin, middle + margin
+
+
+def _student_t(freedom: int) -> float:
+    """Beyond which, to either side, 5 % of Student's distribution lie. Halved, by the share within (Abramowitz & Stegun
+    1964, 26.7.3 and 26.7.4)."""
+
+    def within(t: float) -> float:
+        angle = math.atan(t / math.sqrt(freedom))
+        square, odd = math.cos(angle) ** 2, freedom % 2
+        terms = [math.cos(angle) if odd else 1.0] if freedom > 1 else []
+        for k in range(2 + odd, freedom - 1, 2):
+            terms.append(terms[-1] * square * (k - 1) / k)
+        series = math.sin(angle) * math.fsum(terms)
+        return 2 / math.pi * (angle + series) if odd else series
+
+    low, high = 0.0, 13.0  # for one degree of freedom it is 12.706
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (low, middle) if within(middle) > 0.95 else (middle, high)
+    return low
+
+
 def mean(rows: Numbers) -> Numbers:
     """As a Statistic."""
     return np.asarray(rows.mean(axis=-1))
