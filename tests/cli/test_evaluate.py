@@ -80,3 +80,37 @@ def test_what_cannot_be_is_a_sentence(filbert: Run, words: list[str], told: str)
     done = filbert("evaluate", NAME, *words)
     assert done.returncode == 2
     assert told in done.stderr
+
+
+TASK = """
+task: mine
+dataset_path: json
+dataset_kwargs: {data_files: {validation: mine.jsonl}}
+validation_split: validation
+output_type: multiple_choice
+doc_to_text: TEXT
+doc_to_target: label
+doc_to_choice: "{{[sol1, sol2]}}"
+metric_list: [{metric: acc}]
+"""
+ENDLESS = '"{% for i in range(10 ** 5) %}{% for j in range(10 ** 5) %}{% endfor %}{% endfor %}"'
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("!function utils.process", "No Python from a file is run."),
+        (ENDLESS, "A template did not come to an end within 30 s"),
+    ],
+    ids=["Python", "endless"],
+)
+def test_a_task_file_that_would_do_more_than_ask_is_refused(filbert: Run, tmp_path: Path, text: str, told: str) -> None:
+    (tmp_path / "utils.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\ndef process(doc): return 'x'\n")
+    (tmp_path / "mine.jsonl").write_text('{"goal": "a", "sol1": "b", "sol2": "c", "label": 0}\n')
+    file = tmp_path / "mine.yaml"
+    file.write_text(TASK.replace("TEXT", text))
+    done = filbert("evaluate", NAME, "--tasks", str(file))
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "mine.yaml" in done.stderr and told in done.stderr
+    assert not (tmp_path / "ran").exists()

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ import pytest
 
 import make_tiny
 from filbert.core import paths
-from filbert.core.errors import BadInput, StoreBusy
+from filbert.core.errors import BadInput, DiskFull, StoreBusy
 from filbert.core.files import locked
 from filbert.core.jobs import finish
 from filbert.engine.scorer import Scored, Scorer
@@ -113,6 +114,7 @@ def test_a_run_goes_on_behind_a_line_that_a_kill_tore(tiny: Scorer) -> None:
 RUN = """
 import sys
 sys.path.insert(0, sys.argv[3])
+from contextlib import suppress
 from pathlib import Path
 import filbert
 from filbert.engine.scorer import Scorer
@@ -141,6 +143,28 @@ def test_a_run_killed_with_9_is_resumed_and_gives_what_an_unbroken_one_gives(tin
     assert resumed_tokens < tiny.n_decoded - resumed_tokens
     assert whole == resumed
     assert items_of(whole.run) == rows
+
+
+@pytest.mark.root
+def test_a_full_disk_is_told_and_the_run_goes_on_once_there_is_room(
+    tiny: Scorer, small_disk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = evaluated(tiny, DOCUMENTS * 20)
+    rows, tokens = items_of(whole.run), tiny.n_decoded
+    monkeypatch.setenv("FILBERT_HOME", str(small_disk))
+    filler = small_disk / "filler"
+    with suppress(OSError), filler.open("wb", buffering=0) as file:
+        while file.write(bytes(4096)):
+            pass
+    os.truncate(filler, filler.stat().st_size - 32_000)
+    with pytest.raises(DiskFull):
+        evaluated(tiny, DOCUMENTS * 20)
+    stopped = tiny.n_decoded - tokens
+    assert 0 < stopped < tokens, "it was in the middle"
+    filler.unlink()
+    assert evaluated(tiny, DOCUMENTS * 20) == whole
+    assert items_of(whole.run) == rows
+    assert tiny.n_decoded - tokens - stopped < tokens, "what was kept is not scored again"
 
 
 def test_two_runs_of_the_same_do_not_write_into_one_folder(tiny: Scorer) -> None:
