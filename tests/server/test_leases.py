@@ -121,9 +121,11 @@ def test_a_worker_that_dies_is_replaced_for_clients_too(served: RunningServer) -
     with filbert.load(STARTER) as model:
         answer = iter(model.generate("Count to a million.", max_tokens=900))
         next(answer)
-        served.worker().kill()
+        worker = served.worker()
+        worker.kill()
         with pytest.raises(EngineCrashed):
             list(answer)
+        assert gone([worker])  # its connections end a moment before it does
         assert model.generate("Say hi.", max_tokens=2).reply().usage.completion_tokens
 
 

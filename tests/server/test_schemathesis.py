@@ -95,4 +95,4 @@ def test_the_server_lives_and_has_no_worker_too_many(quick: RunningServer) -> No
     body = {"model": TINY, "messages": [{"role": "user", "content": "Hi"}], "max_tokens": TOKENS}
     assert quick.http.post("/v1/chat/completions", json=body).status_code == 200
     assert quick.http.get("/ready").status_code == 200
-    assert len(quick.workers()) <= 2  # one that writes, one that embeds
+    assert len(quick.workers()) <= 3  # one that writes, one that embeds, one that scores
