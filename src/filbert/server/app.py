@@ -23,7 +23,7 @@ from filbert.server.metrics import Metrics
 from filbert.server.offered import Offered
 from filbert.server.readiness import Readiness
 from filbert.server.response_store import ResponsesInMemory, ResponsesOnDisk, ResponseStore
-from filbert.server.routes import anthropic, health, ollama, ollama_models, openai, responses
+from filbert.server.routes import anthropic, health, ollama, ollama_models, openai, responses, tokens
 from filbert.server.serve_options import ServeOptions
 from filbert.server.traced import Traced
 from filbert.version import __version__
@@ -93,6 +93,7 @@ def make_app(
     app.state.metrics = metrics = Metrics(offered)
     app.include_router(health.router)
     app.include_router(openai.router)
+    app.include_router(tokens.router)
     app.include_router(responses.router)
     app.include_router(anthropic.router)
     app.include_router(ollama.router)

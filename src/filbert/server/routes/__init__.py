@@ -6,4 +6,5 @@ ollama.py         Ollama's: chat, generate, embed
 ollama_models.py  Ollama's: models told of, pulled, made, copied, deleted
 openai.py         OpenAI's: models, chat, completions, embeddings
 responses.py      OpenAI's: responses
+tokens.py         vLLM's: a model's tokens
 """
