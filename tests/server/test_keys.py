@@ -363,6 +363,12 @@ def test_other_models_are_as_if_they_did_not_exist(guarded: Guarded) -> None:
     assert guarded.ask(narrow, "POST", "/v1/embeddings", json={"model": STARTER, "input": "x"}).status_code == 404
     assert guarded.chat(narrow, model=TWIN).status_code == 200
     assert guarded.chat(everything, model=STARTER).status_code == 200
+    bodies: list[dict[str, str]] = [{}, {"model": TWIN}, {"model": STARTER}]
+    assert [
+        guarded.ask(key, "POST", "/tokenize", json={"prompt": "a", **body}).status_code
+        for key in (narrow, everything)
+        for body in bodies
+    ] == [200, 200, 404, 400, 200, 200]
 
 
 def test_nobody_inherits_what_the_one_before_on_the_same_connection_might_see(guarded: Guarded) -> None:

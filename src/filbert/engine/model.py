@@ -352,8 +352,9 @@ class Model:
             (event,) = self.children.send("text", route, body)
         return event
 
-    def tokenize(self, text: str) -> list[int]:
-        (event,) = self.children.send(self.kind, "/tokenize", {"content": text})
+    def tokenize(self, text: str, begun: bool = False) -> list[int]:
+        """begun: whether the tokens that the model wants before every text are put there."""
+        (event,) = self.children.send(self.kind, "/tokenize", {"content": text, "add_special": begun})
         return [int(token) for token in event["tokens"]]
 
     def detokenize(self, tokens: Sequence[int]) -> str:
@@ -471,6 +472,11 @@ class Model:
 
     async def echoing(self, prompts: Sequence[Input], n: int, owner: str, most_waiting: int | None) -> list[Echo]:
         return await echoes(self, prompts, n, owner, most_waiting)
+
+    @property
+    def scored_context(self) -> int:
+        """Tokens of a text whose log-probabilities are told, and the one after it."""
+        return self._plan.scored_context
 
     @property
     def scorer(self) -> Scorer:

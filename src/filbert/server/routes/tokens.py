@@ -3,7 +3,8 @@ one only."""
 
 from __future__ import annotations
 
-from typing import Any
+import asyncio
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Request
 from pydantic import ConfigDict, Field
@@ -12,7 +13,7 @@ from typing_extensions import TypedDict
 from filbert.core.errors import BadInput
 from filbert.models.gguf import Header, read_header
 from filbert.server import openapi
-from filbert.server.bodies import IN_USE, Body, TokenId, Unsupported
+from filbert.server.bodies import IN_USE, Body, TokenId
 from filbert.server.error_bodies import ErrorBody
 from filbert.server.json_route import JsonRoute, lent, offered_by
 from filbert.server.patience import patient
@@ -30,7 +31,7 @@ class TokenizeBody(Body):
 
     model: str = Field("", description=WHICH)
     prompt: str
-    add_special_tokens: Unsupported = Field(None, description="Nothing is put around a text.")
+    add_special_tokens: bool = Field(False, description="Put before it what the model wants before every text.")
 
 
 class DetokenizeBody(Body):
@@ -43,6 +44,7 @@ class DetokenizeBody(Body):
 class Tokens(TypedDict):
     tokens: list[int]
     count: int
+    max_model_len: Annotated[int, Field(description="Tokens of a prompt told again, and of the one that follows.")]
 
 
 class Detokenized(TypedDict):
@@ -69,15 +71,16 @@ def get_tokenizer_info(request: Request, model: str = "") -> TokenizerInfo:
 @router.post("/tokenize")
 async def tokenize(body: TokenizeBody, request: Request) -> Tokens:
     """The tokens of a text, special ones read as such."""
-    with await lent(request, body.model or _only(request)) as loan:
-        tokens = await patient(request, loan.model.waited(lambda: loan.model.tokenize(body.prompt)))
-    return {"tokens": tokens, "count": len(tokens)}
+    with await lent(request, body.model or await asyncio.to_thread(_only, request)) as loan:
+        asked = loan.model.waited(lambda: loan.model.tokenize(body.prompt, body.add_special_tokens))
+        tokens = await patient(request, asked)
+        return {"tokens": tokens, "count": len(tokens), "max_model_len": loan.model.scored_context}
 
 
 @router.post("/detokenize")
 async def detokenize(body: DetokenizeBody, request: Request) -> Detokenized:
     """The text of tokens."""
-    with await lent(request, body.model or _only(request)) as loan:
+    with await lent(request, body.model or await asyncio.to_thread(_only, request)) as loan:
         return {"prompt": await patient(request, loan.model.waited(lambda: loan.model.detokenize(body.tokens)))}
 
 

@@ -111,6 +111,10 @@ class RemoteModel:
     def pooled_context(self) -> int:
         return UNBOUNDED
 
+    @property
+    def scored_context(self) -> int:
+        return UNBOUNDED
+
     def settled(self, sampling: Sampling) -> Sampling:
         return sampling
 
@@ -126,7 +130,7 @@ class RemoteModel:
     def count_tokens(self, messages: Sequence[Message], use: ToolUse, sampling: Sampling | None = None) -> int:
         raise self._not_there("count tokens before it answers", "Ask it, and read the usage.")
 
-    def tokenize(self, text: str) -> list[int]:
+    def tokenize(self, text: str, begun: bool = False) -> list[int]:
         raise self._not_there("tell its tokens", "Send text.")
 
     def detokenize(self, tokens: Sequence[int]) -> str:
