@@ -74,6 +74,7 @@ def test_a_model_and_its_base_are_compared_on_tasks(filbert: Run, data: Path) ->
         (["--tasks", "piqa", "--against", "gpt"], "There is no table gpt."),
         (["--tasks", "piqa", "--plot", "a.png"], "--plot draws the table of --against."),
         (["--tasks", "piqa", "--wrong"], "--wrong goes with `show RUN`."),
+        (["--chat-template", "--server", "http://127.0.0.1:9"], "--chat-template and --adapters go with a model here."),
     ],
 )
 def test_what_cannot_be_is_a_sentence(filbert: Run, words: list[str], told: str) -> None:

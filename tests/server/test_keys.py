@@ -15,7 +15,6 @@ from typing import Any
 import openai
 import pytest
 import sqlalchemy as sql
-from running_server import STARTER, WAIT_S, RunningServer, install, serving
 
 from filbert.core.errors import BadInput, Busy, StoreReadOnly, Unauthorized
 from filbert.engine.load_options import LoadOptions
@@ -27,6 +26,7 @@ from filbert.server.key_ring import KeyRing
 from filbert.server.keys import Keys, Use, Wanted, hashed, now
 from filbert.server.offered import Offered
 from filbert.server.serve_options import ServeOptions
+from running_server import STARTER, WAIT_S, RunningServer, install, serving
 
 TWIN = "twin:135m-q4_1"
 FORMS: dict[str, Callable[[str], Any]] = {

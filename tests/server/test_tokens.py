@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from running_server import STARTER, RunningServer, serving
-
 import make_tiny
+from running_server import STARTER, RunningServer, serving
 
 TEXT = "<|im_start|>Nuts — 栗"
 

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
+from urllib.parse import urlsplit
 
 import typer
 
@@ -13,15 +17,19 @@ from filbert.cli.completion import installed_names
 from filbert.cli.console import line_width, progress, say
 from filbert.cli.flags_from_options import with_options
 from filbert.cli.loading import NO_WORKER, opened
-from filbert.core.errors import BadInput
+from filbert.core.addresses import is_loopback
+from filbert.core.errors import BadInput, OfflineRefused
 from filbert.core.settings import Settings
 from filbert.engine.load_options import LoadOptions
 
 if TYPE_CHECKING:
+    from filbert.core.jobs import Job
+    from filbert.evaluate.evaluation import Evaluation
     from filbert.evaluate.paper import Row
     from filbert.evaluate.result import TaskResult
 
 SHOW = "show"
+FORBIDDEN = "The network is forbidden (--offline, FILBERT_OFFLINE or the setting `offline`)."
 SEED = 1234
 
 
@@ -57,6 +65,15 @@ def evaluate(
             "--data", help="A folder of a folder a task: validation.jsonl, test.jsonl.gz, ….", show_default=False
         ),
     ] = None,
+    server: Annotated[
+        str,
+        typer.Option(
+            "--server",
+            metavar="URL",
+            help="Models of another server that tells log-probabilities of prompts. Its key: FILBERT_SERVER_KEY.",
+            show_default=False,
+        ),
+    ] = "",
     against: Annotated[
         str,
         typer.Option(
@@ -94,11 +111,42 @@ def evaluate(
 
     asked = Evaluation(tasks, limit, fewshot, seed, chat_template, data)
     found: dict[str, list[TaskResult]] = {}
-    for name in models or [""]:
-        with opened(name, load, settings) as model, progress(settings) as watch:
-            about = {"model": model.name, "tasks": tasks, "limit": limit}
-            found[model.name] = run("evaluate", about, asked.job(model), watch)
+    open_one = _elsewhere(server, asked, load, settings, models) if server else partial(_here, asked, load, settings)
+    for wanted in models or [""]:
+        with open_one(wanted) as (name, job), progress(settings) as watch:
+            about = {"model": name, "tasks": tasks, "limit": limit}
+            found[name] = run("evaluate", about, job, watch)
     _tell(found, against=against, plot=plot, as_markdown=as_markdown, as_json=as_json)
+
+
+@contextmanager
+def _here(
+    asked: Evaluation, load: LoadOptions, settings: Settings, name: str
+) -> Iterator[tuple[str, Job[list[TaskResult]]]]:
+    with opened(name, load, settings) as model:
+        yield model.name, asked.job(model)
+
+
+def _elsewhere(
+    server: str, asked: Evaluation, load: LoadOptions, settings: Settings, models: Sequence[str] | None
+) -> Callable[[str], AbstractContextManager[tuple[str, Job[list[TaskResult]]]]]:
+    """Raises BadInput for what only goes with a model here, OfflineRefused."""
+    from filbert.evaluate.served import served
+
+    if not models:
+        raise BadInput("Which of the server's models?", do="Name it as the server does.")
+    if asked.chat_template or load.adapters:
+        raise BadInput("--chat-template and --adapters go with a model here.", do="Leave them out with --server.")
+    if settings.offline and not is_loopback(urlsplit(server).hostname or ""):
+        raise OfflineRefused("The server is not on this machine.", why=FORBIDDEN, do="Leave --offline out.")
+    key = os.environ.pop("FILBERT_SERVER_KEY", "").strip()  # children would inherit it
+
+    @contextmanager
+    def opened(name: str) -> Iterator[tuple[str, Job[list[TaskResult]]]]:
+        with served(server, name, key, load.context) as scorer:
+            yield name, asked.scored(scorer, ["filbert", "evaluate", name, "--server", server])
+
+    return opened
 
 
 def _tell(

@@ -44,6 +44,7 @@ slots.py                 which slot an answer takes, so that owners stay apart
 speculation.py           n-gram speculation, and which requests go without
 thinking.py              models that think before they answer, and what they are told of it
 threads.py               threads and the OpenMP runtime
+token_scorer.py          what a measurement asks of a model, be it here or on another server
 tool_calls.py            calls in what a model writes, as it writes it
 tools.py                 tools: how a model is shown them, and what a call is held to
 transport.py             the one way to a model: a body to a route, events back

@@ -103,7 +103,7 @@ async def _asked(model: Model, ask: Callable[[Scorer], T], owner: str, most_wait
 def _given(scorer: Scorer, prompts: Sequence[Input]) -> list[_Given]:
     """A text begins as the model wants it, tokens stand as they are."""
     texts = iter(scorer.tokenize([prompt for prompt in prompts if isinstance(prompt, str)]))
-    start, first = scorer.about["start"], scorer.about["first"]
+    start, first = scorer.start, scorer.first
     found = [
         _Given(prompt, [*start, *next(texts)], len(start))
         if isinstance(prompt, str)

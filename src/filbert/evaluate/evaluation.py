@@ -12,8 +12,9 @@ from filbert.core.jobs import Job
 from filbert.core.settings import configured
 from filbert.engine.chat_prompt import chat_prompt
 from filbert.engine.model import Model
+from filbert.engine.token_scorer import TokenScorer
 from filbert.evaluate.data import split_of
-from filbert.evaluate.items import SEED, items
+from filbert.evaluate.items import SEED, Chat, items
 from filbert.evaluate.result import TaskResult
 from filbert.evaluate.run import evaluate_job
 from filbert.evaluate.tables import need_pyarrow
@@ -45,18 +46,21 @@ class Evaluation:
     def job(self, model: Model) -> Job[list[TaskResult]]:
         """Raises BadInput, DownloadFailed, and what `evaluate_job` raises."""
         model.need("text")
+        return self.scored(model.scorer, ["filbert", "evaluate", model.name], partial(chat_prompt, model))
+
+    def scored(self, scorer: TokenScorer, words: Sequence[str], chat: Chat | None = None) -> Job[list[TaskResult]]:
+        """words: the command without these flags; chat: how the model is shown a conversation. Raises as `job`."""
         need_pyarrow()
         names = [
             each for name in self.tasks.split(",") for each in (PAPER if name.strip() == "paper" else [name.strip()])
         ]
         found = []
         for task in [load(name) for name in dict.fromkeys(names)]:
-            found.append((yield from self._job(model, task)))
+            found.append((yield from self._job(scorer, task, shlex.join([*words, *self.flags]), chat)))
         return found
 
-    def _job(self, model: Model, task: Task) -> Job[TaskResult]:
+    def _job(self, scorer: TokenScorer, task: Task, command: str, chat: Chat | None) -> Job[TaskResult]:
         options = configured(DownloadOptions)
-        command = shlex.join(["filbert", "evaluate", model.name, *self.flags])
         n_fewshot = task.shots(self.fewshot)
         split = yield from split_of(task, task.split, self.data, options)
         pool = split
@@ -68,9 +72,7 @@ class Evaluation:
             pool=pool.documents,
             n_fewshot=n_fewshot,
             seed=self.seed,
-            chat=partial(chat_prompt, model) if self.chat_template else None,
+            chat=chat if self.chat_template else None,
         )
         settings = ", ".join([f"{n_fewshot}-shot", *(["as in a chat"] if self.chat_template else [])])
-        return (
-            yield from evaluate_job(model.scorer, task, asked, len(split.documents), split.origin, command, settings)
-        )
+        return (yield from evaluate_job(scorer, task, asked, len(split.documents), split.origin, command, settings))

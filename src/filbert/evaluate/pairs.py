@@ -280,10 +280,10 @@ def _cut(scorer: Scorer, pairs: Sequence[Pair], prompts: Sequence[str]) -> list[
     found = []
     for before, whole, answer in zip(tokens[::3], tokens[1::3], tokens[2::3], strict=True):
         cut = _boundary(before, whole, answer)
-        start = list(scorer.about["start"])
+        start = list(scorer.start)
         if whole[: len(start)] == start:
             start = []  # the chat template wrote it
-        found.append((start + whole[:cut] or [scorer.about["first"]], whole[cut:]))
+        found.append((start + whole[:cut] or [scorer.first], whole[cut:]))
     return found
 
 

@@ -20,11 +20,11 @@ from typing import Any
 
 from filbert.core.files import disk_errors, locked
 from filbert.core.jobs import Job, Progress
-from filbert.engine import capi_layout
 from filbert.engine.forest import Item as Asked
 from filbert.engine.forest import packed
-from filbert.engine.score_and_perplexity import encoded, provenance
-from filbert.engine.scorer import Scored, Scorer
+from filbert.engine.score_and_perplexity import encoded
+from filbert.engine.scorer import Scored
+from filbert.engine.token_scorer import TokenScorer
 from filbert.evaluate.items import Item
 from filbert.evaluate.result import COLUMNS, TaskResult, graded, result_of
 from filbert.evaluate.tables import write_parquet
@@ -43,7 +43,7 @@ class Prepared:
     cut: frozenset[int]
 
 
-def prepared(scorer: Scorer, items: Sequence[Item]) -> Prepared:
+def prepared(scorer: TokenScorer, items: Sequence[Item]) -> Prepared:
     """A prompt that does not fit loses its beginning, as in lm-eval. An ending that does not fit, or has no tokens of
     its own, leaves its item without numbers."""
     tokens = iter(encoded(scorer, [request for item in items for request in item.requests]))
@@ -68,7 +68,7 @@ def prepared(scorer: Scorer, items: Sequence[Item]) -> Prepared:
 
 
 def evaluate_job(
-    scorer: Scorer, task: Task, items: Sequence[Item], total: int, origin: str, command: str, settings: str = ""
+    scorer: TokenScorer, task: Task, items: Sequence[Item], total: int, origin: str, command: str, settings: str = ""
 ) -> Job[TaskResult]:
     """total: documents of the split, of which the items are the first; settings: how they are put. Raises
     StoreBusy where another process runs the same, DiskFull."""
@@ -80,22 +80,21 @@ def evaluate_job(
             graded(item, each, at in ready.cut) for at, (item, each) in enumerate(zip(ready.items, scored, strict=True))
         ]
         write_parquet(folder / "items.parquet", [row.to_row() for row in rows], COLUMNS)
-        result = result_of(task, rows, total, origin, provenance(scorer, command), folder.name)
-        results.keep(result.to_result(settings))
+        result = result_of(task, rows, total, origin, scorer.provenance(command), folder.name)
+        results.keep(result.to_result(settings), scorer.sha256)
     return result
 
 
-def _folder(scorer: Scorer, task: Task, ready: Prepared) -> Path:
+def _folder(scorer: TokenScorer, task: Task, ready: Prepared) -> Path:
     """The hash names the model too: a run is found again by what its folder is called alone."""
-    sha256 = scorer.stored.sha256
-    asked = hashlib.sha256(f"{sha256} {capi_layout.VERSION} {scorer.adapters} {task.version} {scorer.context}".encode())
+    asked = hashlib.sha256(f"{scorer.sha256} {scorer.version} {task.version} {scorer.context}".encode())
     for item in ready.items:
         asked.update(json.dumps([item.requests, item.choices, item.gold, item.problem]).encode())
     name = re.sub(r"[^A-Za-z0-9_]+", "-", task.name)[:80].strip("-")  # a task file says it
-    return results.folder_of(sha256) / f"{name or 'task'}-{asked.hexdigest()[:8]}"
+    return results.folder_of(scorer.sha256) / f"{name or 'task'}-{asked.hexdigest()[:8]}"
 
 
-def _scored(scorer: Scorer, ready: Prepared, file: Path, name: str) -> Job[list[list[Scored]]]:
+def _scored(scorer: TokenScorer, ready: Prepared, file: Path, name: str) -> Job[list[list[Scored]]]:
     """Of each item, what each of its choices got."""
     batches = list(packed(ready.asked, scorer.context))
     found = _kept(file, batches)

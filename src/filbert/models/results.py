@@ -47,10 +47,10 @@ def whole_and_damaged(sha256: str) -> tuple[tuple[Result, ...], list[BadModelFil
     return (*shipped, *sorted(kept, key=lambda result: result.time)), errors
 
 
-def keep(result: Result) -> None:
-    """Keep a result with the model it was measured on, in the place of an earlier one of the same run. Raises DiskFull,
-    StoreReadOnly."""
-    with write_whole(folder_of(hash_of(result)) / safe_name(result.run) / "result.json") as file:
+def keep(result: Result, key: str = "") -> None:
+    """Keep a result with the model it was measured on, in the place of an earlier one of the same run. key: stands for
+    the hash of a model on another server. Raises DiskFull, StoreReadOnly."""
+    with write_whole(folder_of(key or hash_of(result)) / safe_name(result.run) / "result.json") as file:
         file.write(_File(format=1, result=result).model_dump_json(indent=1).encode())
 
 

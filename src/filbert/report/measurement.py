@@ -17,7 +17,7 @@ TWO_SIDED_95 = 1.959964  # standard errors
 @dataclass(frozen=True, slots=True)
 class Provenance:
     """Where a number comes from. versions: "filbert 0.1.0, xllamacpp 2026.10.11549"; adapters: the names of the files
-    upon the model."""
+    upon the model. model_sha256, machine: "" of a model on another server: nobody here knows either."""
 
     model: str
     model_sha256: str
@@ -33,11 +33,9 @@ class Provenance:
         return f" with {', '.join(self.adapters)}" if self.adapters else ""
 
     def __str__(self) -> str:
-        return (
-            f"{self.model} (sha256 {self.model_sha256[:12]}){self.adapted}, {self.versions}, "
-            f"{self.machine}, {self.threads} threads\n"
-            f"again: {self.command}"
-        )
+        weights = f"sha256 {self.model_sha256[:12]}" if self.model_sha256 else "weights unknown"
+        machine = f", {self.machine}, {self.threads} threads" if self.machine else ""
+        return f"{self.model} ({weights}){self.adapted}, {self.versions}{machine}\nagain: {self.command}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import stat
 from pathlib import Path
 from typing import Annotated, Any, Self
@@ -11,22 +10,10 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
-from filbert.core.addresses import is_address, is_loopback, is_public
+from filbert.core.addresses import is_loopback
 from filbert.core.errors import BadSetting
 from filbert.core.files import read_text_file
-
-KEY = re.compile(r"[\x21-\x7e]{1,4096}")
-
-
-def _address(given: str) -> str:
-    """As its clients write it; one without a path means /v1."""
-    parts = urlsplit(given.strip())
-    if parts.scheme not in ("http", "https") or not parts.hostname or re.search(r"[\s\\]", given.strip()):
-        raise ValueError("it is an address such as https://box.example/v1")
-    if "@" in parts.netloc or parts.query or parts.fragment:
-        raise ValueError("an address holds no key: name the variable or the file of it")
-    _ = parts.port  # raises ValueError
-    return f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/') or '/v1'}"
+from filbert.core.other_servers import KEY, is_private, server_address
 
 
 class UpstreamOptions(BaseModel):
@@ -34,7 +21,7 @@ class UpstreamOptions(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    url: Annotated[str, AfterValidator(_address)]
+    url: Annotated[str, AfterValidator(server_address)]
     key_variable: str = ""
     key_file: str = ""
     plain: bool = False
@@ -44,9 +31,8 @@ class UpstreamOptions(BaseModel):
 
     @model_validator(mode="after")
     def _is_safe(self) -> Self:
-        """Unencrypted, prompts and the key could be read on the way: only where there is hardly any. A name may lead
-        anywhere, so that it does not count as near."""
-        if not self.plain and self.url.startswith("http:") and not _is_near(urlsplit(self.url).hostname or ""):
+        """Unencrypted, prompts and the key could be read on the way: only where there is hardly any."""
+        if not self.plain and not is_private(self.url):
             raise ValueError("http goes to addresses in figures of this machine or network: use https, or set plain")
         return self
 
@@ -83,10 +69,6 @@ class UpstreamOptions(BaseModel):
         if os.name == "posix" and path.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):
             raise BadSetting(f"Others may read {path}.", do=f"`chmod 600 {path}` keeps it to you.")
         return text
-
-
-def _is_near(host: str) -> bool:
-    return is_loopback(host) or (is_address(host) and not is_public(host))
 
 
 def as_table(given: Any) -> Any:

@@ -25,6 +25,7 @@ from filbert.core.errors import (
     UpstreamStalled,
 )
 from filbert.core.log import log
+from filbert.core.other_servers import problem
 from filbert.engine.admission import Admission
 from filbert.server.upstreams import hops
 from filbert.server.upstreams.options import UpstreamOptions
@@ -41,7 +42,6 @@ MOST_DOCUMENT = 16 << 20
 MOST_LIST = 4 << 20
 MOST_REFUSAL = 64 << 10
 MOST_MODELS = 1000
-MOST_MESSAGE = 300  # characters of what it says went wrong
 MODEL_ID = re.compile(r"[^\s\x00-\x1f\x7f-\x9f]{1,256}")
 LATER = "Ask again later, or take another model."
 
@@ -162,7 +162,7 @@ class Upstream:
 
     def said_error(self, status: int, said: bytes | Mapping[str, Any]) -> FilbertError:
         """What it said went wrong, in our words: its own reach a client only where they are about the request."""
-        code, message = _problem(said)
+        code, message = problem(said)
         message = message.replace(self._key, "…") if self._key else message
         if code == "context_length_exceeded":
             what = f"The conversation is too long for the model on {self.name}."
@@ -239,19 +239,3 @@ def _client(options: UpstreamOptions, key: str) -> httpx.AsyncClient:
         limits=httpx.Limits(max_connections=None, max_keepalive_connections=16, keepalive_expiry=REUSED_S),
         cookies=http.cookiejar.CookieJar(http.cookiejar.DefaultCookiePolicy(allowed_domains=[])),
     )
-
-
-def _problem(said: bytes | Mapping[str, Any]) -> tuple[str, str]:
-    """Code and message of an error, as the many kinds of servers write it."""
-    try:
-        body = json.loads(said) if isinstance(said, bytes) else said
-    except (ValueError, RecursionError):
-        return "", ""
-    error = body.get("error", body) if isinstance(body, dict) else body
-    if not isinstance(error, dict):
-        return "", _plain(error)
-    return str(error.get("code"))[:64], _plain(error.get("message") or error.get("detail"))
-
-
-def _plain(text: object) -> str:
-    return re.sub(r"[\s\x00-\x1f\x7f-\x9f]+", " ", text[:MOST_MESSAGE]).strip() if isinstance(text, str) else ""

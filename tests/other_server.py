@@ -63,7 +63,8 @@ def other_server(answer: Answer, *models: str, port: int = 0, certificate: Path 
 
         def _heard(self, body: dict[str, Any]) -> None:
             headers = {name.lower(): value for name, value in self.headers.items()}
-            told.asked.append(Asked(self.command, self.path, headers, body))
+            self.heard = Asked(self.command, self.path, headers, body)
+            told.asked.append(self.heard)
 
         def log_message(self, *said: Any) -> None:
             pass
