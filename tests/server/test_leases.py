@@ -14,7 +14,6 @@ from typing import Any
 
 import psutil
 import pytest
-from running_server import FOR_EVER, STARTER, RunningServer, gone, install, serving
 
 import filbert
 import make_tiny
@@ -22,6 +21,7 @@ from filbert.core.errors import BadSetting, EngineCrashed
 from filbert.engine.children import Children
 from filbert.engine.lease import Leased, ask_server, running_server, server_file
 from running import until
+from running_server import FOR_EVER, STARTER, RunningServer, gone, install, serving
 
 USER = {"role": "user", "content": "Say hi."}
 

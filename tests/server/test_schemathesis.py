@@ -11,8 +11,9 @@ import pytest
 import schemathesis
 from described import TINY, Described, document
 from hypothesis import HealthCheck, Phase, given, settings
-from running_server import RunningServer
 from schemathesis import GenerationMode
+
+from running_server import RunningServer
 
 EXAMPLES = int(os.environ.get("FILBERT_EXAMPLES", "4"))
 TOKENS = 2

@@ -42,6 +42,7 @@ side_by_side.py          two models in one scorer
 sight.py                 images in a conversation: which models see them
 slots.py                 which slot an answer takes, so that owners stay apart
 speculation.py           n-gram speculation, and which requests go without
+spelling.py              where the engine's two routes spell a wish differently
 thinking.py              models that think before they answer, and what they are told of it
 threads.py               threads and the OpenMP runtime
 token_scorer.py          what a measurement asks of a model, be it here or on another server

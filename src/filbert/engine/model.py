@@ -40,11 +40,11 @@ from filbert.engine.load_plan import Kind, LoadPlan, Role, need_kind
 from filbert.engine.pooled import Embedding, Embeddings, Pooled, Ranked, Ranking
 from filbert.engine.relay import RelayedAnswer, relay
 from filbert.engine.sampling import Sampling
-from filbert.engine.schema import Schema, need_held_without_template
+from filbert.engine.schema import Schema
 from filbert.engine.schema_guided import guided
-from filbert.engine.schema_integers import with_both_bounds
 from filbert.engine.sight import n_images, need_sight
 from filbert.engine.slots import Apart, Marks, marks_of
+from filbert.engine.spelling import spelled
 from filbert.engine.thinking import Thinking, think_fields, thinking_of
 from filbert.engine.tool_calls import CallReader, reader
 from filbert.engine.tools import NO_TOOLS, Tool, ToolUse, tool_use
@@ -282,7 +282,7 @@ class Model:
             **body,
             **recommended,
             **sampling.to_engine(),
-            **_chat_fields(route, held),
+            **spelled(held, chat=route == CHAT),
             **(self._guided_fields(held.json_schema) if use.required and held.json_schema else {}),
             "max_tokens": answer,
         }
@@ -488,19 +488,3 @@ class Model:
 
 
 STREAMED = {"stream": True, "stream_options": {"include_usage": True}, "return_progress": True}
-
-
-def _chat_fields(route: str, sampling: Sampling) -> dict[str, Any]:
-    """Where the two routes spell a wish differently."""
-    chat = route == CHAT
-    fields: dict[str, Any] = {}
-    if sampling.logprobs is not None:
-        others = max(1, sampling.logprobs)  # asked for none, the engine leaves out the token's own as well
-        fields |= {"logprobs": True, "top_logprobs": others} if chat else {"logprobs": others}
-    if sampling.json_schema is not None:
-        if not chat:
-            need_held_without_template(sampling.json_schema)
-        held = with_both_bounds(sampling.json_schema)
-        schema = {"type": "json_schema", "json_schema": {"name": "answer", "schema": held}}
-        fields |= {"response_format": schema} if chat else {"json_schema": sampling.json_schema}
-    return fields
