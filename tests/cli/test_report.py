@@ -101,6 +101,7 @@ def test_of_two_models_one_has_no_results(tiny: StoredModel, other: StoredModel)
     assert f"`filbert perplexity {other.name} --text FILE.txt`" in commands
     assert f"`filbert perplexity {tiny.name} --text" not in commands
     assert f"`filbert fidelity {tiny.name} --base BASE --text FILE.txt`" in commands
+    assert f"`filbert bench {tiny.name}`" in commands
 
 
 def test_without_any_result_it_is_the_facts_and_the_commands(tiny: StoredModel) -> None:

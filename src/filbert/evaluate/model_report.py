@@ -33,6 +33,7 @@ ASKING: Mapping[Kind, tuple[str, ...]] = {
     "perplexity": ("perplexity", "MODEL", "--text", "FILE.txt"),
     "pairs": ("perplexity", "MODEL", "--pairs", "FILE.jsonl"),
     "fidelity": ("fidelity", "MODEL", "--base", "BASE", "--text", "FILE.txt"),
+    "bench": ("bench", "MODEL"),
 }
 
 
