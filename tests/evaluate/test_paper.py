@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from filbert.evaluate import paper
@@ -36,6 +38,16 @@ def test_the_quoted_rows_are_those_published() -> None:
     averages = {row.model: row.average for row in rows}
     assert averages["GPT4All 13B snoozy"] == pytest.approx(65.3, abs=0.06)
     assert averages["text-davinci-003"] == pytest.approx(75.7, abs=0.06)
+
+
+def test_the_page_about_the_paper_quotes_rows_as_they_were_published() -> None:
+    page = (Path(__file__).parents[2] / "docs/paper.md").read_text("utf-8")
+    quoted = {row.model: row.cells() for row in paper.quoted()}
+    told = [
+        line.strip("| ").split(" | ") for line in page.splitlines() if line.endswith(("| paper |", "| later page |"))
+    ]
+    assert len(told) == 6
+    assert told == [quoted[cells[0]] for cells in told]
 
 
 def test_ours_takes_acc_for_boolq_and_winogrande_and_acc_norm_elsewhere() -> None:
