@@ -39,7 +39,7 @@ check: lint test test-slow
 
 lint: .venv/test
 	$(BIN)/ruff format --check .
-	$(BIN)/ruff check .
+	$(BIN)/ruff check --no-cache .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 

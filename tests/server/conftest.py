@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 from described import TINY
-from running_server import STARTER, RunningServer, install, serving, unharmed
 
 import make_tiny
+from running_server import STARTER, RunningServer, install, serving, unharmed
 
 THINKER = Path(__file__).parent.parent / "data" / "thinking.jinja"
 

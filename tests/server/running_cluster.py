@@ -17,6 +17,7 @@ from typing import Any
 
 import httpx
 import psutil
+
 from running_server import WAIT_S
 
 NODES = Path(__file__).with_name("cluster_nodes.py")

@@ -14,9 +14,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from running_server import FOR_EVER, STARTER, RunningServer, documents
 
 from filbert.server.bodies_anthropic import MessagesBody
+from running_server import FOR_EVER, STARTER, RunningServer, documents
 
 HEADERS = {
     "accept": "application/json",

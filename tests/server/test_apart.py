@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from running_server import RunningServer, documents, install, serving
 
 import filbert
 import make_tiny
 from filbert.server.keys import Keys, Wanted
+from running_server import RunningServer, documents, install, serving
 
 TINY = "tiny:1m"
 NAMES = ("ada", "bob", "eve")

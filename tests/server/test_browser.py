@@ -12,6 +12,7 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+
 from running_server import STARTER, RunningServer, install, sample, serving
 
 pytestmark = pytest.mark.browser

@@ -15,11 +15,11 @@ import httpx
 import psutil
 import pytest
 from running_cluster import RunningCluster, clustered, holds_model, kill, tree, workers
-from running_server import FOR_EVER, STARTER, documents, gone, install
 
 from filbert.core.errors import BadInput, BadSetting
 from filbert.server.keys import Keys, Wanted
 from running import until
+from running_server import FOR_EVER, STARTER, documents, gone, install
 
 pytestmark = [
     pytest.mark.slow,

@@ -18,7 +18,6 @@ import httpx
 import psutil
 import pytest
 import uvicorn
-from running_server import STARTER, WAIT_S, RunningServer, serving
 from starlette.datastructures import Headers
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -32,6 +31,7 @@ from filbert.server.error_bodies import error_answer
 from filbert.server.key_ring import KeyRing
 from filbert.server.keys import Keys, Wanted
 from filbert.server.serve_options import ServeOptions
+from running_server import STARTER, WAIT_S, RunningServer, serving
 
 PAGE = "https://app.example"
 

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from running_server import STARTER, WAIT_S, RunningServer, serving
 from test_leaving import asked, running
 
 import make_tiny
@@ -16,6 +15,7 @@ from filbert.engine.forest import Item
 from filbert.engine.scorer import Scorer
 from filbert.models.store import in_place
 from running import until
+from running_server import STARTER, WAIT_S, RunningServer, serving
 
 TEXT = "The old house by the river had been empty for years, until one winter a family moved in."
 SCORES: dict[str, Any] = {"echo": True, "max_tokens": 1, "logprobs": 1, "temperature": 0, "seed": 1234}

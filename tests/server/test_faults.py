@@ -14,6 +14,11 @@ from pathlib import Path
 import httpx
 import psutil
 import pytest
+
+import make_tiny
+from filbert.server import scopes
+from filbert.server.connections import UNREAD_BYTES
+from running import until
 from running_server import (
     FOR_AGES,
     FOR_EVER,
@@ -29,11 +34,6 @@ from running_server import (
     serving,
     unharmed,
 )
-
-import make_tiny
-from filbert.server import scopes
-from filbert.server.connections import UNREAD_BYTES
-from running import until
 
 
 def test_a_client_that_leaves_in_the_middle_of_its_stream_makes_room(narrow: RunningServer) -> None:

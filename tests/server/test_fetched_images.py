@@ -16,7 +16,6 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from running_server import serving
 
 import make_tiny
 from filbert.core.errors import BadInput, Busy
@@ -29,6 +28,7 @@ from filbert.server.app import make_app
 from filbert.server.fetched_images import MOST_HOPS, MOST_IMAGES, MOST_REQUESTS, ImageFetcher
 from filbert.server.offered import Offered
 from filbert.server.serve_options import ServeOptions
+from running_server import serving
 
 OPEN, CLOSED = "127.0.0.1", "127.0.0.2"  # in place of a public host, and of one of this network
 CERTIFICATE = Path(__file__).parent.parent / "models" / "localhost.pem"

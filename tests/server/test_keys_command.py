@@ -11,6 +11,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+
 from running_server import STARTER, WAIT_S, serving
 
 FILBERT = str(Path(sys.executable).with_name("filbert"))

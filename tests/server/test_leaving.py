@@ -8,9 +8,9 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from running_server import FOR_EVER, STARTER, WAIT_S, RunningServer
 
 from running import until
+from running_server import FOR_EVER, STARTER, WAIT_S, RunningServer
 
 AGES = 6000  # tokens: an answer that is through long after our patience ends
 HI = [{"role": "user", "content": "Say hi."}]

@@ -6,9 +6,9 @@ import json
 from pathlib import Path
 
 import pytest
-from running_server import STARTER, RunningServer, sample, sent, serving
 
 from running import until
+from running_server import STARTER, RunningServer, sample, sent, serving
 
 
 def test_metrics_count_tokens_requests_and_memory_by_model(server: RunningServer) -> None:

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from running_server import FOR_EVER, WAIT_S, RunningServer, documents, gone, install, serving
 
 import make_tiny
 from filbert.core.errors import BadAnswer
@@ -17,6 +16,7 @@ from filbert.engine.transport import refusal
 from filbert.server import error_bodies
 from filbert.server.upstreams.options import UpstreamOptions
 from filbert.server.upstreams.upstream import Upstream
+from running_server import FOR_EVER, WAIT_S, RunningServer, documents, gone, install, serving
 
 NAME = "tiny:1b-q8_0"
 ASKED, ANSWERED, HELD = "what-was-asked", "what-was-answered", "what-was-wished"

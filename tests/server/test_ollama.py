@@ -15,9 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 from pydantic import ValidationError
-from running_server import FOR_EVER, STARTER, WAIT_S, RunningServer, gone, install, serving
 
 from filbert.server.bodies_ollama import OllamaChatBody, seconds
+from running_server import FOR_EVER, STARTER, WAIT_S, RunningServer, gone, install, serving
 
 THOUGHT = 'root ::= "Two and two.</think>Four."'  # the template's prompt opens the thought
 HI = [{"role": "user", "content": "Say hi."}]

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from running_server import STARTER, STARTER_SHA256, RunningServer, serving
 
 import make_tiny
 from filbert.models import redirects, store
@@ -19,6 +18,7 @@ from filbert.server.keys import Keys, Wanted
 from filbert.server.ollama_pull import last_of, pullable, pulled
 from models.model_servers import HubServer, IndexServer, sha256, wheel_of
 from models.model_servers import serving as serving_hub
+from running_server import STARTER, STARTER_SHA256, RunningServer, serving
 
 HI = [{"role": "user", "content": "Who are you?"}]
 

@@ -14,10 +14,10 @@ import openai
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from running_server import FOR_EVER, STARTER, RunningServer, documents, install, serving
 
 import make_tiny
 from filbert.server.bodies import ChatBody
+from running_server import FOR_EVER, STARTER, RunningServer, documents, install, serving
 
 WEATHER = {
     "type": "function",

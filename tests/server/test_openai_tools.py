@@ -8,6 +8,7 @@ from typing import Any
 import jsonschema
 import openai
 import pytest
+
 from running_server import STARTER, RunningServer
 
 PARAMETERS = {

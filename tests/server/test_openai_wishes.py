@@ -8,9 +8,9 @@ from typing import Any
 
 import openai
 import pytest
-from running_server import STARTER, RunningServer, serving
 
 import make_tiny
+from running_server import STARTER, RunningServer, serving
 
 TOOL = {
     "type": "function",

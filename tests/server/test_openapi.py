@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from described import TINY, Described, document
 from openapi_spec_validator import validate
-from running_server import RunningServer
 from test_keys import routes
 
 from filbert.server import scopes
+from running_server import RunningServer
 
 HELLO = [{"role": "user", "content": "Say hi."}]
 TOOL = {

@@ -11,11 +11,11 @@ from typing import Any
 
 import psutil
 import pytest
-from running_server import RunningServer, install, serving
 
 import make_tiny
 from models.model_servers import HubServer
 from models.model_servers import serving as serving_hub
+from running_server import RunningServer, install, serving
 
 # The server's processes tell what Python connects to and looks up. uvloop does both without telling Python.
 WATCHED = """

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from running_server import WAIT_S, RunningServer
 
 PAGE = Path(__file__).parent.parent.parent / "docs/server.md"

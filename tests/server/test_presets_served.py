@@ -9,12 +9,12 @@ from typing import Any
 
 import openai
 import pytest
-from running_server import STARTER, RunningServer, install, serving
 
 import make_tiny
 from filbert.face.presets import change
 from filbert.models import store
 from running import until
+from running_server import STARTER, RunningServer, install, serving
 
 pytestmark = pytest.mark.usefixtures("stocked")
 

@@ -14,6 +14,8 @@ from typing import Any
 
 import httpx
 import pytest
+
+from running import until
 from running_server import (
     FOR_EVER,
     STARTER,
@@ -26,8 +28,6 @@ from running_server import (
     serving,
     unharmed,
 )
-
-from running import until
 
 
 @pytest.fixture(scope="module")

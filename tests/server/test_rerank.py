@@ -9,10 +9,10 @@ from typing import Any
 import httpx
 import pytest
 from described import Described, document
-from running_server import RunningServer, serving
 
 import filbert
 import make_tiny
+from running_server import RunningServer, serving
 
 QUERY = "the cat"
 DOCUMENTS = [f"the {word}" for word in ("dog", "house of the river", "cat", "capital of france", "cat and dog")]

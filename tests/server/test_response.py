@@ -10,7 +10,6 @@ from pathlib import Path
 
 from hypothesis import given
 from hypothesis import strategies as st
-from running_server import STARTER, serving
 
 from filbert.core.messages import Message
 from filbert.engine.load_options import LoadOptions
@@ -22,6 +21,7 @@ from filbert.models import store
 from filbert.server.measured import Measured, tapped
 from filbert.server.openai_shape import legacy_logprobs, without_usage
 from filbert.server.response import without_progress
+from running_server import STARTER, serving
 
 OWN = re.compile(rb'"(created|id)":("[^"]*"|\d+)|"timings":\{[^}]*\}')
 

@@ -17,10 +17,10 @@ from hypothesis import strategies as st
 from openai.types.responses import Response
 from PIL import Image
 from pydantic import BaseModel
-from running_server import FOR_EVER, STARTER, RunningServer, documents, install, serving
 
 from filbert.server.bodies_responses import ResponsesBody
 from filbert.server.keys import Keys, Wanted
+from running_server import FOR_EVER, STARTER, RunningServer, documents, install, serving
 
 PARIS = "What is the capital of France? Answer in one sentence."
 PARAMETERS = {

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import httpx
 import pytest
-from running_server import STARTER, install
 
 from filbert.engine.lease import running_server
+from running_server import STARTER, install
 
 Filbert = Callable[..., "subprocess.CompletedProcess[str]"]
 

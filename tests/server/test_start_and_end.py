@@ -14,9 +14,9 @@ from pathlib import Path
 import httpx
 import psutil
 import pytest
-from running_server import FOR_EVER, STARTER, WAIT_S, documents, gone, serving
 
 from running import children_of, until
+from running_server import FOR_EVER, STARTER, WAIT_S, documents, gone, serving
 
 LONG = {"grammar": FOR_EVER, "max_tokens": 900}
 

@@ -9,9 +9,9 @@ from typing import Any
 import openai
 import pytest
 from PIL import Image
-from running_server import RunningServer
 
 from filbert.core.images import MOST_PIXELS
+from running_server import RunningServer
 
 THOUGHT = 'root ::= "Two and two.</think>Four."'  # the template's prompt opens the thought
 

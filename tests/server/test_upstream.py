@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from other_server import OtherServer, begin, delta, event, other_server, says_hi
 
 from filbert.core.messages import Message
 from filbert.engine.sampling import Sampling
 from filbert.server.upstreams.model import RemoteModel
 from filbert.server.upstreams.options import UpstreamOptions
 from filbert.server.upstreams.upstream import MOST_LIST, Upstream
+from other_server import OtherServer, begin, delta, event, other_server, says_hi
 
 CERTIFICATE = Path(__file__).parent.parent / "models" / "localhost.pem"
 

@@ -15,10 +15,10 @@ from typing import Any
 
 import httpx
 import pytest
-from other_server import OtherServer, asks_for_a_tool, begin, delta, document, event, other_server, says_hi
-from running_server import STARTER, RunningServer, documents, sample, serving
 
+from other_server import OtherServer, asks_for_a_tool, begin, delta, document, event, other_server, says_hi
 from running import until
+from running_server import STARTER, RunningServer, documents, sample, serving
 
 KEY = "sk-the-key-of-the-other-server"
 FLOOD_BYTES = 1 << 30

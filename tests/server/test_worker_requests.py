@@ -14,7 +14,6 @@ from typing import Any
 
 import httpx
 import pytest
-from running_server import WAIT_S
 
 import make_tiny
 from filbert.engine.load_options import LoadOptions
@@ -24,6 +23,7 @@ from filbert.models import store
 from filbert.server.app import make_app
 from filbert.server.offered import Offered
 from filbert.server.serve_options import ServeOptions
+from running_server import WAIT_S
 
 ROUTES = {
     "/v1/chat/completions",
