@@ -26,7 +26,7 @@ from filbert.engine.side_by_side import SideBySide
 from filbert.evaluate.fidelity import Fidelity, fidelity_job
 from filbert.models.fit import check_together
 from filbert.models.store import in_place
-from make_coarser import coarser
+from requantise import coarser
 
 TESTS = Path(__file__).parents[1]
 TEXT = (TESTS / "data/war-and-peace.txt").read_text("utf-8")[:2000]

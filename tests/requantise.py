@@ -1,31 +1,39 @@
-"""A coarser copy of a model: some of its matrices quantised anew, for what is measured between a model and its base.
+"""A model with its matrices in other types, for what is measured between a model and the one it was made from.
 
-`python tests/make_coarser.py FROM TO` writes the copy.
+`python tests/requantise.py FROM TO` writes the coarser copy.
 """
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import gguf
-
-KIND = gguf.GGMLQuantizationType.Q4_0
+from gguf import GGMLQuantizationType as Type
 
 
 def coarser(source: Path, target: Path, blocks: int = 8) -> Path:
     """The attention's query and output matrices of the first `blocks` blocks as Q4_0, all else as it stands."""
+    names = {f"blk.{block}.{which}.weight" for block in range(blocks) for which in ("attn_q", "attn_output")}
+    return _written(source, target, lambda tensor: Type.Q4_0 if tensor.name in names else tensor.tensor_type)
+
+
+def uncompressed(source: Path, target: Path) -> Path:
+    """Every matrix as F16."""
+    return _written(source, target, lambda tensor: Type.F16 if len(tensor.shape) > 1 else tensor.tensor_type)
+
+
+def _written(source: Path, target: Path, type_of: Callable[[gguf.ReaderTensor], Type]) -> Path:
     reader = gguf.GGUFReader(source)
     writer = gguf.GGUFWriter(target, "llama")
     for key, field in reader.fields.items():
         if not key.startswith("GGUF.") and key != "general.architecture":
             kind = field.types[0]
             writer.add_key_value(key, field.contents(), kind, field.types[-1] if len(field.types) > 1 else None)
-    names = {f"blk.{block}.{which}.weight" for block in range(blocks) for which in ("attn_q", "attn_output")}
     for tensor in reader.tensors:
-        stored, kind = tensor.data, tensor.tensor_type
-        if tensor.name in names:
-            kind = KIND
+        stored, kind = tensor.data, type_of(tensor)
+        if kind != tensor.tensor_type:
             stored = gguf.quants.quantize(gguf.quants.dequantize(tensor.data, tensor.tensor_type), kind)
         writer.add_tensor(tensor.name, stored, raw_dtype=kind)
     writer.write_header_to_file()
