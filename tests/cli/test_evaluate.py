@@ -46,6 +46,10 @@ def test_a_model_is_measured_and_its_items_are_shown(filbert: Run, data: Path) -
     assert "| piqa | acc | 1.0000 |" in table
     assert "| text-davinci-003 | 88.1 |" in table
     assert "| measured |" in table
+    page = data / "paper.html"
+    filbert(*asked, "--against", "paper", "--plot", str(page))
+    assert 'tr class="marked"><th scope="row">smollm2:135m-q4_1' in page.read_text()
+    assert f"filbert evaluate {NAME}-q4_1 --tasks piqa" in page.read_text()
 
 
 def test_a_model_and_its_base_are_compared_on_tasks(filbert: Run, data: Path) -> None:

@@ -11,6 +11,7 @@ from filbert.evaluate.harness_json import harness_json
 from filbert.evaluate.result import Metric, TaskResult
 from filbert.evaluate.task import PAPER
 from filbert.report.measurement import Provenance
+from filbert.report.page import Chart, Table, html
 
 MADE_BY = Provenance("m", "0" * 64, "filbert 0", "cpu", 2, "filbert evaluate m")
 
@@ -65,6 +66,24 @@ def test_a_task_that_was_not_measured_leaves_no_average_and_comes_last() -> None
     assert row.average is None
     assert paper.among([row])[-1] == row
     assert row.cells()[2] == "-"
+
+
+def test_its_page_has_a_bar_a_number_marks_ours_and_says_how_it_is_made_again() -> None:
+    row = paper.measured("ours", {"boolq": result("boolq", 0.7, 0.6), "piqa": result("piqa", 0.7, 0.6)})
+    page = paper.page(paper.among([row]), [MADE_BY])
+    table, *charts = page.sections[0].blocks
+    assert isinstance(table, Table)
+    assert [table.rows[at][0].text for at in table.marked] == ["ours"]
+    assert {row[-1].text for row in table.rows} == {"measured", "quoted: paper", "quoted: later page"}
+    bars = {chart.title: {bar.label: bar for bar in chart.bars} for chart in charts if isinstance(chart, Chart)}
+    assert list(bars) == list(paper.HEAD[1:-1])
+    ours = bars["BoolQ"]["ours"]
+    assert (ours.told, ours.value, ours.low, ours.high) == ("70.0", *map(pytest.approx, (0.70, 0.69, 0.71)))
+    assert [bar.label for bar in bars["BoolQ"].values() if bar.marked] == ["ours"]
+    assert len(bars["BoolQ"]) == 36 and "ours" not in bars["OBQA"] and "ours" not in bars["average"]
+    told = html(page)
+    assert told.count('class="interval"') == 2, "nobody told an interval of what is quoted"
+    assert "<code>filbert evaluate m</code>" in told and "m (sha256 000000000000), filbert 0" in told
 
 
 def test_results_are_written_as_lm_eval_does() -> None:

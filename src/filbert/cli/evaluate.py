@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from filbert.evaluate.evaluation import Evaluation
     from filbert.evaluate.paper import Row
     from filbert.evaluate.result import TaskResult
+    from filbert.report.measurement import Provenance
 
 SHOW = "show"
 FORBIDDEN = "The network is forbidden (--offline, FILBERT_OFFLINE or the setting `offline`)."
@@ -83,7 +84,8 @@ def evaluate(
         ),
     ] = "",
     plot: Annotated[
-        Path | None, typer.Option("--plot", help="Draw it: a .png or .svg file; with --against.", show_default=False)
+        Path | None,
+        typer.Option("--plot", help="Draw it: a .png, .svg or .html file; with --against.", show_default=False),
     ] = None,
     wrong: Annotated[bool, typer.Option("--wrong", help="With `show`: only what was answered wrongly.")] = False,
     as_markdown: Annotated[bool, typer.Option("--markdown", help="A Markdown table.")] = False,
@@ -105,7 +107,8 @@ def evaluate(
 
         if against == "none":
             raise BadInput("--plot draws the table of --against.", do="Add `--against paper`.")
-        need_chart(plot)
+        if not _is_page(plot):
+            need_chart(plot)
     from filbert.core.jobs import run
     from filbert.evaluate.evaluation import Evaluation
 
@@ -170,7 +173,7 @@ def _tell(
         say(markdown(paper.HEAD, cells) if as_markdown else table(paper.HEAD, cells, line_width(), ("model",)))
         say(paper.NOTE)
         if plot:
-            _draw(placed, plot)
+            _draw(placed, [each[0].metrics[0].made_by for each in found.values()], plot)
     for results in found.values():
         for result in results:
             if note := _note(result):
@@ -203,8 +206,16 @@ def _note(result: TaskResult) -> str:
     return f"{result.task}: {'; '.join(told)}." if told else ""
 
 
-def _draw(rows: Sequence[Row], file: Path) -> None:
-    from filbert.evaluate.paper import HEAD
+def _draw(rows: Sequence[Row], made_by: Sequence[Provenance], file: Path) -> None:
+    from filbert.evaluate.paper import HEAD, page
+
+    if _is_page(file):
+        from filbert.core.files import write_whole
+        from filbert.report.page import html
+
+        with write_whole(file) as written:
+            written.write(html(page(rows, made_by)).encode())
+        return
     from filbert.report.chart import bars
 
     columns = HEAD[1:-1]
@@ -212,6 +223,10 @@ def _draw(rows: Sequence[Row], file: Path) -> None:
     errors = [[*row.errors, None] for row in rows]
     ours = [row.model for row in rows if row.origin == "measured"]
     bars([row.model for row in rows], columns, values, errors, ours).write(file)
+
+
+def _is_page(file: Path) -> bool:
+    return file.suffix.lower() == ".html"
 
 
 def _show(run: str, *, wrong: bool, as_json: bool) -> None:

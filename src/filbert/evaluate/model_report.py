@@ -109,7 +109,7 @@ def page(subjects: Sequence[Subject]) -> Page:
             charts = [chart for row in rows if (chart := _chart(subjects, row))]
             sections.append(Section(title, [Words(words), _table(subjects, rows, notes), *charts]))
         if kind == "task" and (beside := _beside_the_paper(subjects)):
-            sections.append(Section("Beside the paper", [Words(paper.NOTE), _paper_table(beside)]))
+            sections.append(Section("Beside the paper", [Words(paper.NOTE), paper.table(beside)]))
     if notes.each:
         lead = Words("In brackets: where the number would lie in 95 of 100 measurements with other items of the kind.")
         sections.append(Section("How each number is made again", [lead, Notes(notes.each)]))
@@ -244,9 +244,3 @@ def _standard_error(found: Named) -> float | None:
 
 def _by_task(row: paper.Row) -> Mapping[str, float | None]:
     return dict(zip(PAPER, row.accuracies, strict=True))
-
-
-def _paper_table(rows: Sequence[paper.Row]) -> Table:
-    told = [[*row.cells()[:-1], "measured" if row.origin == "measured" else f"quoted: {row.origin}"] for row in rows]
-    marked = [at for at, row in enumerate(rows) if row.origin == "measured"]
-    return Table(paper.HEAD, [[Cell(cell) for cell in row] for row in told], marked)

@@ -14,6 +14,8 @@ from pathlib import Path
 
 from filbert.evaluate.result import TaskResult
 from filbert.evaluate.task import PAPER
+from filbert.report.measurement import Provenance
+from filbert.report.page import Bar, Cell, Chart, Notes, Page, Section, Table
 
 FIGURES = Path(__file__).with_name("paper.csv")
 BY_ACC = ("boolq", "winogrande")
@@ -78,6 +80,30 @@ def metric_of(task: str) -> str:
 def among(rows: Sequence[Row]) -> list[Row]:
     """Those measured among those quoted, the best average first; without one they come last."""
     return sorted([*quoted(), *rows], key=lambda row: -1.0 if row.average is None else row.average, reverse=True)
+
+
+def table(rows: Sequence[Row]) -> Table:
+    told = [[*row.cells()[:-1], "measured" if row.origin == "measured" else f"quoted: {row.origin}"] for row in rows]
+    marked = [at for at, row in enumerate(rows) if row.origin == "measured"]
+    return Table(HEAD, [[Cell(cell) for cell in row] for row in told], marked)
+
+
+def page(rows: Sequence[Row], made_by: Sequence[Provenance]) -> Page:
+    """The table and a chart a column. made_by: of the rows that were measured."""
+    charts = [_chart(rows, at, column) for at, column in enumerate(HEAD[1:-1])]
+    again = Notes([(str(each).rpartition("\nagain: ")[0], each.command) for each in made_by])
+    sections = [Section("Accuracy", [table(rows), *charts]), Section("How it is made again", [again])]
+    return Page("Beside the paper", NOTE, sections)
+
+
+def _chart(rows: Sequence[Row], at: int, title: str) -> Chart:
+    bars = []
+    for row in rows:
+        value, error = [*row.accuracies, row.average][at], [*row.errors, None][at] or 0.0
+        if value is not None:
+            places = [(value + side * error) / 100 for side in (0, -1, 1)]
+            bars.append(Bar(row.model, _cell(value, None), *places, marked=row.origin == "measured"))
+    return Chart(title, "100 %", bars)
 
 
 def _cell(value: float | None, error: float | None) -> str:

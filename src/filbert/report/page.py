@@ -11,7 +11,7 @@ import hashlib
 import re
 import unicodedata
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
 
@@ -52,13 +52,15 @@ class Table:
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """value, low, high: places between 0 and 1."""
+    """value, low, high: places between 0 and 1; low and high alike where nobody told an interval. marked: it stands
+    out."""
 
     label: str
     told: str
     value: float
     low: float
     high: float
+    marked: bool = field(default=False, kw_only=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,11 +165,13 @@ def _chart(chart: Chart) -> str:
 
 def _bar(bar: Bar) -> str:
     value, low, high = (f"{100 * min(max(place, 0), 1):.2f}" for place in (bar.value, bar.low, bar.high))
+    interval = f'<path class="interval" d="M{low} 6H{high}M{low} 3V9M{high} 3V9"/>' if low != high else ""
+    kind = "bar marked" if bar.marked else "bar"
     return (
-        f'<div class="bar"><span>{_html(bar.label)}</span><span>{_html(bar.told)}</span>'
+        f'<div class="{kind}"><span>{_html(bar.label)}</span><span>{_html(bar.told)}</span>'
         '<svg viewBox="0 0 100 12" preserveAspectRatio="none" aria-hidden="true">'
         f'<rect class="track" width="100" height="12"/><rect class="value" width="{value}" y="2" height="8"/>'
-        f'<path class="interval" d="M{low} 6H{high}M{low} 3V9M{high} 3V9"/></svg></div>'
+        f"{interval}</svg></div>"
     )
 
 
