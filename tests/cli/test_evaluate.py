@@ -40,6 +40,8 @@ def test_a_model_is_measured_and_its_items_are_shown(filbert: Run, data: Path) -
     assert "capital" not in shown
     assert shown.splitlines()[-1] == "1 items"
     assert "piqa, 0-shot: acc 66.7 % (95 %: 1.3 to 100.0)" in filbert("show", NAME).stdout
+    bounded = filbert(*asked, "--context", "256", "--threads", "1").stdout
+    assert f"again: filbert evaluate {NAME}-q4_1 --context 256 --threads 1 --tasks piqa" in bounded
     told = json.loads(filbert(*asked, "--json").stdout)
     assert told["results"]["piqa"]["acc,none"] == pytest.approx(2 / 3)
     table = filbert(*asked, "--limit", "2", "--against", "paper", "--markdown").stdout

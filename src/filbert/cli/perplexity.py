@@ -19,7 +19,7 @@ from filbert.cli.loading import MODEL, NO_WORKER, opened
 from filbert.core.errors import BadInput
 from filbert.core.files import read_text_file
 from filbert.core.settings import Settings
-from filbert.engine.load_options import LoadOptions
+from filbert.engine.load_options import OF_NUMBERS, LoadOptions
 
 if TYPE_CHECKING:
     from filbert.evaluate.pairs import AnswerPerplexity, Shown
@@ -115,10 +115,9 @@ def _of_pairs(
     found = []
     for name in names:
         with opened(name, load, settings) as engine, progress(settings) as watch:
-            told = [part for adapter in load.adapters for part in ("--adapters", adapter)]
-            told += ["--context", str(load.context)] if load.context else []
-            told += ["--chat-template"] if shown == "chat" else []
-            command = shlex.join(["filbert", "perplexity", engine.name, "--pairs", str(file), *told])
+            told = ["--chat-template"] if shown == "chat" else []
+            asked = [engine.name, "--pairs", str(file), *told, *engine.options.flags(OF_NUMBERS)]
+            command = shlex.join(["filbert", "perplexity", *asked])
             about = {"model": engine.name, "pairs": str(file), "shown": shown}
             found.append(run("perplexity", about, pairs_job(engine, read, shown, command), watch))
     return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterator
 from typing import ClassVar, Literal
 
 from pydantic import Field
@@ -14,6 +15,7 @@ from filbert.models.context_lengths import MOST_CONTEXT
 MOST_TEMPLATE = 1 << 18  # characters; the longest that is known has 20,000
 KvType = Literal["f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0"]
 
+OF_NUMBERS = frozenset({"context", "threads", "adapters"})  # what a log-likelihood may depend on
 OF_WHAT_IS_SAID = frozenset({"template", "speculation", "prompt_cache_mib", "image_tokens"})  # nothing to random tokens
 
 
@@ -79,3 +81,9 @@ class LoadOptions(Options):
     stall_s: float = Field(
         120, gt=0, description="Seconds without a sign of life after which a request ends and its worker is replaced."
     )
+
+    def flags(self, names: Collection[str]) -> Iterator[str]:
+        """Of these fields, those that are not the defaults, as a command line has them."""
+        for name, value in self.model_dump(exclude_defaults=True, include=set(names)).items():
+            for each in value if isinstance(value, tuple) else (value,):
+                yield from (f"--{name.replace('_', '-')}", str(each))

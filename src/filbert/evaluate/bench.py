@@ -29,6 +29,7 @@ from filbert.report.measurement import Provenance
 
 DEPTHS = (0, 2048)
 LOAD_OVER_S = 0.5
+MEASURED = frozenset(LoadOptions.model_fields) - OF_WHAT_IS_SAID
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +78,7 @@ class Plan:
         yield from ("--rounds", str(self.rounds))
         if self.busy:
             yield from ("--busy", str(self.busy))
-        yield from _flags(options)
+        yield from options.flags(MEASURED)
 
 
 def bench_job(stored: StoredModel, options: LoadOptions, plan: Plan) -> Job[Bench]:
@@ -96,7 +97,7 @@ def bench_job(stored: StoredModel, options: LoadOptions, plan: Plan) -> Job[Benc
             size_bytes=stored.size_bytes,
             parameters=sum(header.parameters for header in model.children.plan.headers),
             context=model.context,
-            settings=" ".join(_flags(options.model_copy(update={"context": None, "threads": None}))),
+            settings=" ".join(options.flags(MEASURED - {"context", "threads"})),
             planned=measured.worker.size,
             memory=Sampled.of(
                 [each.memory for samples in found.values() for each in samples], "its worker, after an answer", made_by
@@ -105,13 +106,6 @@ def bench_job(stored: StoredModel, options: LoadOptions, plan: Plan) -> Job[Benc
             rows=[_row(test, busy, samples, made_by) for (test, busy), samples in found.items()],
             made_by=made_by,
         )
-
-
-def _flags(options: LoadOptions) -> Iterator[str]:
-    """Those of them that are not the defaults."""
-    for name, value in options.model_dump(exclude_defaults=True, exclude=set(OF_WHAT_IS_SAID)).items():
-        for each in value if isinstance(value, tuple) else (value,):
-            yield from (f"--{name.replace('_', '-')}", str(each))
 
 
 def _need_room(test: SpeedTest, model: Model) -> None:

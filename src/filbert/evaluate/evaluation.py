@@ -11,6 +11,7 @@ from pathlib import Path
 from filbert.core.jobs import Job
 from filbert.core.settings import configured
 from filbert.engine.chat_prompt import chat_prompt
+from filbert.engine.load_options import OF_NUMBERS
 from filbert.engine.model import Model
 from filbert.engine.token_scorer import TokenScorer
 from filbert.evaluate.data import split_of
@@ -46,7 +47,8 @@ class Evaluation:
     def job(self, model: Model) -> Job[list[TaskResult]]:
         """Raises BadInput, DownloadFailed, and what `evaluate_job` raises."""
         model.need("text")
-        return self.scored(model.scorer, ["filbert", "evaluate", model.name], partial(chat_prompt, model))
+        words = ["filbert", "evaluate", model.name, *model.options.flags(OF_NUMBERS)]
+        return self.scored(model.scorer, words, partial(chat_prompt, model))
 
     def scored(self, scorer: TokenScorer, words: Sequence[str], chat: Chat | None = None) -> Job[list[TaskResult]]:
         """words: the command without these flags; chat: how the model is shown a conversation. Raises as `job`."""
