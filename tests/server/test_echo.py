@@ -69,6 +69,12 @@ def test_what_follows_is_the_likeliest_token_and_comes_only_where_one_is_asked_f
     assert followed["finish_reason"] == "length"
 
 
+def test_of_a_text_without_tokens_nothing_is_told_but_what_follows(server: RunningServer) -> None:
+    (choice,) = choices(server, "")
+    assert choice["logprobs"]["tokens"] == [choice["text"]] != [""]
+    assert choice["logprobs"]["text_offset"] == [0]
+
+
 def test_a_text_and_its_tokens_get_the_same_answer_also_several_at_once(server: RunningServer, scorer: Scorer) -> None:
     texts = [TEXT, TEXT[:40], "Nuts — 栗 🌰"]
     tokens = scorer.tokenize(texts)
