@@ -5,7 +5,7 @@
 # make test-clients     the server by other people's clients, in an environment of their own
 # make check            what CI runs
 # make fix              format
-# make docs             rewrite what is generated: docs/cli.md, docs/openapi.json
+# make docs             rewrite what is generated: docs/cli.md, docs/openapi.json, the catalogue's schema
 # make recording        play a chat on real models and keep it as docs/chat.cast
 # make benchmark        the figures of benchmarks/README.md (builds the peer once: ten minutes, needs a C++ compiler)
 # make benchmark-serve  what the server costs, and what many clients get, against the same peer

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -43,3 +44,9 @@ def test_every_room_is_on_a_floor() -> None:
     contract = (SOURCE.parent.parent / "pyproject.toml").read_text("utf-8").partition("layers = [")[2].partition("]")[0]
     floors = re.findall(r"filbert\.(\w+)", contract)
     assert sorted(floors) == sorted(room_name(room) for room in ROOMS if room.parent == SOURCE)
+
+
+def test_no_two_files_of_tests_share_a_name() -> None:
+    """pytest would take the second for the first, and collect neither."""
+    tests = [file for file in Path(__file__).parent.rglob("test_*.py") if "clients" not in file.parts]
+    assert [name for name, n in Counter(file.name for file in tests).items() if n > 1] == []

@@ -1,5 +1,4 @@
-"""Write src/filbert/models/catalogue.json: the models of catalogue_selection.toml, with what published lists say; and
-catalogue.schema.json beside it.
+"""Write src/filbert/models/catalogue.json: the models of catalogue_selection.toml, with what published lists say.
 
     python tools/write_catalogue.py [DATA_FOLDER]      without it $FILBERT_DATA
 
@@ -24,7 +23,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from filbert.models.catalogue import CAPABILITIES, Entry, schema
+from filbert.models.catalogue import CAPABILITIES, Entry
 from filbert.models.parts import part_names
 
 SELECTION = Path(__file__).with_name("catalogue_selection.toml")
@@ -77,7 +76,6 @@ def main() -> None:
     if not folder:
         raise SystemExit(__doc__)
     CATALOGUE.write_text(catalogue_of(Path(folder)), "utf-8")
-    CATALOGUE.with_suffix(".schema.json").write_text(schema(), "utf-8")
 
 
 def catalogue_of(folder: Path) -> str:

@@ -1,4 +1,4 @@
-"""Write docs/cli.md and docs/openapi.json from the code: `make docs`. tests/test_docs.py fails when one is stale."""
+"""Write docs/cli.md, docs/openapi.json and the catalogue's schema from the code: `make docs`. Stale, they fail tests."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from filbert.cli.config import shown, tables
 from filbert.core.settings import key, takes, variable
 from filbert.engine.load_options import LoadOptions
 from filbert.engine.pool import Pool
+from filbert.models import catalogue
 from filbert.report.table import markdown
 from filbert.server import openapi
 from filbert.server.app import make_app
@@ -22,6 +23,7 @@ from filbert.server.offered import Offered
 from filbert.server.serve_options import ServeOptions
 
 DOCS = Path(__file__).parent.parent / "docs"
+SCHEMA = Path(__file__).parent.parent / "src/filbert/models/catalogue.schema.json"
 HEAD = """# Command line
 
 <!-- Made by tools/write_docs.py out of the code: `make docs`. -->
@@ -131,3 +133,4 @@ def description() -> str:
 if __name__ == "__main__":
     (DOCS / "cli.md").write_text(reference(), "utf-8")
     (DOCS / "openapi.json").write_text(description(), "utf-8")
+    SCHEMA.write_text(catalogue.schema(), "utf-8")
