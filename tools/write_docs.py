@@ -1,4 +1,4 @@
-"""Write docs/cli.md, docs/openapi.json and the catalogue's schema from the code: `make docs`. Stale, they fail tests."""
+"""Write docs/cli.md, docs/openapi.json and the catalogue's schema: `make docs`. Tests fail when one is stale."""
 
 from __future__ import annotations
 
