@@ -78,7 +78,7 @@ def test_scores_have_the_trained_length_since_their_cache_grows_with_what_is_ask
     with Model(in_place(long), LoadOptions(context=256)) as model:
         assert model.scorer.context == 256
         with pytest.raises(ContextOverflow):
-            model.score("x" * 256, ["y"])
+            model.score("x" * 257, ["y"])  # what follows the last token is not read
 
 
 def test_a_context_that_no_memory_holds_is_refused_with_the_advice_to_ask_for_less(tmp_path: Path) -> None:

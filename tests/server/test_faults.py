@@ -228,7 +228,13 @@ def test_no_answer_names_a_file_or_what_a_child_was_told(stocked: Path, tmp_path
         broken[make.__name__] = make(tmp_path / f"{make.__name__}.gguf")
     for number, (name, file) in enumerate(broken.items()):
         install(stocked, file, f"{name}:1b", f"{number:064x}")
-    everything = {"messages": [{"role": "user", "content": "x"}], "prompt": "x", "input": "x", "query": "x"}
+    everything = {
+        "messages": [{"role": "user", "content": "x"}],
+        "prompt": "x",
+        "input": "x",
+        "query": "x",
+        "tokens": [1],
+    }
     everything |= {"documents": ["x"], "max_tokens": 900, "grammar": FOR_EVER, "stream": False}
     with serving(stocked, "--context", "1024", "--stall-s", "20") as server:
 
