@@ -8,25 +8,23 @@ script of a set is ever run.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote
 
-from huggingface_hub import hf_hub_url
+from huggingface_hub import DatasetInfo, hf_hub_url
 from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]  # documented, but in no __all__
 
 from filbert.core import paths
 from filbert.core.errors import BadInput
 from filbert.core.files import locked, safe_name, write_whole
 from filbert.core.jobs import Job, Progress
-from filbert.core.sha256 import is_sha256
 from filbert.models.download import download
 from filbert.models.download_options import DownloadOptions
 from filbert.models.name import Name
 from filbert.models.remote import RemoteFile, need_network
-from filbert.models.sources.hub import hub_errors
-from filbert.models.sources.hub_api import answer_of, authorization, endpoint, senseless_answers
+from filbert.models.sources.hub import hub_errors, remote_file
+from filbert.models.sources.hub_api import answer_of, endpoint, senseless_answers
 
 REVISION = "refs/convert/parquet"
 DONE = "complete"
@@ -65,10 +63,15 @@ def _listed(dataset: str, config: str | None, split: str, options: DownloadOptio
         told = json.loads(
             answer_of(f"/api/datasets/{dataset}/revision/{quote(REVISION, safe='')}", {"blobs": True}, options.stall_s)
         )
-        found = [file for file in told["siblings"] if file["rfilename"].endswith(".parquet")]
-        chosen = _config(dataset, config, split, [file["rfilename"] for file in found])
-        files = [_remote(dataset, file) for file in found if _place(file["rfilename"]) == (chosen, split)]
-        return str(told["sha"]), files
+        info = DatasetInfo(**told)  # type: ignore[no-untyped-call]
+        found = [file for file in info.siblings or [] if file.rfilename.endswith(".parquet")]
+        chosen = _config(dataset, config, split, [file.rfilename for file in found])
+        files = [
+            remote_file(file, _url(dataset, file.rfilename), "part")
+            for file in found
+            if _place(file.rfilename) == (chosen, split)
+        ]
+        return info.sha or "", files
 
 
 def _config(dataset: str, config: str | None, split: str, found: Sequence[str]) -> str:
@@ -90,9 +93,5 @@ def _place(path: str) -> tuple[str, str]:
     return config, rest.rpartition("/")[0]
 
 
-def _remote(dataset: str, file: Mapping[str, Any]) -> RemoteFile:
-    path = file["rfilename"]
-    sha256 = str((file.get("lfs") or {}).get("sha256", "")).lower()
-    url = hf_hub_url(dataset, path, repo_type="dataset", revision=REVISION, endpoint=endpoint())
-    name = safe_name(path.rpartition("/")[2])
-    return RemoteFile("part", name, url, file.get("size"), sha256 if is_sha256(sha256) else "", authorization())
+def _url(dataset: str, path: str) -> str:
+    return str(hf_hub_url(dataset, path, repo_type="dataset", revision=REVISION, endpoint=endpoint()))

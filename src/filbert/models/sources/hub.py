@@ -85,10 +85,14 @@ class Hub:
         return str(hf_hub_url(name.where, path, revision=commit, endpoint=self._endpoint))
 
     def _remote(self, name: Name, file: Any, commit: str | None, role: Any) -> RemoteFile:
-        url = self._url(name, file.rfilename, commit)
-        sha256 = str(file.lfs.sha256).lower() if file.lfs else ""
-        known = sha256 if is_sha256(sha256) else ""
-        return RemoteFile(role, safe_name(PurePosixPath(file.rfilename).name), url, file.size, known, authorization())
+        return remote_file(file, self._url(name, file.rfilename, commit), role)
+
+
+def remote_file(file: Any, url: str, role: Any) -> RemoteFile:
+    """file: as the client tells of one in a repository."""
+    sha256 = str(file.lfs.sha256).lower() if file.lfs else ""
+    known = sha256 if is_sha256(sha256) else ""
+    return RemoteFile(role, safe_name(PurePosixPath(file.rfilename).name), url, file.size, known, authorization())
 
 
 def _told(name: Name, options: DownloadOptions) -> ModelInfo:
