@@ -91,7 +91,7 @@ def table(rows: Sequence[Row]) -> Table:
 def page(rows: Sequence[Row], made_by: Sequence[Provenance]) -> Page:
     """The table and a chart a column. made_by: of the rows that were measured."""
     charts = [_chart(rows, at, column) for at, column in enumerate(HEAD[1:-1])]
-    again = Notes([(str(each).rpartition("\nagain: ")[0], each.command) for each in made_by])
+    again = Notes([(each.source, each.command) for each in made_by])
     sections = [Section("Accuracy", [table(rows), *charts]), Section("How it is made again", [again])]
     return Page("Beside the paper", NOTE, sections)
 

@@ -32,10 +32,15 @@ class Provenance:
         """ "" or " with tone.gguf"."""
         return f" with {', '.join(self.adapters)}" if self.adapters else ""
 
-    def __str__(self) -> str:
+    @property
+    def source(self) -> str:
+        """All but the command."""
         weights = f"sha256 {self.model_sha256[:12]}" if self.model_sha256 else "weights unknown"
         machine = f", {self.machine}, {self.threads} threads" if self.machine else ""
-        return f"{self.model} ({weights}){self.adapted}, {self.versions}{machine}\nagain: {self.command}"
+        return f"{self.model} ({weights}){self.adapted}, {self.versions}{machine}"
+
+    def __str__(self) -> str:
+        return f"{self.source}\nagain: {self.command}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
