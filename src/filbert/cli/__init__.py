@@ -28,6 +28,7 @@ loading.py             how commands get their model
 main.py                the way in: exit statuses, errors as sentences
 markdown_layout.py     Markdown as lines of a terminal
 markdown_screen.py     Markdown on the screen while it is written
+measuring_flags.py      flags that the commands which measure have in common
 ollama_words.py        commands by the names that Ollama's people type
 perplexity.py          filbert perplexity
 ps.py                  filbert ps, filbert stop

@@ -17,6 +17,7 @@ from filbert.cli.completion import installed_names
 from filbert.cli.console import line_width, progress, say
 from filbert.cli.flags_from_options import with_options
 from filbert.cli.loading import NO_WORKER, opened
+from filbert.cli.measuring_flags import DATA, LIMIT
 from filbert.core.addresses import is_loopback
 from filbert.core.errors import BadInput, OfflineRefused
 from filbert.core.settings import Settings
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
     from filbert.report.measurement import Provenance
 
 SHOW = "show"
-FORBIDDEN = "The network is forbidden (--offline, FILBERT_OFFLINE or the setting `offline`)."
 SEED = 1234
 
 
@@ -51,21 +51,14 @@ def evaluate(
         str,
         typer.Option("--tasks", help="`paper` for its seven, names with commas between, or paths of task files."),
     ] = "paper",
-    limit: Annotated[
-        int | None, typer.Option("--limit", min=1, help="Items of each task, from its first.", show_default=False)
-    ] = None,
+    limit: LIMIT = None,
     fewshot: Annotated[
         int | None,
         typer.Option("--fewshot", min=0, help="Examples before each item; the task's own number.", show_default=False),
     ] = None,
     seed: Annotated[int, typer.Option("--seed", help="Draws the examples.")] = SEED,
     chat_template: Annotated[bool, typer.Option("--chat-template", help="Ask as in a chat, not raw.")] = False,
-    data: Annotated[
-        Path | None,
-        typer.Option(
-            "--data", help="A folder of a folder a task: validation.jsonl, test.jsonl.gz, ….", show_default=False
-        ),
-    ] = None,
+    data: DATA = None,
     server: Annotated[
         str,
         typer.Option(
@@ -135,6 +128,7 @@ def _elsewhere(
 ) -> Callable[[str], AbstractContextManager[tuple[str, Job[list[TaskResult]]]]]:
     """Raises BadInput for what only goes with a model here, OfflineRefused."""
     from filbert.evaluate.served import served
+    from filbert.models.remote import FORBIDDEN
 
     if not models:
         raise BadInput("Which of the server's models?", do="Name it as the server does.")
@@ -146,8 +140,9 @@ def _elsewhere(
 
     @contextmanager
     def opened(name: str) -> Iterator[tuple[str, Job[list[TaskResult]]]]:
+        words = ["filbert", "evaluate", name, "--server", server, *load.flags({"context"})]
         with served(server, name, key, load.context) as scorer:
-            yield name, asked.scored(scorer, ["filbert", "evaluate", name, "--server", server])
+            yield name, asked.scored(scorer, words)
 
     return opened
 

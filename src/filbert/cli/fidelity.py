@@ -14,6 +14,7 @@ from filbert.cli.completion import installed_names
 from filbert.cli.console import line_width, progress, say
 from filbert.cli.flags_from_options import with_options
 from filbert.cli.loading import NO_WORKER, consent, present
+from filbert.cli.measuring_flags import DATA, LIMIT, WINDOW, WINDOW_TOKENS
 from filbert.core.errors import BadInput
 from filbert.core.files import read_text_file
 from filbert.core.settings import Settings
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
     from filbert.evaluate.fidelity import Fidelity
     from filbert.evaluate.tasks_compared import TaskChange
     from filbert.models.installed import StoredModel
-
-WINDOW = 512
 
 
 @with_options(LoadOptions, without=NO_WORKER | {"context", "adapters"})
@@ -42,19 +41,12 @@ def fidelity(
     text: Annotated[
         Path | None, typer.Option("--text", help="A UTF-8 text file, or --tasks, or both.", show_default=False)
     ] = None,
-    window: Annotated[
-        int, typer.Option("--window", min=16, help="Tokens a window; the second half of each is scored.")
-    ] = WINDOW,
+    window: WINDOW = WINDOW_TOKENS,
     tasks: Annotated[
         str, typer.Option("--tasks", help="Also on these, as `filbert evaluate` names them.", show_default=False)
     ] = "",
-    limit: Annotated[
-        int | None, typer.Option("--limit", min=1, help="Items of each task, from its first.", show_default=False)
-    ] = None,
-    data: Annotated[
-        Path | None,
-        typer.Option("--data", help="A folder of a folder a task, as of `filbert evaluate`.", show_default=False),
-    ] = None,
+    limit: LIMIT = None,
+    data: DATA = None,
     as_json: Annotated[bool, typer.Option("--json", help="A JSON object.")] = False,
 ) -> None:
     """What compression cost, against the full model.

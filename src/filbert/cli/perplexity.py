@@ -16,6 +16,7 @@ from filbert.cli.completion import installed_names
 from filbert.cli.console import progress, say
 from filbert.cli.flags_from_options import with_options
 from filbert.cli.loading import MODEL, NO_WORKER, opened
+from filbert.cli.measuring_flags import WINDOW, WINDOW_TOKENS
 from filbert.core.errors import BadInput
 from filbert.core.files import read_text_file
 from filbert.core.settings import Settings
@@ -23,8 +24,6 @@ from filbert.engine.load_options import OF_NUMBERS, LoadOptions
 
 if TYPE_CHECKING:
     from filbert.evaluate.pairs import AnswerPerplexity, Shown
-
-WINDOW = 512
 
 
 @with_options(LoadOptions, without=NO_WORKER)
@@ -42,9 +41,7 @@ def perplexity(
     ] = None,
     model: MODEL = "",
     text: Annotated[Path | None, typer.Option("--text", help="A UTF-8 text file.", show_default=False)] = None,
-    window: Annotated[
-        int, typer.Option("--window", min=16, help="Tokens a window of --text; the second half of each is scored.")
-    ] = WINDOW,
+    window: WINDOW = WINDOW_TOKENS,
     pairs: Annotated[
         Path | None,
         typer.Option("--pairs", help="JSON lines of prompt and response: each response is scored.", show_default=False),

@@ -11,6 +11,7 @@ from filbert.models.catalogue import Role
 from filbert.models.manifest import installed_names
 
 SHOWN = 5
+FORBIDDEN = "The network is forbidden (--offline, FILBERT_OFFLINE or the setting `offline`)."
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +34,7 @@ def need_network(what: str) -> None:
     if configured(Settings).offline:
         raise OfflineRefused(
             f"{what} is not on this machine.",
-            why="The network is forbidden (--offline, FILBERT_OFFLINE or the setting `offline`).",
+            why=FORBIDDEN,
             do=f"{_here()} Without that it can be pulled; `filbert config unset offline` takes the setting away.",
         )
 
