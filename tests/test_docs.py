@@ -98,6 +98,7 @@ def test_every_program_in_the_docs_runs(block: Block, desk: Path) -> None:
     assert run([sys.executable, "-W", "error", "-c", block.text], desk)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.name)
 def test_every_example_runs(example: Path, desk: Path) -> None:
     assert run([sys.executable, "-W", "error", str(example)], desk)

@@ -16,6 +16,7 @@ NAME = "smollm2:135m-q4_1"
 SMALL = ("--prompt", "8", "--generate", "3", "--depth", "0,16", "--rounds", "2")
 
 
+@pytest.mark.slow
 def test_a_model_is_measured_and_told_as_a_table_or_markdown(filbert: Run) -> None:
     done = filbert("bench", NAME, *SMALL, "--busy", "1")
     head, *rows = done.stdout.split("\n\n")[0].splitlines()
@@ -42,6 +43,7 @@ def test_a_model_is_measured_and_told_as_a_table_or_markdown(filbert: Run) -> No
     assert all(line.count("|") == 9 for line in lines)
 
 
+@pytest.mark.slow
 def test_its_json_is_a_list_and_its_command_asks_the_same_again(filbert: Run) -> None:
     first = json.loads(filbert("bench", NAME, *SMALL, "--threads", "1", "--json").stdout)
     again = json.loads(filbert(*shlex.split(first[0]["command"])[1:], "--json").stdout)

@@ -179,6 +179,7 @@ def test_a_damaged_history_offers_nothing_and_keeps_the_prompt_whole(screen: Ope
     assert "Traceback" not in talk.emulator.text()
 
 
+@pytest.mark.slow
 def test_what_is_attached_goes_with_the_next_question(screen: Open, history: History, tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("Filberts are hazelnuts.")
     talk = screen("chat", *GREEDY, "--attach", str(tmp_path / "notes.txt"), columns=120)
@@ -302,6 +303,7 @@ def test_a_full_disk_keeps_the_answer_on_the_screen(screen: Open, small_disk: Pa
         assert kept.chats()[0].title == "My dog is called Rex."
 
 
+@pytest.mark.slow
 def test_plain_and_no_color_show_the_text_as_it_came(screen: Open) -> None:
     question = "Repeat exactly: **bold**"
     for options, environment in (((), {"NO_COLOR": "1"}), (("--plain",), {})):

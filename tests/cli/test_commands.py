@@ -156,6 +156,7 @@ def test_perplexity_says_how_to_get_the_number_again(filbert: Run, tmp_path: Pat
     assert "perplexity, text.txt, window 64: perplexity " in filbert("show", NAME).stdout
 
 
+@pytest.mark.slow
 def test_fidelity_is_told_as_words_or_json(filbert: Run, tmp_path: Path) -> None:
     text = tmp_path / "text.txt"
     text.write_text("The quick brown fox jumps over the lazy dog. " * 10)
@@ -171,6 +172,7 @@ def test_fidelity_is_told_as_words_or_json(filbert: Run, tmp_path: Path) -> None
     assert [each["value"] for each in kept["measurements"][:3]] == [0, 1, 1]
 
 
+@pytest.mark.slow
 def test_perplexity_of_answers_is_told_as_words_csv_or_json(filbert: Run, tmp_path: Path) -> None:
     file = tmp_path / "pairs.jsonl"
     file.write_text('{"prompt": "Name the capital of France.", "response": "Paris"}\n{"prompt": "x", "response": ""}\n')

@@ -25,6 +25,7 @@ def data(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 def test_a_model_is_measured_and_its_items_are_shown(filbert: Run, data: Path) -> None:
     asked = ("evaluate", NAME, "--tasks", "piqa", "--data", str(data))
     done = filbert(*asked)
@@ -54,6 +55,7 @@ def test_a_model_is_measured_and_its_items_are_shown(filbert: Run, data: Path) -
     assert f"filbert evaluate {NAME}-q4_1 --tasks piqa" in page.read_text()
 
 
+@pytest.mark.slow
 def test_a_model_and_its_base_are_compared_on_tasks(filbert: Run, data: Path) -> None:
     asked = ("fidelity", NAME, "--base", NAME, "--tasks", "piqa", "--data", str(data))
     head, acc, norm, note, *_, again = filbert(*asked).stdout.splitlines()

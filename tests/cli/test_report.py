@@ -181,6 +181,7 @@ def test_the_paper_stands_beside_only_where_one_of_its_tasks_was_measured(tiny: 
 # As a person runs it
 
 
+@pytest.mark.slow
 def test_a_file_is_written_by_its_suffix_and_markdown_is_printed_without(
     filbert: Run, stocked: Path, tiny: StoredModel, tmp_path: Path
 ) -> None:

@@ -42,11 +42,13 @@ def machine(measuring: tuple[Calibration, str]) -> Calibration:
     return measuring[0]
 
 
+@pytest.mark.slow
 def test_every_common_type_is_measured(machine: Calibration) -> None:
     assert {"F32", "F16", "BF16", "Q8_0", "Q4_0", "Q4_1", "Q4_K", "Q5_K", "Q6_K", "MXFP4"} <= set(machine.rates)
     assert all(rate.memory >= rate.cached > 0 and rate.prompt > 0 for rate in machine.rates.values())
 
 
+@pytest.mark.slow
 def test_the_more_is_read_the_more_comes_from_memory(machine: Calibration) -> None:
     sizes, shares = zip(*machine.misses, strict=True)
     assert list(sizes) == sorted(sizes)
@@ -54,6 +56,7 @@ def test_the_more_is_read_the_more_comes_from_memory(machine: Calibration) -> No
     assert all(0 <= share <= 1 for share in shares)
 
 
+@pytest.mark.slow
 def test_a_larger_model_is_predicted_to_be_slower(machine: Calibration, starter: Path, tmp_path: Path) -> None:
     small = predict([read_header(make_tiny.dense(tmp_path / "x.gguf"))], machine)
     large = predict([read_header(starter)], machine)
@@ -61,6 +64,7 @@ def test_a_larger_model_is_predicted_to_be_slower(machine: Calibration, starter:
     assert small.prompt > large.prompt > 0
 
 
+@pytest.mark.slow
 def test_what_was_measured_is_kept_and_not_measured_again(machine: Calibration, home: Path) -> None:
     speed.keep(machine)
     seen: list[Progress] = []
@@ -69,6 +73,7 @@ def test_what_was_measured_is_kept_and_not_measured_again(machine: Calibration, 
     assert (machine.engine, machine.threads) == (engine_build(), configured(LoadOptions).threads or machine.threads)
 
 
+@pytest.mark.slow
 def test_what_was_measured_before_is_measured_again_when_asked(machine: Calibration, home: Path) -> None:
     speed.keep(machine)
     job = calibrated(configured(LoadOptions), again=True)
@@ -76,11 +81,13 @@ def test_what_was_measured_before_is_measured_again_when_asked(machine: Calibrat
     job.close()
 
 
+@pytest.mark.slow
 def test_a_machine_that_was_busy_when_measured_is_told(machine: Calibration) -> None:
     assert is_busy(machine.model_copy(update={"busy_cores": 100.0}))
     assert not is_busy(machine.model_copy(update={"busy_cores": 0.0}))
 
 
+@pytest.mark.slow
 def test_no_native_code_runs_in_the_process_that_asks(measuring: tuple[Calibration, str]) -> None:
     assert measuring[1] == "[]"
 

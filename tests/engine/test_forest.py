@@ -75,6 +75,7 @@ def test_items_scored_together_get_what_each_gets_alone(starter: Path) -> None:
     assert together[1][1].loglikelihood < together[1][2].loglikelihood  # type: ignore[operator]
 
 
+@pytest.mark.slow
 def test_incident_a_model_of_a_large_vocabulary_scores_items_together(tools_model_file: Path) -> None:
     """The engine makes room for logits of as many rows as it has sequences, and aborts where that is more than it was
     told of: so it did with every vocabulary above 65,536."""

@@ -96,6 +96,7 @@ def test_logprobs_are_of_the_tokens_and_their_likeliest_neighbours(model: Model,
         assert sum(math.exp(value) for _, value in item.top) <= 1.001
 
 
+@pytest.mark.slow
 def test_an_answer_holds_to_a_nested_json_schema(model: Model) -> None:
     schema = {
         "type": "object",

@@ -57,6 +57,7 @@ def test_a_call_that_a_schema_leaves_open_comes_whole(model: filbert.Model, name
     assert reply.usage.completion_tokens <= 500
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["text", "tree", "free"])
 def test_a_call_without_a_token_limit_comes_whole(model: filbert.Model, name: str) -> None:
     call_of(model, [Tool("do", "Do it.", OPEN[name])], temperature=0)

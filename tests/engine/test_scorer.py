@@ -232,6 +232,7 @@ def test_a_scorer_is_held_to_its_memory(tmp_path: Path) -> None:
         assert psutil.Process(scorer.pid).rlimit(psutil.RLIMIT_DATA) == (1 << 30, 1 << 30)
 
 
+@pytest.mark.slow
 def test_cancel_from_another_thread_ends_the_work_and_the_next_call_runs(starter: Path) -> None:
     with Scorer(in_place(starter)) as scorer:
         job = scorer.perplexity(TEXT * 20, 128)
@@ -245,6 +246,7 @@ def test_cancel_from_another_thread_ends_the_work_and_the_next_call_runs(starter
         assert len(scorer.tokenize(["hello"])) == 1
 
 
+@pytest.mark.slow
 def test_a_models_measure_is_cancelled_by_its_scorer(starter: Path) -> None:
     with Model(in_place(starter)) as model:
         job = perplexity_job(model.scorer, TEXT * 20, 128)
@@ -255,6 +257,7 @@ def test_a_models_measure_is_cancelled_by_its_scorer(starter: Path) -> None:
         assert model.score("The capital of France is", [" Paris"])[0].tokens == 1
 
 
+@pytest.mark.slow
 def test_a_perplexity_left_early_ends_its_child_and_the_next_call_runs(starter: Path) -> None:
     with Scorer(in_place(starter)) as scorer:
         job = scorer.perplexity(TEXT * 20, 128)

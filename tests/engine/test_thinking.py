@@ -76,6 +76,7 @@ def rendered(model: filbert.Model, sampling: Sampling) -> str:
 # The real starter
 
 
+@pytest.mark.slow
 def test_a_real_model_thinks_and_the_thought_is_no_part_of_the_answer(thinker: filbert.Model) -> None:
     chunks = list(thinker.respond(QUESTION, Sampling(temperature=0, max_tokens=100)))
     reply = thinker.respond(QUESTION, Sampling(temperature=0, max_tokens=100)).reply()
@@ -106,6 +107,7 @@ def test_a_schema_holds_the_answer_and_not_the_thought(thinker: filbert.Model) -
         assert isinstance(json.loads(reply.text)["fish"], bool)
 
 
+@pytest.mark.slow
 def test_a_call_that_is_required_comes_after_the_thought(thinker: filbert.Model) -> None:
     city = {"type": "object", "properties": {"city": {"type": "string", "maxLength": 20}}, "required": ["city"]}
     asked = [Message("user", "What is the weather in Paris?")]

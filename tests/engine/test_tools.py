@@ -78,6 +78,7 @@ def tools_model(tools_model_file: Path, tmp_path_factory: pytest.TempPathFactory
         yield model
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tool", [WEATHER, TIME, NESTED, REFERRING], ids=lambda tool: tool.name[:5])
 def test_required_gives_one_call_that_holds_to_its_schema(model: filbert.Model, tool: Tool) -> None:
     reply = model.respond(ASKED, STEADY, [tool], "required").reply()
@@ -142,6 +143,7 @@ def test_a_call_streams_its_name_first_and_its_arguments_as_they_grow(model: fil
     assert json.loads("".join(piece["function"]["arguments"] for piece in (first, *rest))).keys() == {"town", "unit"}
 
 
+@pytest.mark.slow
 def test_no_tools_are_shown_where_none_may_be_called(model: filbert.Model) -> None:
     bare = model.respond(ASKED, STEADY).reply()
     none = model.respond(ASKED, STEADY, [WEATHER], "none").reply()
@@ -198,6 +200,7 @@ def test_a_schema_of_the_answer_gives_way_to_a_call_that_must_be(model: filbert.
     only_call(model.respond(ASKED, wish, [WEATHER], "required").reply(), WEATHER)
 
 
+@pytest.mark.slow
 def test_a_schema_and_tools_give_a_call_or_what_holds_to_the_schema(model: filbert.Model) -> None:
     schema = {
         "type": "object",

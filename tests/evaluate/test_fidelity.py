@@ -155,6 +155,7 @@ def test_its_figures_are_those_of_llama_perplexity(starter: Path, tmp_path: Path
     assert got.largest == pytest.approx(golden["kl_largest"], rel=ROUNDED)
 
 
+@pytest.mark.slow
 def test_the_starter_and_a_coarser_copy_of_it(starter: Path, tmp_path: Path) -> None:
     copy = coarser(starter, tmp_path / "coarse.gguf")
     got = found(copy, starter, TEXT[:1000], 32)

@@ -125,6 +125,7 @@ with Scorer(in_place(Path(sys.argv[1])), threads=1) as scorer:
 """
 
 
+@pytest.mark.slow
 def test_a_run_killed_with_9_is_resumed_and_gives_what_an_unbroken_one_gives(tiny: Scorer, home: Path) -> None:
     times = 20
     folders = os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")])

@@ -183,6 +183,7 @@ def test_a_server_that_is_busy_or_away_for_a_moment_is_asked_again(server: Runni
     assert relay.scored == len(ASKED) + 4
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_when_a_server_that_died_is_back(server: RunningServer) -> None:
     def dead(to: BaseHTTPRequestHandler, number: int) -> bool:
         if number > 12:

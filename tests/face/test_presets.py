@@ -51,6 +51,7 @@ def test_a_loaded_model_answers_as_its_preset_says_and_keywords_beat_it(load: Lo
     assert load("brief", context=128).context == 128
 
 
+@pytest.mark.slow
 def test_a_conversations_own_system_message_replaces_the_presets(load: Load) -> None:
     change("pirate", {"of": "smollm2:135m", "system": "You are a pirate."})
     pirate, plain = load("pirate"), load("smollm2:135m")

@@ -126,6 +126,7 @@ def test_links_that_lead_to_themselves_end(person, tiny) -> None:
     assert set(reasons()) == {str(folder / "itself.gguf")}
 
 
+@pytest.mark.slow
 def test_a_folder_of_100_000_files_is_searched(person, tiny) -> None:
     folder = gpt4all_python(person, tiny).parent
     first = put(folder / "0.txt", "")

@@ -190,6 +190,7 @@ def test_a_document_of_text_is_read(server: RunningServer) -> None:
         assert (named(message), prompt_tokens(message)) == (named(as_text), prompt_tokens(as_text))
 
 
+@pytest.mark.slow
 def test_any_tool_is_one_call_whole_and_streamed(server: RunningServer) -> None:
     wish = {"tools": [WEATHER, TIME], "tool_choice": {"type": "any"}, "max_tokens": 200}
     whole = answered(server, ASK, **wish)
@@ -223,6 +224,7 @@ def test_several_calls_are_blocks_of_their_own(server: RunningServer) -> None:
     assert len({block["id"] for block in message["content"]}) == len(message["content"]) > 1
 
 
+@pytest.mark.slow
 def test_a_call_and_its_result_go_back_in_as_openai_s_do(server: RunningServer) -> None:
     call = answered(server, ASK, tools=[WEATHER], tool_choice={"type": "any"}, max_tokens=200)
     (block,) = call["content"]

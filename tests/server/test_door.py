@@ -196,6 +196,7 @@ def test_addresses_in_figures_cannot_be_rebound_and_names_are_told() -> None:
             wide.check_host(Headers({"host": host}))
 
 
+@pytest.mark.slow
 def test_without_keys_others_may_ask_models_and_change_nothing(stocked: Path) -> None:
     with serving(stocked, "--host", "0.0.0.0", "--no-auth", "--context", "512") as server:
         assert server.post(max_tokens=1).status_code == 200

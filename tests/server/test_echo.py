@@ -187,6 +187,7 @@ def test_who_leaves_while_a_prompt_is_scored_makes_room(narrow: RunningServer) -
     assert choices(narrow, "Nuts are")[0]["text"].startswith("Nuts are")
 
 
+@pytest.mark.slow
 def test_prompts_wait_in_line_and_end_at_their_deadline(starter: Path, tmp_path: Path) -> None:
     flags = ("--context", "1024", "--queue", "1", "--deadline", "4", "-m", str(starter))
     with serving(tmp_path / "home", *flags) as server:

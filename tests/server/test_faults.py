@@ -58,6 +58,7 @@ def test_a_client_whose_connection_breaks_makes_room(narrow: RunningServer, how:
         assert unharmed(narrow)
 
 
+@pytest.mark.slow
 def test_a_client_that_leaves_before_the_first_token_makes_room(narrow: RunningServer) -> None:
     with sent(narrow, "word " * 4000, stream=True, max_tokens=3000) as connection, pytest.raises(TimeoutError):
         connection.settimeout(0.5)  # the prompt takes longer than that
@@ -80,6 +81,7 @@ def test_a_client_that_leaves_the_queue_makes_room(narrow: RunningServer) -> Non
     assert unharmed(narrow)
 
 
+@pytest.mark.slow
 def test_a_reader_that_is_slow_gets_its_whole_answer(tmp_path: Path) -> None:
     with serving(talkative(tmp_path), *ONE_AT_A_TIME) as server:
         with unread(server) as connection:
@@ -261,6 +263,7 @@ def test_no_answer_names_a_file_or_what_a_child_was_told(stocked: Path, tmp_path
         assert unharmed(server, [STARTER, *(f"{name}:1b" for name in broken)])
 
 
+@pytest.mark.slow
 def test_models_take_no_more_memory_than_they_may(home: Path, tmp_path: Path) -> None:
     """There is room for one, so that the other makes it; and then for none."""
     for seed, name in enumerate(names := ("one:1m", "two:1m")):
@@ -313,6 +316,7 @@ def test_a_server_ends_although_a_worker_hangs(stocked: Path) -> None:
         assert gone(workers)
 
 
+@pytest.mark.slow
 def test_a_port_in_use_and_a_model_that_is_none_are_told_at_the_start(home: Path, tmp_path: Path) -> None:
     filbert = str(Path(sys.executable).with_name("filbert"))
     (tmp_path / "no.gguf").write_bytes(b"GGUF nothing")

@@ -298,6 +298,7 @@ def test_a_route_that_is_none_is_not_there_rather_than_for_admins(guarded: Guard
     assert guarded.ask(infer, "GET", "/metrics").status_code == 403
 
 
+@pytest.mark.slow
 def test_a_key_neither_unloads_a_model_for_others_nor_keeps_it_for_good(stocked: Path) -> None:
     keys = Keys()
     ada, bob, admin = (

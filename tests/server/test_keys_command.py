@@ -57,6 +57,7 @@ def test_what_cannot_be_done_is_told(words: tuple[str, ...], says: str) -> None:
     assert (told.returncode, told.stdout, says in told.stderr) == (2, "", True), told.stderr
 
 
+@pytest.mark.slow
 def test_a_server_that_others_reach_does_not_start_without_a_key() -> None:
     """Guides for other servers teach 0.0.0.0, and hundreds of thousands stand open."""
     told = filbert("serve", "--host", "0.0.0.0", "--port", "0")

@@ -130,6 +130,7 @@ def test_an_answer_is_json_or_holds_to_a_schema(server: RunningServer) -> None:
     assert "format" in ask(server, format="yaml")["error"]
 
 
+@pytest.mark.slow
 def test_a_call_s_arguments_are_an_object_and_it_comes_whole(server: RunningServer) -> None:
     asked = {"tools": [WEATHER], "options": {"temperature": 0, "num_predict": 40}}
     asked["format"] = {"const": {"name": "weather", "arguments": {"town": "Paris"}}}  # it may not say anything else
@@ -369,6 +370,7 @@ def test_a_name_is_called_model_or_name() -> None:
         OllamaChatBody.model_validate({})
 
 
+@pytest.mark.slow
 def test_the_queue_that_is_full_is_told_in_their_words(starter: Path, tmp_path: Path) -> None:
     install(tmp_path, starter)
     with serving(tmp_path, "-m", STARTER, "--context", "512", "--parallel", "1", "--queue", "0") as running:

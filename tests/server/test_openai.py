@@ -160,6 +160,7 @@ def test_an_answer_is_a_json_object_where_one_is_asked_for(server: RunningServer
     assert answer.choices[0].message.content.lstrip().startswith("{")
 
 
+@pytest.mark.slow
 def test_tools_their_calls_and_results_reach_the_chat_template(home: Path, tmp_path: Path) -> None:
     """Plumbing only: a random model whose template knows tools."""
     make_tiny.write(

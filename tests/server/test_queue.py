@@ -78,6 +78,7 @@ def test_of_500_clients_64_wait_and_are_answered_and_all_others_are_sent_away(na
     assert narrow.http.get("/ready").status_code == 200
 
 
+@pytest.mark.slow
 def test_who_wants_vectors_of_a_worker_that_hangs_waits_in_line_until_the_deadline(strict: RunningServer) -> None:
     texts = {"model": STARTER, "input": ["nuts"]}
     before = {worker.pid for worker in strict.workers()}

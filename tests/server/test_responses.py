@@ -140,6 +140,7 @@ def test_several_texts_for_the_system_are_one_message(server: RunningServer) -> 
     assert several.usage.input_tokens == once.usage.input_tokens
 
 
+@pytest.mark.slow
 def test_required_gives_one_call_whole_and_streamed(server: RunningServer) -> None:
     wish: Any = {"tools": [WEATHER, TIME], "tool_choice": "required", "max_output_tokens": 200}
     whole = respond(server, ASK, **wish)
@@ -175,6 +176,7 @@ def test_a_chosen_tool_is_the_one_that_is_called(server: RunningServer, choice: 
     assert response.tool_choice.model_dump(exclude_none=True) == choice
 
 
+@pytest.mark.slow
 def test_several_calls_are_items_of_their_own(server: RunningServer) -> None:
     wish: Any = {"tools": [TIME], "tool_choice": "required", "parallel_tool_calls": True, "max_output_tokens": 400}
     events = streamed(server, ASK, **wish)
@@ -196,6 +198,7 @@ def chat_tokens(server: RunningServer, messages: list[Any], **fields: Any) -> in
     return tokens
 
 
+@pytest.mark.slow
 def test_a_call_and_its_result_go_back_in_as_a_chat_s_do(server: RunningServer) -> None:
     first = respond(server, ASK, tools=[WEATHER], tool_choice="required", max_output_tokens=200)
     (call,) = first.output

@@ -118,6 +118,7 @@ def test_a_ring_of_nodes_is_left_out_and_a_lost_parent_is_a_beginning() -> None:
     assert spoken(chat_of(conversation(*nodes, current="a"))) == [("user", "c")]
 
 
+@pytest.mark.slow
 def test_a_chain_of_fifty_thousand_nodes_is_read() -> None:
     nodes = [node(str(place), str(place - 1), "user", "x") for place in range(50_000)]
     assert len(chat_of(conversation(*nodes, current="49999")).said) == 50_000
