@@ -171,6 +171,7 @@ def test_a_conversation_remembers_and_ctrl_d_ends_it(talk: Terminal) -> None:
     assert talk.wait() == 0
 
 
+@pytest.mark.slow
 def test_the_commands_of_a_conversation(talk: Terminal) -> None:
     for typed, answer in (
         ("/help", "forget the conversation"),
@@ -236,6 +237,7 @@ def test_lines_that_are_pasted_are_one_input(screen: Callable[..., Screen]) -> N
     assert talk.wait() == 0
 
 
+@pytest.mark.slow
 def test_ctrl_c_stops_the_answer_and_not_the_conversation(terminal: Callable[..., Terminal]) -> None:
     talk = terminal("chat", *GREEDY)
     talk.wait_for("> ")

@@ -217,6 +217,7 @@ def test_several_lines_are_typed_with_alt_enter(screen: Open) -> None:
     talk.wait_for("one\ntwo\nthree\n")
 
 
+@pytest.mark.slow
 def test_a_chat_is_exported_as_it_stands(screen: Open, tmp_path: Path) -> None:
     talk = screen("chat", *GREEDY, "--no-history", columns=200)
     talk.ask(PARIS, "Paris")
@@ -287,6 +288,7 @@ def test_two_terminals_on_one_chat_lose_nothing(screen: Open, history: History) 
     assert len(history.chat(chat.id).said) == 6
 
 
+@pytest.mark.slow
 @pytest.mark.root
 def test_a_full_disk_keeps_the_answer_on_the_screen(screen: Open, small_disk: Path) -> None:
     (small_disk / "models").symlink_to(Path(os.environ["FILBERT_HOME"]) / "models")
@@ -313,6 +315,7 @@ def test_plain_and_no_color_show_the_text_as_it_came(screen: Open) -> None:
         assert "\x1b" not in "".join(text for _, text in talk.recording)
 
 
+@pytest.mark.slow
 def test_one_answer_on_a_terminal_is_rendered(screen: Open) -> None:
     talk = screen("chat", "-q", *GREEDY, "Repeat exactly: **bold**")
     assert talk.wait() == 0

@@ -39,6 +39,7 @@ def test_chats_are_listed_searched_shown_and_renamed(told: Chat) -> None:
     assert "Nothing was said yet" in filbert().stderr
 
 
+@pytest.mark.slow
 def test_what_is_exported_can_be_imported_into_another_history(
     told: Chat, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -51,6 +52,7 @@ def test_what_is_exported_can_be_imported_into_another_history(
     assert filbert("export", told.id).stdout.startswith("# Why is the sky blue?")
 
 
+@pytest.mark.slow
 def test_an_export_overwrites_nothing_unasked_and_makes_no_folder(told: Chat, tmp_path: Path) -> None:
     file = tmp_path / "precious.md"
     file.write_text("precious")

@@ -106,6 +106,7 @@ def test_rm_takes_what_pulls_left_long_ago(filbert: Run, stocked: Path) -> None:
     assert new.exists() and not old.parent.exists()
 
 
+@pytest.mark.slow
 def test_unfinished_pulls_are_told_and_deleted_at_a_word(filbert: Run, stocked: Path) -> None:
     part = stocked / "models/files" / ("a" * 64) / "x.gguf.part"
     part.parent.mkdir()
@@ -145,6 +146,7 @@ def test_score_prefers_the_likely_ending(filbert: Run) -> None:
     assert float(paris.split()[0]) > float(cheese.split()[0])
 
 
+@pytest.mark.slow
 def test_perplexity_says_how_to_get_the_number_again(filbert: Run, tmp_path: Path) -> None:
     text = tmp_path / "text.txt"
     text.write_text("The quick brown fox jumps over the lazy dog. " * 20)

@@ -18,6 +18,7 @@ def row(filbert: Run, setting: str, **environment: str) -> list[str]:
     return next(line for line in listing if line.startswith(f"{setting} ")).split()[:3]
 
 
+@pytest.mark.slow
 def test_every_setting_is_shown_with_its_value_and_origin(filbert: Run, home: Path) -> None:
     assert filbert("config", "set", "load.parallel", "2").returncode == 0
     assert row(filbert, "load.parallel") == ["load.parallel", "2", "file"]
@@ -30,6 +31,7 @@ def test_every_setting_is_shown_with_its_value_and_origin(filbert: Run, home: Pa
     assert filbert("config", "path").stdout.strip() == str(home / "config.toml")
 
 
+@pytest.mark.slow
 def test_one_setting_is_told_with_its_origin(filbert: Run, home: Path) -> None:
     told = filbert("config", "get", "load.kv")
     assert (told.returncode, told.stdout, told.stderr) == (0, "f16\n", "the default\n")
@@ -107,6 +109,7 @@ def test_a_broken_file_is_named_and_left_alone(filbert: Run, home: Path) -> None
     assert (home / "config.toml").read_text() == "model = "
 
 
+@pytest.mark.slow
 def test_a_file_with_wrong_keys_is_mended_one_key_at_a_time(filbert: Run, home: Path) -> None:
     home.mkdir()
     file = home / "config.toml"

@@ -74,6 +74,7 @@ def test_a_model_and_its_base_are_compared_on_tasks(filbert: Run, data: Path) ->
     assert "There is nothing to compare on. Add `--text FILE`" in nothing.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "told"),
     [

@@ -142,6 +142,7 @@ def test_without_a_terminal_the_starter_is_taken(filbert: Run) -> None:
     assert "or q:" not in done.stdout + done.stderr
 
 
+@pytest.mark.slow
 def test_the_only_model_here_is_taken_for_a_starter_that_is_not(filbert: Run, adopt: Callable[[str], None]) -> None:
     adopt("alpha:1b")
     done = filbert("chat", "--max-tokens", "2", "hello")
@@ -150,6 +151,7 @@ def test_the_only_model_here_is_taken_for_a_starter_that_is_not(filbert: Run, ad
     assert "Taking alpha:1b" in filbert("score", "one", " two").stderr
 
 
+@pytest.mark.slow
 def test_of_several_the_last_used_is_taken_else_the_first_by_name(filbert: Run, adopt: Callable[[str], None]) -> None:
     adopt("beta:1b"), adopt("alpha:1b")
     assert "Taking alpha:1b, the first by name" in filbert("score", "one", " two").stderr

@@ -32,6 +32,7 @@ def test_create_tells_which_modelfile_it_takes(
     assert filbert("create", "mario").stderr == "Reading the Modelfile in this folder; -f names another.\n"
 
 
+@pytest.mark.slow
 def test_other_words_lead_to_ours(filbert: Run) -> None:
     assert filbert("version").stdout == filbert("--version").stdout
     assert filbert("help").stdout == filbert("-h").stdout

@@ -45,6 +45,7 @@ def test_a_name_of_ones_own_is_set_listed_shown_used_and_removed(filbert: Run) -
     assert filbert("show", "gpt-4o").returncode == 2
 
 
+@pytest.mark.slow
 def test_a_flag_and_a_variable_beat_what_is_kept(filbert: Run) -> None:
     filbert("set", "smollm2:135m", "context=512", "max_tokens=3")
     asked = filbert("chat", "--context", "256", "Hi", FILBERT_SAMPLING_MAX_TOKENS="1")
@@ -139,6 +140,7 @@ def test_names_that_are_deleted_with_their_model_are_not_asked_for(filbert: Run)
     assert filbert("list").stderr.startswith("No models yet.")
 
 
+@pytest.mark.slow
 def test_a_person_is_asked_before_names_lose_their_model(filbert: Run, terminal: Callable[..., Terminal]) -> None:
     filbert("set", "mine", "of=smollm2:135m")
     filbert("set", "yours", "of=mine")

@@ -125,6 +125,7 @@ def test_one_of_sixty_four_tools_is_called(model: filbert.Model) -> None:
     assert reply.usage.prompt_tokens == model.count_tokens(asked, tool_use(tools, "required"))
 
 
+@pytest.mark.slow
 def test_parallel_calls_may_be_several_and_each_holds(model: filbert.Model) -> None:
     seeded = Sampling.model_validate({"temperature": 0, "max_tokens": 900})
     reply = model.respond(ASKED, seeded, [WEATHER], "required", parallel_tool_calls=True).reply()

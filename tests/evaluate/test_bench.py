@@ -85,6 +85,7 @@ def loops(pid: int) -> list[psutil.Process]:
 # What is measured
 
 
+@pytest.mark.slow
 def test_as_many_tokens_are_read_and_written_as_is_said_after_as_many_as_is_said(
     starter: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -131,6 +131,7 @@ def test_it_says_both_files_the_text_and_how_to_make_it_again(full: Path, small:
     assert (told["kl_mean"]["value"], told["base_sha256"]) == (got.value, got.base_sha256)
 
 
+@pytest.mark.slow
 def test_tokens_without_a_number_are_counted_told_and_left_out(full: Path, tmp_path: Path) -> None:
     broken = damaged(tmp_path / "damaged.gguf", "#")
     text = TEXT[:600] + "#" + TEXT[600:1200]

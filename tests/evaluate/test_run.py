@@ -146,6 +146,7 @@ def test_a_run_killed_with_9_is_resumed_and_gives_what_an_unbroken_one_gives(tin
     assert items_of(whole.run) == rows
 
 
+@pytest.mark.slow
 @pytest.mark.root
 def test_a_full_disk_is_told_and_the_run_goes_on_once_there_is_room(
     tiny: Scorer, small_disk: Path, monkeypatch: pytest.MonkeyPatch

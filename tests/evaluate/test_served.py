@@ -109,6 +109,7 @@ def test_a_served_model_chooses_as_it_does_here(server: RunningServer, here: Sco
     assert "weights unknown" in str(made_by)
 
 
+@pytest.mark.slow
 def test_a_model_that_wants_a_mark_before_every_text_gets_it(tmp_path: Path) -> None:
     path = make_tiny.dense(tmp_path / "begins.gguf", metadata={"tokenizer.ggml.add_bos_token": True})
     with Scorer(in_place(path), threads=1) as scorer:
@@ -206,6 +207,7 @@ def test_a_run_goes_on_when_a_server_that_died_is_back(server: RunningServer) ->
         assert evaluated(scorer, DOCUMENTS).metrics[0].value == resumed.metrics[0].value
 
 
+@pytest.mark.slow
 def test_a_prompt_over_the_context_loses_its_beginning_or_is_left_out(tmp_path: Path) -> None:
     long = {**DOCUMENTS[0], "question": "word " * 400 + "which?"}
     path = make_tiny.dense(tmp_path / "tiny.gguf")

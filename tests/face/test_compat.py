@@ -452,6 +452,7 @@ def old_home(tmp_path: Path, starter: Path, embedder: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 def test_langchain_runs_on_it(old_home: Path, starter: Path) -> None:
     assert program(LANGCHAIN, old_home, str(old_home / ".cache" / "gpt4all" / starter.name)) == "fine\n"
 

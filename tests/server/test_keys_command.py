@@ -67,6 +67,7 @@ def test_a_server_that_others_reach_does_not_start_without_a_key() -> None:
     assert filbert("serve", "--host", "0.0.0.0", "--port", "0").returncode == 2
 
 
+@pytest.mark.slow
 def test_with_a_key_it_starts_and_asks_for_it_until_it_is_revoked(stocked: Path) -> None:
     key = filbert("keys", "add", "ada").stdout.strip()
     with serving(stocked, "--host", "0.0.0.0", "--context", "512") as server:

@@ -157,6 +157,7 @@ def test_vectors_and_scores_work_over_a_lease(served: RunningServer) -> None:
     assert until(lambda: "scorer" not in held()[0]["parts"])  # type: ignore[operator]
 
 
+@pytest.mark.slow
 def test_of_two_servers_of_a_store_the_first_shares(served: RunningServer) -> None:
     before = json.loads(server_file().read_text())
     with serving(served.home) as second:
@@ -196,6 +197,7 @@ def test_whoever_asks_what_nobody_knows_is_not_left_waiting(served: RunningServe
     assert served.chat().choices
 
 
+@pytest.mark.slow
 def test_threads_of_one_client_share_its_connection(served: RunningServer) -> None:
     with filbert.load(STARTER) as model:
         answers: list[str] = []

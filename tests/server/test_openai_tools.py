@@ -115,6 +115,7 @@ def test_calls_and_results_go_back_in(server: RunningServer) -> None:
         assert answer.choices[0].message.content or answer.choices[0].message.tool_calls
 
 
+@pytest.mark.slow
 def test_no_tool_is_called_where_none_may_be(server: RunningServer) -> None:
     bare, none = (server.chat(ASK, **WISH, **more) for more in ({}, {"tools": [WEATHER], "tool_choice": "none"}))
     assert (none.choices[0].message.content, none.usage.prompt_tokens) == (

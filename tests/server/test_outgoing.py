@@ -83,6 +83,7 @@ def hub() -> Iterator[HubServer]:
         yield origin
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["smollm2:135m", "hf:acme/Tiny"])
 def test_whoever_asks_for_a_model_that_is_not_here_pulls_nothing(
     home: Path, hub: HubServer, tmp_path: Path, name: str

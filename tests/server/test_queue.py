@@ -90,6 +90,7 @@ def test_who_wants_vectors_of_a_worker_that_hangs_waits_in_line_until_the_deadli
     assert strict.http.post("/v1/embeddings", json=texts).status_code == 200
 
 
+@pytest.mark.slow
 def test_who_wants_a_model_that_does_not_come_waits_in_line_until_the_deadline(starter: Path, tmp_path: Path) -> None:
     install(tmp_path / "home", starter)
     with serving(tmp_path / "home", "--context", "512", "--queue", "2", "--deadline", "4") as server:
@@ -138,6 +139,7 @@ async def asked_for_a_word(server: RunningServer) -> int:
     return int(status.split()[1])
 
 
+@pytest.mark.slow
 def test_an_answer_under_way_ends_well_when_the_server_is_told_to_end(stocked: Path) -> None:
     with serving(stocked, "--context", "1024") as server:
         assert server.post().status_code == 200

@@ -103,6 +103,7 @@ def test_an_answer_that_is_not_done_when_a_server_has_drained_says_so(stocked: P
         assert gone(workers)
 
 
+@pytest.mark.slow
 def test_who_presses_ctrl_c_twice_does_not_wait(stocked: Path) -> None:
     with serving(stocked, "-m", STARTER, "--context", "1024", "--drain", "3600") as server:
         workers = server.workers()

@@ -327,6 +327,7 @@ def test_a_server_offers_on_only_what_is_its_own(tmp_path: Path, played: Played)
         assert (refused.status_code, refused.json()["error"]["code"]) == (404, "model_not_found")
 
 
+@pytest.mark.slow
 def test_a_server_that_comes_back_is_asked_again(tmp_path: Path) -> None:
     with other_server(says_hi, "hi") as other:
         port = other.port

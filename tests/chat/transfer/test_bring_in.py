@@ -197,6 +197,7 @@ def test_an_import_that_was_killed_goes_on_where_it_was(tmp_path: Path, history:
     assert len(history.ids()) == 400
 
 
+@pytest.mark.slow
 def test_an_export_of_200_mb_is_streamed_in_little_memory(tmp_path: Path, history: History) -> None:
     """Most of an export is what tools and pages gave, which is not kept."""
     waste = {"aggregate_result": "x" * 200_000}

@@ -47,6 +47,7 @@ def chats(draw: st.DrawFn) -> Chat:
     return chat
 
 
+@pytest.mark.slow
 @settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(told=st.lists(chats(), min_size=1, max_size=3, unique_by=lambda chat: chat.id))
 def test_what_was_exported_is_imported_again_with_nothing_lost(tmp_path: Path, told: list[Chat]) -> None:
