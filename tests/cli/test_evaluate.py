@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import signal
+import socket
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from subprocess import CompletedProcess
 
 import pytest
+from terminal import FILBERT
 
 Run = Callable[..., CompletedProcess[str]]
 NAME = "smollm2:135m"
@@ -124,3 +128,17 @@ def test_a_task_file_that_would_do_more_than_ask_is_refused(filbert: Run, tmp_pa
     assert (done.returncode, done.stdout) == (2, "")
     assert "mine.yaml" in done.stderr and told in done.stderr
     assert not (tmp_path / "ran").exists()
+
+
+def test_ctrl_c_ends_a_run_whose_server_says_nothing(data: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"http://127.0.0.1:{silent.getsockname()[1]}/v1"
+        asked = ("evaluate", "any", "--server", address, "--tasks", "piqa", "--data", str(data))
+        child = subprocess.Popen([FILBERT, *asked], stderr=subprocess.PIPE, text=True)
+        silent.settimeout(60)
+        connection, _ = silent.accept()  # it asks, and nobody answers
+        child.send_signal(signal.SIGINT)
+        _, said = child.communicate(timeout=20)
+        connection.close()
+    assert child.returncode == 130
+    assert "Traceback" not in said
