@@ -14,10 +14,11 @@ import make_tiny
 from filbert.core.errors import BadInput, EngineError
 from filbert.core.jobs import Progress, finish
 from filbert.core.messages import Message
+from filbert.core.pairs import Pair, read_pairs
 from filbert.engine.chat_prompt import chat_prompt
 from filbert.engine.load_options import LoadOptions
 from filbert.engine.model import Model
-from filbert.evaluate.pairs import AnswerPerplexity, Pair, ScoredPair, _cut, pairs_job, read_pairs
+from filbert.evaluate.pairs import AnswerPerplexity, ScoredPair, _cut, pairs_job
 from filbert.evaluate.pairs_compared import Comparison
 from filbert.models.store import in_place
 

@@ -106,7 +106,8 @@ def _of_pairs(
 ) -> list[AnswerPerplexity]:
     """Of each model, one after the other, so that one is in memory."""
     from filbert.core.jobs import run
-    from filbert.evaluate.pairs import pairs_job, read_pairs
+    from filbert.core.pairs import read_pairs
+    from filbert.evaluate.pairs import pairs_job
 
     read = read_pairs(read_text_file(file, str(file)), str(file))
     found = []

@@ -12,6 +12,7 @@ machine.py         cores, memory, load, processor, and whether the engine can ru
 messages.py        a message, and a conversation split into whole turns
 nearest.py         the names nearest to one that nobody knows
 other_servers.py   other servers: their address, their key, what they say went wrong
+pairs.py           pairs of a prompt and its answer
 paths.py           where models, settings, jobs and the log are
 runtime_folder.py  a folder for a child's socket, and what killed callers left of theirs
 settings.py        options classes: defaults, file, variables, flags
