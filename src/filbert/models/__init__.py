@@ -15,6 +15,7 @@ fit.py                 memory a model takes, and the context that fits
 forecast.py            whether a model fits here now, and how fast it will be
 gguf.py                read a GGUF header and check it against its file, before native code sees it
 gguf_types.py          tables of the GGUF format
+gguf_write.py          the header of a new file
 header.py              what a header says: architecture, parameters, template
 header_check.py        whether a header's numbers can be a model's
 installed.py           the models that can be loaded now, and what a name means

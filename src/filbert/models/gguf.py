@@ -80,12 +80,13 @@ def read_header_from(read_at: ReadAt, size_bytes: int, source: str) -> Header:
     source: what messages call the file. Raises BadModelFile."""
     cursor = _Cursor(read_at, size_bytes, source)
     version, tensor_count, key_count = _opening(cursor)
-    metadata = MappingProxyType(_metadata(cursor, key_count))
+    places: dict[str, range] = {}
+    metadata = MappingProxyType(_metadata(cursor, key_count, places))
     alignment = _alignment(cursor, metadata.get("general.alignment", DEFAULT_ALIGNMENT))
     tensors = _tensors(cursor, tensor_count)
     data_offset = _padded(cursor.position, alignment) if tensors else cursor.position
     placed = tuple(_placed(cursor, tensors, data_offset, alignment))
-    header = Header(source, version, metadata, placed, alignment, data_offset, size_bytes, read_at)
+    header = Header(source, version, metadata, placed, alignment, data_offset, size_bytes, read_at, places)
     check_meaning(header)
     return header
 
@@ -303,13 +304,15 @@ def _looks_like(start: bytes) -> str:
     )
 
 
-def _metadata(cursor: _Cursor, count: int) -> dict[str, Value]:
+def _metadata(cursor: _Cursor, count: int, places: dict[str, range]) -> dict[str, Value]:
     found: dict[str, Value] = {}
     for number in range(count):
+        start = cursor.position
         key = cursor.text(MAX_KEY_BYTES, f"metadata key {number + 1} of {count}")
         if key in found:
             raise cursor.damaged(f"The key {key!r:.80} is there twice.")
         found[key] = _value(cursor, f"{key!r:.80}")
+        places[key] = range(start, cursor.position)
     return found
 
 

@@ -75,7 +75,8 @@ class Tensor:
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """A checked GGUF header. Lengths are in values, sizes and offsets in bytes; None where the file does not say."""
+    """A checked GGUF header. Lengths are in values, sizes and offsets in bytes; None where the file does not say.
+    places: the bytes of the file that hold a key and its value."""
 
     source: str  # the file's name, for messages
     version: int
@@ -85,6 +86,7 @@ class Header:
     data_offset: int
     size_bytes: int
     read_at: ReadAt = field(repr=False, compare=False)
+    places: Mapping[str, range] = field(default_factory=dict, repr=False, compare=False)
 
     def load(self, key: str) -> Value:
         """The value of `key`, read from the file where it was left there. Raises KeyError, BadModelFile."""

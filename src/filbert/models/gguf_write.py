@@ -1,0 +1,102 @@
+"""Write the header of a GGUF file: what another one says of its model, and what is added or said otherwise.
+
+The format is ggml's docs/gguf.md. Keys are copied as they stand, byte by byte, so that none is lost in translation.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from filbert.models.gguf_types import TENSOR_TYPES
+from filbert.models.header import Header, Tensor
+
+ALIGNMENT = 32
+VERSION = 3
+U32, F32, STRING, ARRAY, U16, I32 = 4, 6, 8, 9, 2, 5
+TYPE_NUMBERS = {kind.name: number for number, kind in TENSOR_TYPES.items()}
+OF_A_PART = ("split.no", "split.count", "split.tensors.count", "general.alignment")
+
+Value = str | int | float | Sequence[str] | Sequence[float]
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A tensor in the file to be written. offset: bytes from the start of the data."""
+
+    name: str
+    shape: tuple[int, ...]
+    type: str
+    offset: int
+    size_bytes: int
+
+
+def placed(tensors: Iterable[tuple[Tensor, str]]) -> list[Place]:
+    """Tensors one after the other, each in the type beside it."""
+    places: list[Place] = []
+    offset = 0
+    for tensor, kind in tensors:
+        size_bytes = size_of(tensor.shape, kind)
+        places.append(Place(tensor.name, tensor.shape, kind, offset, size_bytes))
+        offset += padded(size_bytes)
+    return places
+
+
+def size_of(shape: Sequence[int], kind: str) -> int:
+    """Bytes of a tensor whose rows hold whole blocks."""
+    stored = TENSOR_TYPES[TYPE_NUMBERS[kind]]
+    rows = 1
+    for length in shape[1:]:
+        rows *= length
+    return shape[0] // stored.block * stored.size_bytes * rows
+
+
+def padded(position: int) -> int:
+    return position + -position % ALIGNMENT
+
+
+def header_bytes(
+    source: Header | None, said: Mapping[str, Value], places: Sequence[Place], without: Collection[str] = OF_A_PART
+) -> bytes:
+    """All before the data. source: whose keys are copied, but for those in `said` and `without`."""
+    keys = [*_copied(source, {*said, *without}), *(_key(key, value) for key, value in said.items())]
+    infos = [_info(place) for place in places]
+    opening = b"GGUF" + struct.pack("<IQQ", VERSION, len(places), len(keys))
+    data = b"".join([opening, *keys, *infos])
+    return data.ljust(padded(len(data)), b"\0")
+
+
+def _copied(source: Header | None, without: Collection[str]) -> Iterator[bytes]:
+    for key, place in source.places.items() if source else ():
+        if key not in without:
+            assert source
+            yield source.read_at(place.start, len(place))
+
+
+def _key(key: str, value: Value) -> bytes:
+    return _string(key) + _value(value)
+
+
+def _value(value: Value) -> bytes:
+    match value:
+        case str():
+            return struct.pack("<I", STRING) + _string(value)
+        case int():
+            return struct.pack("<II", U32, value)
+        case float():
+            return struct.pack("<If", F32, value)
+        case [str(), *_]:
+            return struct.pack("<IIQ", ARRAY, STRING, len(value)) + b"".join(_string(str(each)) for each in value)
+        case _:
+            return struct.pack(f"<IIQ{len(value)}f", ARRAY, F32, len(value), *value)
+
+
+def _string(text: str) -> bytes:
+    data = text.encode()
+    return struct.pack("<Q", len(data)) + data
+
+
+def _info(place: Place) -> bytes:
+    dimensions = struct.pack(f"<I{len(place.shape)}Q", len(place.shape), *place.shape)
+    return _string(place.name) + dimensions + struct.pack("<IQ", TYPE_NUMBERS[place.type], place.offset)
