@@ -18,7 +18,7 @@ import sys
 import tarfile
 import tempfile
 import textwrap
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import cffi
@@ -44,7 +44,11 @@ FUNCTIONS = """
     llama_init_from_model llama_free llama_get_causal_attn llama_set_adapters_lora
     llama_get_memory llama_memory_clear llama_memory_seq_cp llama_memory_seq_rm
     llama_batch_init llama_batch_free llama_decode llama_get_logits
+    ggml_backend_tensor_get ggml_backend_tensor_set
+    ggml_row_size ggml_get_type_traits ggml_fp16_to_fp32_row
+    ggml_quantize_chunk ggml_quantize_requires_imatrix ggml_validate_row_data
 """
+STRUCTS = ("ggml_tensor", "ggml_type_traits")
 STANDARD = """
 typedef signed char int8_t; typedef unsigned char uint8_t; typedef short int16_t; typedef unsigned short uint16_t;
 typedef int int32_t; typedef unsigned int uint32_t; typedef long long int64_t; typedef unsigned long long uint64_t;
@@ -95,7 +99,7 @@ def layout(version: str, archive: Path) -> str:
     sources = read(archive, version, (*HEADERS, *DEFAULTS_IN.values()))
     macros: dict[str, str] = {}
     tree = parse("".join(preprocessed(sources[name], macros) for name in HEADERS))
-    declarations = Selection(tree).declarations(FUNCTIONS.split())
+    declarations = Selection(tree).declarations(FUNCTIONS.split(), STRUCTS)
     defaults = {
         struct: read_defaults(sources[file], struct, declarations, macros) for struct, file in DEFAULTS_IN.items()
     }
@@ -194,9 +198,12 @@ class Selection:
         for _, child in node.children():
             self._keep_tagged(child)
 
-    def declarations(self, functions: list[str]) -> str:
+    def declarations(self, functions: Sequence[str], structs: Sequence[str] = ()) -> str:
+        """structs: that are written down whole where functions only point at them."""
         if missing := [name for name in functions if name not in self._functions]:
             sys.exit(f"This engine has no {', '.join(missing)}, which capi.py calls. Nothing was changed.")
+        for name in structs:
+            self._need_tagged(self._tagged[name])
         for name in functions:
             declaration = self._functions[name]
             self._need(declaration.type)
@@ -248,7 +255,8 @@ def body(node: c_ast.Struct | c_ast.Enum) -> object:
 
 
 def written(node: c_ast.Node) -> str:
-    return str(c_generator.CGenerator().visit(node)).strip()
+    text = str(c_generator.CGenerator().visit(node)).strip()
+    return re.sub(r"(\d+) / \(?sizeof\(int32_t\)\)?", lambda length: str(int(length[1]) // 4), text)  # cffi divides not
 
 
 def read_defaults(source: str, struct: str, declarations: str, macros: dict[str, str]) -> dict[str, float | None]:

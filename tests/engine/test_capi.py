@@ -192,6 +192,15 @@ def test_the_layout_is_read_from_the_headers_with_only_what_the_named_functions_
     assert declarations.index("enum thing_kind") < declarations.index("struct thing_params")
 
 
+def test_a_struct_is_written_whole_where_it_is_looked_into(upgrade: ModuleType) -> None:
+    tree = upgrade.parse(
+        "struct part { int32_t sizes[16 / sizeof(int32_t)]; struct part *next; };\nvoid use(struct part *part);"
+    )
+    declarations = upgrade.Selection(tree).declarations(["use"], ["part"])
+    assert "int32_t sizes[4];" in declarations
+    assert "struct part *next;" in declarations
+
+
 def test_the_known_defaults_are_read_from_the_source(upgrade: ModuleType) -> None:
     macros: dict[str, str] = {}
     declarations = declared(upgrade, macros)

@@ -43,5 +43,10 @@ def evaluations_folder() -> Path:
     return data_folder() / "evaluations"
 
 
+def locks_folder() -> Path:
+    """Locks of files that lie in folders of other people."""
+    return data_folder() / "locks"
+
+
 def history_file() -> Path:
     return data_folder() / "chats.db"

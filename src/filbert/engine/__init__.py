@@ -15,6 +15,8 @@ children.py              the workers and the scorer of one model
 echo.py                  prompts told again, each token with its likelihood
 forest.py                prompts and endings as a tree of tokens, packed into decodes
 generation.py            an answer as it comes: chunks, finish, reply
+importance.py            how much the columns of matrices are used
+importance_main.py       the child that sums it
 infill.py                text between what stands before it and what comes after
 keep_alive.py            how long a model stays in memory, as it is written
 kept_schema.py           whether what was written keeps to a schema
@@ -28,6 +30,8 @@ pool.py                  models that many ask for: lent, kept for a while, unloa
 pooled.py                vectors and ranks of texts, batch by batch
 probe.py                 whether the engine works here
 probe_main.py            the child that tries it
+quantiser.py             the rows of a tensor in another type
+quantiser_main.py        the child that makes them
 relay.py                 a worker's answer as raw bytes, for the gateway
 sampling.py              what a request asks: temperature, seed, stop, schema
 schema.py                JSON schemas that an answer can be held to

@@ -151,11 +151,21 @@ def _mismatch(what: str) -> EngineMismatch:
 class Weights:
     """A model file, mapped into memory, with the LoRA adapters that every context of it applies at full strength."""
 
-    def __init__(self, engine: Engine, path: str, adapters: Sequence[str] = ()) -> None:
-        """Raises BadModelFile when the engine refuses a file."""
+    def __init__(
+        self,
+        engine: Engine,
+        path: str,
+        adapters: Sequence[str] = (),
+        *,
+        as_stored: bool = False,
+    ) -> None:
+        """as_stored: matrices stay as the file has them, under their names, where others are packed anew for speed.
+        Raises BadModelFile when the engine refuses a file."""
         lib = engine.lib
         self.engine = engine
-        self.model = lib.llama_model_load_from_file(os.fsencode(path), lib.llama_model_default_params())
+        params = lib.llama_model_default_params()
+        params.use_extra_bufts = not as_stored
+        self.model = lib.llama_model_load_from_file(os.fsencode(path), params)
         if self.model == engine.ffi.NULL:
             raise BadModelFile(
                 f"The engine could not load {Path(path).name}.", do="Pull it again, or try another file."
@@ -220,9 +230,11 @@ class Context:
         threads: int,
         on_decoded: Callable[[int], object] = lambda n_tokens: None,
         kv: str = "f16",
+        watch: Any = None,
     ) -> None:
-        """`on_decoded` is called after each part of a decode; kv: number type of the cache. Raises BadInput for a model
-        that predicts no tokens, EngineError when there is no memory for it."""
+        """`on_decoded` is called after each part of a decode; kv: number type of the cache; watch: what the engine
+        calls for each node of a graph (ggml_backend_sched_eval_callback). Raises BadInput for a model that predicts no
+        tokens, EngineError when there is no memory for it."""
         ffi, lib = weights.engine.ffi, weights.engine.lib
         self.n_ctx = n_ctx
         self.n_decoded = 0  # tokens since the start
@@ -235,6 +247,8 @@ class Context:
         params.n_outputs_max, params.kv_unified = self._n_outputs, True
         params.n_threads = params.n_threads_batch = threads
         params.type_k = params.type_v = NUMBERS[kv]
+        if watch:
+            params.cb_eval = watch
         pointer = lib.llama_init_from_model(weights.model, params)
         if pointer == ffi.NULL:
             raise EngineError(

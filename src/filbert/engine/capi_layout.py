@@ -4,6 +4,181 @@
 VERSION = "2026.10.11549"
 ARCHIVE_SHA256 = "c17ee1163006f70726abb9f72137830818f3d8cb60bfc34cb232d08428eaa22b"
 DECLARATIONS = """
+enum ggml_type
+{
+  GGML_TYPE_F32 = 0,
+  GGML_TYPE_F16 = 1,
+  GGML_TYPE_Q4_0 = 2,
+  GGML_TYPE_Q4_1 = 3,
+  GGML_TYPE_Q5_0 = 6,
+  GGML_TYPE_Q5_1 = 7,
+  GGML_TYPE_Q8_0 = 8,
+  GGML_TYPE_Q8_1 = 9,
+  GGML_TYPE_Q2_K = 10,
+  GGML_TYPE_Q3_K = 11,
+  GGML_TYPE_Q4_K = 12,
+  GGML_TYPE_Q5_K = 13,
+  GGML_TYPE_Q6_K = 14,
+  GGML_TYPE_Q8_K = 15,
+  GGML_TYPE_IQ2_XXS = 16,
+  GGML_TYPE_IQ2_XS = 17,
+  GGML_TYPE_IQ3_XXS = 18,
+  GGML_TYPE_IQ1_S = 19,
+  GGML_TYPE_IQ4_NL = 20,
+  GGML_TYPE_IQ3_S = 21,
+  GGML_TYPE_IQ2_S = 22,
+  GGML_TYPE_IQ4_XS = 23,
+  GGML_TYPE_I8 = 24,
+  GGML_TYPE_I16 = 25,
+  GGML_TYPE_I32 = 26,
+  GGML_TYPE_I64 = 27,
+  GGML_TYPE_F64 = 28,
+  GGML_TYPE_IQ1_M = 29,
+  GGML_TYPE_BF16 = 30,
+  GGML_TYPE_TQ1_0 = 34,
+  GGML_TYPE_TQ2_0 = 35,
+  GGML_TYPE_MXFP4 = 39,
+  GGML_TYPE_NVFP4 = 40,
+  GGML_TYPE_Q1_0 = 41,
+  GGML_TYPE_Q2_0 = 42,
+  GGML_TYPE_COUNT = 43
+};
+struct ggml_backend_buffer;
+enum ggml_op
+{
+  GGML_OP_NONE = 0,
+  GGML_OP_DUP,
+  GGML_OP_ADD,
+  GGML_OP_ADD_ID,
+  GGML_OP_ADD1,
+  GGML_OP_ACC,
+  GGML_OP_SUB,
+  GGML_OP_MUL,
+  GGML_OP_DIV,
+  GGML_OP_SQR,
+  GGML_OP_SQRT,
+  GGML_OP_LOG,
+  GGML_OP_SIN,
+  GGML_OP_COS,
+  GGML_OP_SUM,
+  GGML_OP_SUM_ROWS,
+  GGML_OP_CUMSUM,
+  GGML_OP_MEAN,
+  GGML_OP_ARGMAX,
+  GGML_OP_COUNT_EQUAL,
+  GGML_OP_REPEAT,
+  GGML_OP_REPEAT_BACK,
+  GGML_OP_CONCAT,
+  GGML_OP_SILU_BACK,
+  GGML_OP_NORM,
+  GGML_OP_RMS_NORM,
+  GGML_OP_RMS_NORM_BACK,
+  GGML_OP_GROUP_NORM,
+  GGML_OP_L2_NORM,
+  GGML_OP_MUL_MAT,
+  GGML_OP_MUL_MAT_ID,
+  GGML_OP_OUT_PROD,
+  GGML_OP_SCALE,
+  GGML_OP_SET,
+  GGML_OP_CPY,
+  GGML_OP_CONT,
+  GGML_OP_RESHAPE,
+  GGML_OP_VIEW,
+  GGML_OP_PERMUTE,
+  GGML_OP_TRANSPOSE,
+  GGML_OP_GET_ROWS,
+  GGML_OP_GET_ROWS_BACK,
+  GGML_OP_SET_ROWS,
+  GGML_OP_DIAG,
+  GGML_OP_DIAG_MASK_INF,
+  GGML_OP_DIAG_MASK_ZERO,
+  GGML_OP_SOFT_MAX,
+  GGML_OP_SOFT_MAX_BACK,
+  GGML_OP_ROPE,
+  GGML_OP_ROPE_BACK,
+  GGML_OP_CLAMP,
+  GGML_OP_CONV_TRANSPOSE_1D,
+  GGML_OP_IM2COL,
+  GGML_OP_IM2COL_BACK,
+  GGML_OP_IM2COL_3D,
+  GGML_OP_COL2IM_1D,
+  GGML_OP_CONV_2D,
+  GGML_OP_CONV_3D,
+  GGML_OP_CONV_2D_DW,
+  GGML_OP_CONV_TRANSPOSE_2D,
+  GGML_OP_POOL_1D,
+  GGML_OP_POOL_2D,
+  GGML_OP_POOL_2D_BACK,
+  GGML_OP_UPSCALE,
+  GGML_OP_PAD,
+  GGML_OP_PAD_REFLECT_1D,
+  GGML_OP_ROLL,
+  GGML_OP_ARANGE,
+  GGML_OP_TIMESTEP_EMBEDDING,
+  GGML_OP_ARGSORT,
+  GGML_OP_TOP_K,
+  GGML_OP_LEAKY_RELU,
+  GGML_OP_TRI,
+  GGML_OP_FILL,
+  GGML_OP_FLASH_ATTN_EXT,
+  GGML_OP_FLASH_ATTN_BACK,
+  GGML_OP_SSM_CONV,
+  GGML_OP_SSM_SCAN,
+  GGML_OP_WIN_PART,
+  GGML_OP_WIN_UNPART,
+  GGML_OP_GET_REL_POS,
+  GGML_OP_ADD_REL_POS,
+  GGML_OP_RWKV_WKV6,
+  GGML_OP_GATED_LINEAR_ATTN,
+  GGML_OP_RWKV_WKV7,
+  GGML_OP_SOLVE_TRI,
+  GGML_OP_GATED_DELTA_NET,
+  GGML_OP_LIGHTNING_INDEXER,
+  GGML_OP_DSV4_HC_COMB,
+  GGML_OP_DSV4_HC_PRE,
+  GGML_OP_DSV4_HC_POST,
+  GGML_OP_UNARY,
+  GGML_OP_MAP_CUSTOM1,
+  GGML_OP_MAP_CUSTOM2,
+  GGML_OP_MAP_CUSTOM3,
+  GGML_OP_CUSTOM,
+  GGML_OP_CROSS_ENTROPY_LOSS,
+  GGML_OP_CROSS_ENTROPY_LOSS_BACK,
+  GGML_OP_OPT_STEP_ADAMW,
+  GGML_OP_OPT_STEP_SGD,
+  GGML_OP_GLU,
+  GGML_OP_COUNT
+};
+struct ggml_tensor;
+struct ggml_tensor
+{
+  enum ggml_type type;
+  struct ggml_backend_buffer *buffer;
+  int64_t ne[4];
+  size_t nb[4];
+  enum ggml_op op;
+  int32_t op_params[16];
+  int32_t flags;
+  struct ggml_tensor *src[10];
+  struct ggml_tensor *view_src;
+  size_t view_offs;
+  void *data;
+  char name[64];
+  void *extra;
+  char padding[8];
+};
+typedef void (*ggml_to_float_t)(const void * restrict x, float * restrict y, int64_t k);
+typedef void (*ggml_from_float_t)(const float * restrict x, void * restrict y, int64_t k);
+struct ggml_type_traits
+{
+  const char *type_name;
+  int64_t blck_size;
+  int64_t blck_size_interleave;
+  size_t type_size;
+  bool is_quantized;
+  ggml_to_float_t to_float;
+  ggml_from_float_t from_float_ref;
+};
 enum ggml_log_level
 {
   GGML_LOG_LEVEL_NONE = 0,
@@ -99,47 +274,7 @@ enum llama_flash_attn_type
   LLAMA_FLASH_ATTN_TYPE_DISABLED = 0,
   LLAMA_FLASH_ATTN_TYPE_ENABLED = 1
 };
-struct ggml_tensor;
 typedef bool (*ggml_backend_sched_eval_callback)(struct ggml_tensor *t, bool ask, void *user_data);
-enum ggml_type
-{
-  GGML_TYPE_F32 = 0,
-  GGML_TYPE_F16 = 1,
-  GGML_TYPE_Q4_0 = 2,
-  GGML_TYPE_Q4_1 = 3,
-  GGML_TYPE_Q5_0 = 6,
-  GGML_TYPE_Q5_1 = 7,
-  GGML_TYPE_Q8_0 = 8,
-  GGML_TYPE_Q8_1 = 9,
-  GGML_TYPE_Q2_K = 10,
-  GGML_TYPE_Q3_K = 11,
-  GGML_TYPE_Q4_K = 12,
-  GGML_TYPE_Q5_K = 13,
-  GGML_TYPE_Q6_K = 14,
-  GGML_TYPE_Q8_K = 15,
-  GGML_TYPE_IQ2_XXS = 16,
-  GGML_TYPE_IQ2_XS = 17,
-  GGML_TYPE_IQ3_XXS = 18,
-  GGML_TYPE_IQ1_S = 19,
-  GGML_TYPE_IQ4_NL = 20,
-  GGML_TYPE_IQ3_S = 21,
-  GGML_TYPE_IQ2_S = 22,
-  GGML_TYPE_IQ4_XS = 23,
-  GGML_TYPE_I8 = 24,
-  GGML_TYPE_I16 = 25,
-  GGML_TYPE_I32 = 26,
-  GGML_TYPE_I64 = 27,
-  GGML_TYPE_F64 = 28,
-  GGML_TYPE_IQ1_M = 29,
-  GGML_TYPE_BF16 = 30,
-  GGML_TYPE_TQ1_0 = 34,
-  GGML_TYPE_TQ2_0 = 35,
-  GGML_TYPE_MXFP4 = 39,
-  GGML_TYPE_NVFP4 = 40,
-  GGML_TYPE_Q1_0 = 41,
-  GGML_TYPE_Q2_0 = 42,
-  GGML_TYPE_COUNT = 43
-};
 typedef bool (*ggml_abort_callback)(void *data);
 struct llama_sampler_seq_config;
 struct llama_context;
@@ -227,6 +362,16 @@ struct llama_batch llama_batch_init(int32_t n_tokens, int32_t embd, int32_t n_se
 void llama_batch_free(struct llama_batch batch);
 int32_t llama_decode(struct llama_context *ctx, struct llama_batch batch);
 float *llama_get_logits(struct llama_context *ctx);
+void ggml_backend_tensor_get(const struct ggml_tensor *tensor, void *data, size_t offset, size_t size);
+void ggml_backend_tensor_set(struct ggml_tensor *tensor, const void *data, size_t offset, size_t size);
+size_t ggml_row_size(enum ggml_type type, int64_t ne);
+struct ggml_type_traits;
+const struct ggml_type_traits *ggml_get_type_traits(enum ggml_type type);
+typedef uint16_t ggml_fp16_t;
+void ggml_fp16_to_fp32_row(const ggml_fp16_t *, float *, int64_t);
+size_t ggml_quantize_chunk(enum ggml_type type, const float *src, void *dst, int64_t start, int64_t nrows, int64_t n_per_row, const float *imatrix);
+bool ggml_quantize_requires_imatrix(enum ggml_type type);
+bool ggml_validate_row_data(enum ggml_type type, const void *data, size_t nbytes);
 """
 # None stands for a null pointer.
 DEFAULTS: dict[str, dict[str, float | None]] = {

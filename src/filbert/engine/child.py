@@ -24,7 +24,16 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from filbert.core.errors import EngineCrashed, EngineStalled
+from filbert.core.errors import (
+    BadInput,
+    BadModelFile,
+    ContextOverflow,
+    EngineCrashed,
+    EngineError,
+    EngineMismatch,
+    EngineMissing,
+    EngineStalled,
+)
 from filbert.core.log import log
 from filbert.engine.threads import environment
 
@@ -32,12 +41,24 @@ SLOWEST_DISK = 20e6  # bytes a second
 CONFIG_S = 60.0  # for a child to read what it is to load; a pipe holds all of it
 GRACE_S = 3.0  # from asking a child to end until it is killed
 OF_THE_LOG = re.compile(r"\d+\.\d\d\.\d{3}\.\d{3} ")  # how a line of the engine's own log begins
+TOLD = {
+    kind.code: kind for kind in (BadInput, BadModelFile, ContextOverflow, EngineError, EngineMismatch, EngineMissing)
+}
 _alive: weakref.WeakSet[Child] = weakref.WeakSet()
 
 
 def load_wait_s(size_bytes: int, stall_s: float) -> float:
     """How long a child may take to load a model: as long as reading it can take, and the wait that any request gets."""
     return stall_s + size_bytes / SLOWEST_DISK
+
+
+def answer(said: Mapping[str, Any]) -> Any:
+    """What a child answered. Raises what it told instead: an error of ours, or OSError of a file."""
+    if error := said.get("error"):
+        if "errno" in error:
+            raise OSError(error["errno"], os.strerror(error["errno"]), error["file"])
+        raise TOLD[error["code"]](error["what"], why=error["why"], do=error["do"])
+    return said["answer"]
 
 
 class Child:

@@ -19,10 +19,7 @@ from filbert.core.errors import (
     BadInput,
     BadModelFile,
     Cancelled,
-    ContextOverflow,
     EngineCrashed,
-    EngineError,
-    EngineMismatch,
     EngineMissing,
     EngineStalled,
     FilbertError,
@@ -30,15 +27,12 @@ from filbert.core.errors import (
 from filbert.core.jobs import Job, Progress
 from filbert.core.machine import cores, unsupported_by_engine
 from filbert.engine import capi_layout
-from filbert.engine.child import Child, load_wait_s
+from filbert.engine.child import Child, answer, load_wait_s
 from filbert.engine.forest import Item, followed
 from filbert.engine.threads import Runtime
 from filbert.models.store import StoredModel
 from filbert.report.measurement import Provenance
 
-TOLD = {
-    kind.code: kind for kind in (BadInput, BadModelFile, ContextOverflow, EngineError, EngineMismatch, EngineMissing)
-}
 FRESH = "The next call starts a fresh one."
 SLOWEST_TOKENIZER = 1e6  # bytes a second
 W = TypeVar("W")
@@ -213,9 +207,9 @@ class Scorer:
         if not items:
             return []
         asked = [[self._checked(item.prefix), [self._checked(ending) for ending in item.endings]] for item in items]
-        answer = self._ask({"do": "score", "items": asked})
-        self.n_decoded += answer["decoded"]
-        found = zip(answer["loglikelihoods"], answer["greedy"], strict=True)
+        told = self._ask({"do": "score", "items": asked})
+        self.n_decoded += told["decoded"]
+        found = zip(told["loglikelihoods"], told["greedy"], strict=True)
         return [[Scored(*next(found), len(ending)) for ending in item.endings] for item in items]
 
     def predict(self, sequences: Sequence[Sequence[int]], n: int) -> list[list[Prediction]]:
@@ -227,9 +221,9 @@ class Scorer:
         items = [followed(self._checked(tokens)) for tokens in sequences]
         if not items:
             return []
-        answer = self._ask({"do": "predict", "items": [[item.prefix, item.endings] for item in items], "n": n})
-        self.n_decoded += answer["decoded"]
-        found = (Prediction(value, tuple(map(tuple, likeliest))) for value, likeliest in answer["predictions"])
+        told = self._ask({"do": "predict", "items": [[item.prefix, item.endings] for item in items], "n": n})
+        self.n_decoded += told["decoded"]
+        found = (Prediction(value, tuple(map(tuple, likeliest))) for value, likeliest in told["predictions"])
         return [list(islice(found, len(tokens))) for tokens in sequences]
 
     def perplexity(self, text: str, window: int) -> Job[list[Window]]:
@@ -247,7 +241,7 @@ class Scorer:
             while "window" in (said := self._hear(child, len(text) / SLOWEST_TOKENIZER)):
                 windows.append(kind(**said["window"]))
                 yield Progress(do, len(windows), said["of"], "windows")
-        self._answer(said)
+        answer(said)
         return windows
 
     def _checked(self, tokens: Sequence[int]) -> list[int]:
@@ -265,19 +259,13 @@ class Scorer:
         with self._exchange() as child:
             child.tell(question, self._stall_s)
             said = self._hear(child)
-        return self._answer(said)
+        return answer(said)
 
     def _hear(self, child: Child, more_s: float = 0) -> dict[str, Any]:
         """What the child says but that it lives; `more_s`: how much longer it may be silent than others."""
         while "decoded" in (said := child.hear(self._stall_s + more_s)):
             pass
         return said
-
-    def _answer(self, said: Mapping[str, Any]) -> Any:
-        if "error" in said:
-            error = said["error"]
-            raise TOLD[error["code"]](error["what"], why=error["why"], do=error["do"])
-        return said["answer"]
 
     @contextmanager
     def _exchange(self) -> Iterator[Child]:
@@ -342,7 +330,7 @@ class Scorer:
     def _loaded(self, child: Child) -> dict[str, Any]:
         try:
             size_bytes = self.stored.size_bytes + (self.base.stored.size_bytes if self.base else 0)
-            return dict(self._answer(child.hear(load_wait_s(size_bytes, self._stall_s))))
+            return dict(answer(child.hear(load_wait_s(size_bytes, self._stall_s))))
         except (EngineCrashed, BadModelFile) as exc:
             if self._cancelled or self._closed:
                 raise

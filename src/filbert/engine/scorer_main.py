@@ -305,7 +305,9 @@ def answers(scorer: Scorer, question: dict[str, Any]) -> dict[str, Any]:
     return {"answer": doing[question.pop("do")](**question)}
 
 
-def told(exc: FilbertError) -> dict[str, Any]:
+def told(exc: FilbertError | OSError) -> dict[str, Any]:
+    if isinstance(exc, OSError):
+        return {"error": {"errno": exc.errno, "file": exc.filename}}
     return {"error": {"code": exc.code, "what": exc.what, "why": exc.why, "do": exc.do}}
 
 

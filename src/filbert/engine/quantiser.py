@@ -1,0 +1,90 @@
+"""A quantiser seen from the caller: a child that turns the rows of a tensor into another type, file to file."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from filbert.core.errors import EngineMissing
+from filbert.core.jobs import Job, Progress
+from filbert.core.machine import cores, unsupported_by_engine
+from filbert.engine.child import Child, answer
+from filbert.engine.threads import Runtime
+from filbert.models.header import Tensor
+
+STEP = "quantise"
+START_S = 60.0
+BESIDE_TENSORS = 256 << 20  # bytes: the engine, Python, and a part of a tensor in each of its forms
+
+
+@dataclass(frozen=True, slots=True)
+class Importance:
+    """Where an importance matrix keeps the sums of a tensor's columns, and of how many tokens they are: offsets in
+    bytes. n_counts: 1, or one a matrix."""
+
+    path: str
+    sums: int
+    counts: int
+    n_counts: int
+
+
+@dataclass(frozen=True, slots=True)
+class Quantised:
+    """A tensor to quantise. source: the file that holds it; target, offset: where it is written to."""
+
+    tensor: Tensor
+    source: Path
+    to: str
+    target: Path
+    offset: int
+    importance: Importance | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        row, *others = self.tensor.shape
+        return {
+            "name": self.tensor.name,
+            "row": row,
+            "n_rows": self.tensor.count // row,
+            "matrix": others[0],
+            "source": (str(self.source), self.tensor.offset),
+            "type": self.tensor.type,
+            "target": (str(self.target), self.offset),
+            "to": self.to,
+            "importance": asdict(self.importance) if self.importance else None,
+        }
+
+
+class Quantiser:
+    """Use it in a `with`; the child ends with it."""
+
+    def __init__(
+        self, *, threads: int | None = None, openmp: Runtime = "bundled", stall_s: float = 120, room: int = 0
+    ) -> None:
+        """room: bytes it may hold beside what it needs for any tensor. Raises EngineMissing, EngineMismatch."""
+        if reason := unsupported_by_engine():
+            raise EngineMissing(reason, do="Compress on another machine.")
+        limit = BESIDE_TENSORS + room
+        self._child = Child(
+            "quantiser_main.py", {"threads": threads or cores(), "openmp": openmp, "memory_limit": limit}
+        )
+        self._stall_s = stall_s
+        answer(self._child.hear(START_S))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._child.kill()
+
+    @property
+    def pid(self) -> int:
+        return self._child.pid
+
+    def quantise(self, asked: Quantised, done: int, total: int) -> Job[None]:
+        """done, total: weights of all tensors, for the progress. Raises BadInput for weights that are no numbers,
+        OSError where the target cannot be written."""
+        self._child.tell(asked.to_json(), self._stall_s)
+        while "rows" in (said := self._child.hear(self._stall_s)):
+            yield Progress(STEP, done + said["rows"] * asked.tensor.shape[0], total, "weights")
+        answer(said)

@@ -1,0 +1,170 @@
+"""The quantiser: reads rows of a tensor out of one file, writes them quantised into another.
+
+Told once {"threads": …, "memory_limit": …}; then one answer a tensor, {"answer": …} or {"error": …}. Before it comes
+{"rows": …} for each part, which shows that it lives. The importance of each column weighs its error; it is read from an
+importance matrix as llama-quantize reads it (tools/quantize).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from filbert.core.errors import BadInput, BadModelFile, EngineError, FilbertError
+from filbert.engine.capi import NUMBERS, Engine, Floats, open_engine
+from filbert.engine.lifeline import bound_memory, heard, open_lifeline
+from filbert.engine.scorer_main import told
+
+PART_BYTES = 48 << 20  # of numbers held at once, as F32
+CHUNK = 1 << 17  # numbers a thread takes at a time
+Bytes = NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """n_rows: in all matrices of the tensor together; row: numbers in one; matrix: rows in one. source, target: files,
+    and where in them."""
+
+    name: str
+    row: int
+    n_rows: int
+    matrix: int
+    source: tuple[str, int]
+    type: str
+    target: tuple[str, int]
+    to: str
+    importance: dict[str, Any] | None
+
+    @property
+    def parts(self) -> Iterator[tuple[int, int]]:
+        step = max(1, PART_BYTES // (4 * self.row))
+        for first in range(0, self.n_rows, step):
+            yield first, min(self.n_rows, first + step)
+
+
+class Quantiser:
+    def __init__(self, engine: Engine, threads: int) -> None:
+        self._engine = engine
+        self._threads = ThreadPoolExecutor(threads)
+
+    def quantise(self, task: Task) -> Iterator[int]:
+        """The rows done, after each part. Raises BadInput for a weight that is no number."""
+        importance = importances(task)
+        with Path(task.source[0]).open("rb") as source, Path(task.target[0]).open("r+b") as target:
+            source.seek(task.source[1])
+            target.seek(task.target[1])
+            for first, last in task.parts:
+                rows = self.read(source, task, last - first)
+                target.write(self.quantised(rows, task, first, importance).data)
+                yield last
+
+    def read(self, source: BinaryIO, task: Task, n_rows: int) -> Floats:
+        data = source.read(n_rows * self.row_size(task.type, task.row))
+        if len(data) < n_rows * self.row_size(task.type, task.row):
+            raise BadModelFile(f"{task.source[0]} ends within {task.name}.", do="Get the file again.")
+        rows = self.dequantised(np.frombuffer(data, np.uint8), task.type, n_rows, task.row)
+        if not np.isfinite(rows).all():
+            raise BadInput(
+                f"{task.name} holds weights that are no numbers.",
+                why="NaN or infinity is in the source.",
+                do="Get the full model again, or convert it anew.",
+            )
+        return rows
+
+    def dequantised(self, data: Bytes, kind: str, n_rows: int, row: int) -> Floats:
+        if kind == "F32":
+            return data.view(np.float32).reshape(n_rows, row)
+        if kind == "BF16":
+            return (data.view(np.uint16).astype(np.uint32) << 16).view(np.float32).reshape(n_rows, row)
+        rows = np.empty((n_rows, row), np.float32)
+        convert = self._engine.lib.ggml_get_type_traits(NUMBERS[kind.lower()]).to_float
+        size = self.row_size(kind, row)
+        step = max(1, CHUNK // row)
+
+        def work(first: int) -> None:
+            n = min(step, n_rows - first)
+            convert(self._at(data, first * size), self._floats(rows[first]), n * row)
+
+        list(self._threads.map(work, range(0, n_rows, step)))
+        return rows
+
+    def quantised(self, rows: Floats, task: Task, first: int, importance: Floats | None) -> Bytes:
+        """first: the number of the first row in its tensor."""
+        ffi, lib, kind = self._engine.ffi, self._engine.lib, NUMBERS[task.to.lower()]
+        size = self.row_size(task.to, task.row)
+        data = np.empty(len(rows) * size, np.uint8)
+
+        def work(span: tuple[int, int]) -> None:
+            start, end = span
+            weights = ffi.NULL if importance is None else self._floats(importance[(first + start) // task.matrix])
+            target = self._at(data, start * size)
+            written = lib.ggml_quantize_chunk(
+                kind, self._floats(rows[start]), target, 0, end - start, task.row, weights
+            )
+            if written != (end - start) * size or not lib.ggml_validate_row_data(kind, target, written):
+                raise EngineError(f"The engine could not quantise {task.name}.", do="Choose another type for it.")
+
+        list(self._threads.map(work, spans(first, len(rows), task.matrix, max(1, CHUNK // task.row))))
+        return data
+
+    def row_size(self, kind: str, row: int) -> int:
+        return int(self._engine.lib.ggml_row_size(NUMBERS[kind.lower()], row))
+
+    def _floats(self, row: Floats) -> Any:
+        return self._engine.ffi.cast("float *", row.ctypes.data)
+
+    def _at(self, data: Bytes, offset: int) -> Any:
+        return self._engine.ffi.cast("void *", data.ctypes.data + offset)
+
+
+def spans(first: int, n_rows: int, matrix: int, step: int) -> Iterator[tuple[int, int]]:
+    """Rows counted from `first`, none of two matrices in one span: each has an importance of its own."""
+    start = 0
+    while start < n_rows:
+        left = matrix - (first + start) % matrix
+        end = min(n_rows, start + min(step, left))
+        yield start, end
+        start = end
+
+
+def importances(task: Task) -> Floats | None:
+    """Of shape (matrices, columns): means of squares, 1 throughout for a matrix that nothing was seen of."""
+    if not task.importance:
+        return None
+    matrices, n_counts = task.n_rows // task.matrix, task.importance["n_counts"]
+    path = task.importance["path"]
+    sums = np.fromfile(path, np.float32, matrices * task.row, offset=task.importance["sums"]).reshape(n_counts, -1)
+    counts = np.fromfile(path, np.float32, n_counts, offset=task.importance["counts"]).reshape(n_counts, 1)
+    return np.divide(sums, counts, out=np.ones_like(sums), where=counts > 0).reshape(matrices, task.row)
+
+
+def main() -> None:
+    say = open_lifeline()
+    questions = heard()
+    config = next(questions)
+    try:
+        bound_memory(config["memory_limit"])
+        quantiser = Quantiser(open_engine(), config["threads"])
+        say({"answer": {}})
+    except FilbertError as exc:
+        say(told(exc))
+        os._exit(0)
+    for question in questions:
+        try:
+            for done in quantiser.quantise(Task(**question)):
+                say({"rows": done})
+            say({"answer": {}})
+        except (FilbertError, OSError) as exc:
+            say(told(exc))
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main()
