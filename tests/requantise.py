@@ -6,8 +6,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import gguf
 from gguf import GGMLQuantizationType as Type
@@ -24,15 +25,36 @@ def uncompressed(source: Path, target: Path) -> Path:
     return _written(source, target, lambda tensor: Type.F16 if len(tensor.shape) > 1 else tensor.tensor_type)
 
 
-def _written(source: Path, target: Path, type_of: Callable[[gguf.ReaderTensor], Type]) -> Path:
+def first_block(source: Path, target: Path) -> Path:
+    """Every matrix as F16, and of the blocks only the first: a model that is quantised in a second."""
+
+    def type_of(tensor: gguf.ReaderTensor) -> Type | None:
+        if tensor.name.startswith("blk.") and not tensor.name.startswith("blk.0."):
+            return None
+        return Type.F16 if len(tensor.shape) > 1 else tensor.tensor_type
+
+    return _written(source, target, type_of, {"llama.block_count": 1})
+
+
+def _written(
+    source: Path,
+    target: Path,
+    type_of: Callable[[gguf.ReaderTensor], Type | None],
+    said: Mapping[str, int] = MappingProxyType({}),
+) -> Path:
+    """type_of: None for a tensor that is left out; said: keys that get another value."""
     reader = gguf.GGUFReader(source)
     writer = gguf.GGUFWriter(target, "llama")
     for key, field in reader.fields.items():
         if not key.startswith("GGUF.") and key != "general.architecture":
             kind = field.types[0]
-            writer.add_key_value(key, field.contents(), kind, field.types[-1] if len(field.types) > 1 else None)
+            writer.add_key_value(
+                key, said.get(key, field.contents()), kind, field.types[-1] if len(field.types) > 1 else None
+            )
     for tensor in reader.tensors:
         stored, kind = tensor.data, type_of(tensor)
+        if kind is None:
+            continue
         if kind != tensor.tensor_type:
             stored = gguf.quants.quantize(gguf.quants.dequantize(tensor.data, tensor.tensor_type), kind)
         writer.add_tensor(tensor.name, stored, raw_dtype=kind)

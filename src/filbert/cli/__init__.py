@@ -10,6 +10,7 @@ chat_input.py          what a person types
 chats.py               filbert chats: what was said before
 command_group.py       what is wrong with a command line, and the nearest to what nobody knows
 completion.py          what shells complete
+compress.py            filbert compress
 config.py              filbert config, and what each setting takes
 console.py             printing, progress, what was piped in
 default_model.py       the model of a command that names none
@@ -21,6 +22,7 @@ first_run.py           what is offered to somebody who has no model yet
 fit.py                 filbert fit
 flags_from_options.py  options classes to flags
 highlight.py           colours for code, a line at a time
+imatrix.py             filbert imatrix
 import_models.py       filbert import
 keys.py                filbert keys: who may use the server
 list_models.py         filbert list

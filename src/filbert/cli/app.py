@@ -8,12 +8,14 @@ from filbert.cli import (
     bench,
     chat,
     chats,
+    compress,
     config,
     doctor,
     embed,
     evaluate,
     fidelity,
     fit,
+    imatrix,
     import_models,
     keys,
     list_models,
@@ -60,6 +62,8 @@ app.command("evaluate")(evaluate.evaluate)
 app.command("fidelity")(fidelity.fidelity)
 app.command("bench")(bench.bench)
 app.command("report")(report.report)
+app.command("compress")(compress.compress)
+app.command("imatrix")(imatrix.imatrix)
 app.command("serve")(serve.serve)
 app.command("ps")(ps.ps)
 app.command("stop")(ps.stop)

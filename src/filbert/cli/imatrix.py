@@ -1,0 +1,67 @@
+"""`filbert imatrix`: which columns of a model's matrices are used."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from filbert.cli.completion import installed_names
+from filbert.cli.console import progress, say
+from filbert.cli.flags_from_options import with_options
+from filbert.cli.loading import consent, present
+from filbert.cli.measuring_flags import WINDOW, WINDOW_TOKENS
+from filbert.core.errors import BadInput
+from filbert.core.files import read_text_file
+from filbert.core.settings import Settings
+from filbert.engine.load_options import LoadOptions
+
+
+@with_options(LoadOptions, without=frozenset(LoadOptions.model_fields) - {"threads", "openmp", "stall_s"})
+def imatrix(
+    load: LoadOptions,
+    settings: Settings,
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL", help="A full model (F32, F16, BF16).", autocompletion=installed_names)
+    ],
+    text: Annotated[
+        list[Path] | None, typer.Option("--text", help="A UTF-8 text file; may be repeated.", show_default=False)
+    ] = None,
+    pairs: Annotated[
+        list[Path] | None,
+        typer.Option("--pairs", help="JSON lines of prompt and response, read as chats.", show_default=False),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", help="The file; left out: MODEL.imatrix.gguf here.", show_default=False),
+    ] = None,
+    window: WINDOW = WINDOW_TOKENS,
+    force: Annotated[bool, typer.Option("--force", help="Write over a file.")] = False,
+) -> None:
+    """Make an importance matrix of a text, for `compress`.
+
+    It tells how much each column of a matrix is used, so that rounding errs where it matters least. The file is
+    llama.cpp's.
+    """
+    from filbert.compress.imatrix import Text, conversations, imatrix_job
+    from filbert.core.jobs import run
+    from filbert.core.pairs import read_pairs
+    from filbert.engine.load_plan import LoadPlan
+    from filbert.engine.model import Model
+
+    texts = [Text(path.name, read_text_file(path, str(path))) for path in text or []]
+    chats = [(path.name, read_pairs(read_text_file(path, str(path)), str(path))) for path in pairs or []]
+    if not texts and not chats:
+        raise BadInput("There is nothing to read.", do="Add `--text FILE`, `--pairs FILE`, or both.")
+    stored = present(model, settings, load.threads, consent(settings))
+    target = out or Path(f"{Path(stored.name).stem.replace(':', '-')}.imatrix.gguf")
+    if target.exists() and not force:
+        raise BadInput(f"{target} is there already.", do="Choose another with --out, or add --force.")
+    if chats:
+        with Model(stored, load) as loaded:
+            texts += [conversations(loaded, read, name) for name, read in chats]
+    with progress(settings) as watch:
+        about = {"model": stored.name, "texts": [each.name for each in texts], "out": str(target)}
+        made = run("imatrix", about, imatrix_job(LoadPlan(stored, load), texts, window, target), watch)
+    say(f"{target}: {made.n_windows} windows of {window} tokens, {len(made.names)} tensors")

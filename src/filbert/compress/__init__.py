@@ -1,0 +1,7 @@
+"""Smaller files of models, and what they cost.
+
+imatrix.py               importance matrices: which columns are used
+plan.py                  what each tensor becomes, and how large the file will be
+quantise.py              write it, tensor by tensor
+recipe.py                which type each tensor gets: llama.cpp's mixes, and yours
+"""

@@ -1,0 +1,80 @@
+"""`filbert compress` and `filbert imatrix` as a person runs them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from terminal import Run
+
+from filbert.models.gguf import read_header
+
+NAME = "smollm2:135m"
+pytestmark = pytest.mark.usefixtures("stocked")
+
+
+def test_what_would_be_written_is_told(filbert: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    asked = ("compress", NAME, "--to", "q5_k_m", "--allow-requantize", "--dry-run")
+    lines = filbert(*asked).stdout.splitlines()
+    assert lines[0].split() == ["tensors", "types", "bytes"]
+    assert any(line.startswith("ffn_up") and "30 × Q5_1 for Q5_K" in line for line in lines)
+    assert "bits a weight" in lines[-2]
+    assert "get the next that fits" in lines[-1]
+    told = json.loads(filbert(*asked, "--json").stdout)
+    assert told["recipe"] == "Q5_K_M"
+    assert told["file"] == "smollm2-135m-q4_1-Q5_K_M.gguf"
+    types = {tensor["name"]: tensor["type"] for tensor in told["tensors"]}
+    assert types["token_embd.weight"] == "Q8_0"
+    assert types["output_norm.weight"] == "F32"
+    assert not list(tmp_path.glob("*.gguf*"))
+
+
+@pytest.mark.slow
+def test_a_recipe_is_run_and_the_file_answers(filbert: Run, tmp_path: Path) -> None:
+    recipe, out = tmp_path / "mine.toml", tmp_path / "mine.gguf"
+    recipe.write_text(
+        'name = "mine"\ntype = "Q4_1"\nrules = [{ tensor = "ffn_down", layers = "first 1/8", type = "Q8_0" }]'
+    )
+    asked = ("compress", NAME, "--recipe", str(recipe), "--allow-requantize", "-o", str(out))
+    done = filbert(*asked, "--embedding-type", "Q5_1", "--tensor-type", r"blk\.7\.attn_q=Q8_0")
+    assert "compress" in done.stderr or "quantise" in done.stderr
+    types = {tensor.name: tensor.type for tensor in read_header(out).tensors}
+    assert types["blk.0.ffn_down.weight"] == types["blk.7.attn_q.weight"] == "Q8_0"
+    assert types["token_embd.weight"] == "Q5_1"
+    assert types["blk.8.attn_q.weight"] == "Q4_1"
+    assert "France" in filbert("chat", "--model", str(out), "--temperature", "0", "Capital of France?").stdout
+    again = filbert(*asked)
+    assert "is there already" in again.stderr
+
+
+@pytest.mark.slow
+def test_an_importance_matrix_is_made_and_used(filbert: Run, tmp_path: Path) -> None:
+    text, pairs, matrix = tmp_path / "text.txt", tmp_path / "pairs.jsonl", tmp_path / "matrix.gguf"
+    text.write_text("The quick brown fox jumps over the lazy dog. " * 10)
+    pairs.write_text(json.dumps({"prompt": "Say it.", "response": "It is said again and again. " * 10}) + "\n")
+    words = ("imatrix", NAME, "--text", str(text), "--pairs", str(pairs), "--window", "64", "-o", str(matrix))
+    assert "3 windows of 64 tokens, 211 tensors" in filbert(*words).stdout
+    done = filbert("compress", NAME, "--to", "IQ2_S", "--allow-requantize", "--dry-run", "--imatrix", str(matrix))
+    assert "IQ2_XS" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        (["--to", "Q4_K_M"], "compressed already"),
+        (["--to", "Q4_K_N", "--allow-requantize"], "Did you mean Q4_K_M"),
+        ([], "It is not said how"),
+        (["--to", "Q4_0", "--recipe", "a.toml"], "It is not said how"),
+        (["--recipe", "nowhere.toml"], "cannot be read"),
+        (["--to", "IQ2_XS", "--allow-requantize"], "needs an importance matrix"),
+        (["--to", "Q4_0", "--allow-requantize", "--tensor-type", "x"], "is no rule"),
+        (["--to", "Q4_0", "--allow-requantize", "--imatrix", "nowhere"], "nowhere"),
+    ],
+)
+def test_what_cannot_be_is_a_sentence(words: list[str], why: str, filbert: Run) -> None:
+    done = filbert("compress", NAME, *words)
+    assert done.returncode in (2, 6)
+    assert why in done.stderr
+    assert "Traceback" not in done.stderr
