@@ -25,7 +25,7 @@ def full(starter: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def source(full: Path) -> Source:
     stored = in_place(full)
-    return Source(stored.name, stored.parts, check_split(stored.parts), stored.sha256)
+    return Source(stored, check_split(stored.parts))
 
 
 @pytest.fixture(scope="session")

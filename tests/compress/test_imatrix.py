@@ -62,6 +62,7 @@ def test_what_it_does_not_cover_is_told(source: Source, tmp_path: Path) -> None:
     assert len(plan(source, stock("Q4_K_M"), some).uncovered) == 210
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on(full: Path, words: str, matrix: ImportanceMatrix, tmp_path: Path) -> None:
     target = tmp_path / "out.gguf"
     code = (

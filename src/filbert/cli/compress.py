@@ -65,7 +65,7 @@ def compress(
 
     chosen = _recipe(to, recipe).before(*_overrides(tensor_type or [], output_type, embedding_type))
     stored = present(model, settings, load.threads, consent(settings))
-    source = Source(stored.name, stored.parts, check_split(stored.parts), stored.sha256)
+    source = Source(stored, check_split(stored.parts))
     matrix = read_imatrix(imatrix) if imatrix else None
     made = plan(source, chosen, matrix, requantise=allow_requantize)
     target = out or Path(f"{Path(stored.name).stem.replace(':', '-')}-{chosen.name}.gguf")

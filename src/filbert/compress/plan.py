@@ -17,6 +17,7 @@ from filbert.core.errors import BadInput
 from filbert.core.files import size
 from filbert.models.gguf_write import Place, Value, header_bytes, padded, placed
 from filbert.models.header import Header, Tensor
+from filbert.models.store import StoredModel
 
 QUANTISATION_VERSION = 2  # ggml.h, GGML_QNT_VERSION
 HEAD = ("tensors", "types", "bytes")
@@ -24,17 +25,15 @@ HEAD = ("tensors", "types", "bytes")
 
 @dataclass(frozen=True)
 class Source:
-    """A model to compress. headers: of its files, in order. sha256: of the model, as the store knows it."""
+    """A model to compress. headers: of its files, in order."""
 
-    name: str
-    paths: Sequence[Path]
+    stored: StoredModel
     headers: Sequence[Header]
-    sha256: str
 
     @cached_property
     def tensors(self) -> Mapping[str, tuple[Tensor, Path]]:
         """With the file of each."""
-        files = zip(self.headers, self.paths, strict=True)
+        files = zip(self.headers, self.stored.parts, strict=True)
         return {tensor.name: (tensor, path) for header, path in files for tensor in header.tensors}
 
     def model(self, has_importance: bool) -> Model:
@@ -87,7 +86,7 @@ class Plan:
     @cached_property
     def identity(self) -> str:
         """Two plans of the same identity write the same bytes."""
-        made_of = [self.source.sha256, self.importance.sha256 if self.importance else ""]
+        made_of = [self.source.stored.sha256, self.importance.sha256 if self.importance else ""]
         return hashlib.sha256(json.dumps(made_of).encode() + self.header).hexdigest()
 
 
@@ -100,7 +99,7 @@ def plan(
     lossy = [each.tensor for each in made.tensors if each.tensor.type not in FULL and each.type != each.tensor.type]
     if lossy and not requantise:
         raise BadInput(
-            f"{source.name} is compressed already.",
+            f"{source.stored.name} is compressed already.",
             why=f"{len(lossy)} of its tensors are {lossy[0].type} and the like: their errors would be added to ours.",
             do="Take the full model, or add --allow-requantize.",
         )

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from filbert.compress.plan import Plan
+from filbert.core.errors import BadInput, BadModelFile
 from filbert.core.files import alone, move_whole, need_room, write_whole
 from filbert.core.jobs import Job, Progress
 from filbert.engine.quantiser import STEP, Quantised, Quantiser
@@ -25,12 +26,18 @@ TOLD_EACH_S = 1.0
 def quantise_job(made: Plan, target: Path, *, threads: int | None = None) -> Job[Path]:
     """Write the plan's file. Raises BadInput for weights that are no numbers, DiskFull, StoreReadOnly, StoreBusy."""
     part, story = (target.with_name(f".{target.name}{ending}") for ending in (".part", ".part.json"))
+    yield Progress("reading the source")  # a run is known by the sha256 of it, which takes a while of a large one
     with alone(target):
         done = _kept(made, part, story)
         need_room(target.parent, made.size_bytes - (part.stat().st_size if done else 0))
         if not done:
             part.write_bytes(made.header)
-        yield from _tensors(made, part, story, done, threads)
+        try:
+            yield from _tensors(made, part, story, done, threads)
+        except (BadInput, BadModelFile):  # nothing of it will ever be of use
+            part.unlink()
+            story.unlink(missing_ok=True)
+            raise
         with part.open("r+b") as file:
             file.truncate(made.size_bytes)
             os.fsync(file.fileno())
