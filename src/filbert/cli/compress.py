@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from filbert.cli.completion import installed_names
+from filbert.cli.compressing_flags import FORCE, FULL_MODEL, file_of, need_free
 from filbert.cli.console import line_width, note, progress, say
 from filbert.cli.flags_from_options import with_options
 from filbert.cli.loading import consent, present
@@ -27,9 +27,7 @@ if TYPE_CHECKING:
 def compress(
     load: LoadOptions,
     settings: Settings,
-    model: Annotated[
-        str, typer.Argument(metavar="MODEL", help="A full model (F32, F16, BF16).", autocompletion=installed_names)
-    ],
+    model: FULL_MODEL,
     to: Annotated[str, typer.Option("--to", help="A quantisation, such as Q4_K_M.", show_default=False)] = "",
     recipe: Annotated[
         Path | None, typer.Option("--recipe", help="A TOML file of types by tensor.", show_default=False)
@@ -49,7 +47,7 @@ def compress(
     allow_requantize: Annotated[
         bool, typer.Option("--allow-requantize", help="Take a compressed model: its errors are added to ours.")
     ] = False,
-    force: Annotated[bool, typer.Option("--force", help="Write over a file.")] = False,
+    force: FORCE = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Tell what would be written.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="A JSON object.")] = False,
 ) -> None:
@@ -68,12 +66,11 @@ def compress(
     source = Source(stored, check_split(stored.parts))
     matrix = read_imatrix(imatrix) if imatrix else None
     made = plan(source, chosen, matrix, requantise=allow_requantize)
-    target = out or Path(f"{Path(stored.name).stem.replace(':', '-')}-{chosen.name}.gguf")
+    target = out or file_of(stored.name, f"-{chosen.name}.gguf")
     if not as_json:
         say(told(made))
     if not dry_run:
-        if target.exists() and not force:
-            raise BadInput(f"{target} is there already.", do="Choose another with --out, or add --force.")
+        need_free(target, force=force)
         with progress(settings) as watch:
             about = {"model": stored.name, "recipe": chosen.name, "out": str(target)}
             run("compress", about, quantise_job(made, target, threads=load.threads), watch)

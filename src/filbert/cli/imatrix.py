@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from filbert.cli.completion import installed_names
+from filbert.cli.compressing_flags import FORCE, FULL_MODEL, file_of, need_free
 from filbert.cli.console import progress, say
 from filbert.cli.flags_from_options import with_options
 from filbert.cli.loading import consent, present
@@ -22,9 +22,7 @@ from filbert.engine.load_options import LoadOptions
 def imatrix(
     load: LoadOptions,
     settings: Settings,
-    model: Annotated[
-        str, typer.Argument(metavar="MODEL", help="A full model (F32, F16, BF16).", autocompletion=installed_names)
-    ],
+    model: FULL_MODEL,
     text: Annotated[
         list[Path] | None, typer.Option("--text", help="A UTF-8 text file; may be repeated.", show_default=False)
     ] = None,
@@ -37,7 +35,7 @@ def imatrix(
         typer.Option("--out", "-o", help="The file; left out: MODEL.imatrix.gguf here.", show_default=False),
     ] = None,
     window: WINDOW = WINDOW_TOKENS,
-    force: Annotated[bool, typer.Option("--force", help="Write over a file.")] = False,
+    force: FORCE = False,
 ) -> None:
     """Make an importance matrix of a text, for `compress`.
 
@@ -55,9 +53,8 @@ def imatrix(
     if not texts and not chats:
         raise BadInput("There is nothing to read.", do="Add `--text FILE`, `--pairs FILE`, or both.")
     stored = present(model, settings, load.threads, consent(settings))
-    target = out or Path(f"{Path(stored.name).stem.replace(':', '-')}.imatrix.gguf")
-    if target.exists() and not force:
-        raise BadInput(f"{target} is there already.", do="Choose another with --out, or add --force.")
+    target = out or file_of(stored.name, ".imatrix.gguf")
+    need_free(target, force=force)
     if chats:
         with Model(stored, load) as loaded:
             texts += [conversations(loaded, read, name) for name, read in chats]
