@@ -35,7 +35,7 @@ def test_what_is_said_is_read_again(
     source: Header, tmp_path_factory: pytest.TempPathFactory, said: dict[str, Value]
 ) -> None:
     file = tmp_path_factory.mktemp("header") / "out.gguf"
-    places = placed((tensor, tensor.type) for tensor in source.tensors)
+    places = placed((tensor.name, tensor.shape, tensor.type) for tensor in source.tensors)
     file.write_bytes(header_bytes(source, {**said, "general.file_type": 7}, places))
     with file.open("r+b") as out:
         out.truncate(file.stat().st_size + places[-1].offset + padded(places[-1].size_bytes))
@@ -53,7 +53,7 @@ def test_what_is_said_is_read_again(
 
 def test_another_reader_finds_the_same(starter: Path, tmp_path: Path) -> None:
     source = read_header(starter)
-    places = placed((tensor, tensor.type) for tensor in source.tensors)
+    places = placed((tensor.name, tensor.shape, tensor.type) for tensor in source.tensors)
     header = header_bytes(source, {"filbert.kld": 0.25, "filbert.text": "wiki"}, places)
     file = tmp_path / "out.gguf"
     with file.open("wb") as out:

@@ -7,7 +7,7 @@ import json
 import re
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from filbert.compress.imatrix import ImportanceMatrix
 from filbert.compress.recipe import FULL, Model, Planned, Recipe, needs_importance, planned
 from filbert.core.errors import BadInput
 from filbert.core.files import size
-from filbert.models.gguf_write import Place, Value, header_bytes, padded, placed
+from filbert.models.gguf_write import Place, header_bytes, padded, placed
 from filbert.models.header import Header, Tensor
 from filbert.models.store import StoredModel
 
@@ -48,11 +48,10 @@ class Plan:
     recipe: Recipe
     importance: ImportanceMatrix | None
     tensors: Sequence[Planned]
-    said: Mapping[str, Value] = field(default_factory=dict)
 
     @cached_property
     def places(self) -> list[Place]:
-        return placed((each.tensor, each.type) for each in self.tensors)
+        return placed((each.tensor.name, each.tensor.shape, each.type) for each in self.tensors)
 
     @cached_property
     def size_bytes(self) -> int:
@@ -79,7 +78,6 @@ class Plan:
         said = {
             "general.quantization_version": QUANTISATION_VERSION,
             "general.file_type": self.recipe.file_type,
-            **self.said,
         }
         return header_bytes(self.source.headers[0], said, self.places)
 
@@ -103,8 +101,7 @@ def plan(
             why=f"{len(lossy)} of its tensors are {lossy[0].type} and the like: their errors would be added to ours.",
             do="Take the full model, or add --allow-requantize.",
         )
-    known = importance.names if importance else frozenset()
-    if blind := [each for each in made.tensors if needs_importance(each, recipe) and each.tensor.name not in known]:
+    if blind := [each for each in made.uncovered if needs_importance(each, recipe)]:
         raise BadInput(
             f"{blind[0].type} needs an importance matrix.",
             why=f"{importance.path.name if importance else 'None'} covers {blind[0].tensor.name}.",

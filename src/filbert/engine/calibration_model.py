@@ -5,7 +5,6 @@ What a matrix product takes does not depend on what the weights are, so they are
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,13 +12,11 @@ from typing import BinaryIO
 
 import numpy as np
 
-from filbert.models.gguf_types import TENSOR_TYPES
+from filbert.models.gguf_write import Value, header_bytes, padded, placed, size_of
 
 HEAD = 64  # values a head
 CONTEXT = 8192
-U32, F32, STRING, ARRAY, I32 = 4, 6, 8, 9, 5
-NUMBERS = {kind.name: number for number, kind in TENSOR_TYPES.items()}
-ALIGNMENT = 32
+NO_WORDS = {"tokenizer.ggml.model": "none"}
 # A scale of zero bytes is 2^-128 here, and products of so small a number are slow.
 FILLED = {"MXFP4": b"\x77"}
 
@@ -65,7 +62,7 @@ class Shape:
     @property
     def size_bytes(self) -> int:
         """Of the blocks' matrices."""
-        return _size(self.weights, 1, self.kind)
+        return size_of((self.weights,), self.kind)
 
     @property
     def kept(self) -> int:
@@ -80,19 +77,19 @@ class Shape:
 def write(path: Path, shape: Shape) -> Path:
     tensors = list(_tensors(shape))
     with path.open("wb") as file:
-        file.write(_header(shape, tensors))
-        for _, (columns, rows), kind in tensors:
-            file.write(bytes(-file.tell() % ALIGNMENT))
-            _fill(file, columns, rows, kind, shape)
+        file.write(header_bytes(None, _keys(shape), placed(tensors)))
+        for _, lengths, kind in tensors:
+            file.write(bytes(padded(file.tell()) - file.tell()))
+            _fill(file, lengths, kind, shape)
     return path
 
 
-def _fill(file: BinaryIO, columns: int, rows: int, kind: str, shape: Shape) -> None:
-    size_bytes = _size(columns, rows, kind)
-    if shape.filled and rows == 1:
-        file.write(np.ones(columns, np.float32).tobytes())
-    elif shape.filled or (shape.speaks and rows == shape.vocabulary):
-        file.write((np.random.default_rng(1).standard_normal((rows, columns)) * 0.1).astype(np.float16).tobytes())
+def _fill(file: BinaryIO, lengths: tuple[int, ...], kind: str, shape: Shape) -> None:
+    size_bytes = size_of(lengths, kind)
+    if shape.filled and len(lengths) == 1:
+        file.write(np.ones(lengths, np.float32).tobytes())
+    elif shape.filled or (shape.speaks and lengths[1:] == (shape.vocabulary,)):
+        file.write((np.random.default_rng(1).standard_normal(lengths[::-1]) * 0.1).astype(np.float16).tobytes())
     elif kind in FILLED:
         file.write(FILLED[kind] * size_bytes)
     else:
@@ -100,71 +97,39 @@ def _fill(file: BinaryIO, columns: int, rows: int, kind: str, shape: Shape) -> N
         file.seek(size_bytes, 1)
 
 
-def _tensors(shape: Shape) -> Iterator[tuple[str, tuple[int, int], str]]:
-    """(name, (columns, rows), type)"""
+def _tensors(shape: Shape) -> Iterator[tuple[str, tuple[int, ...], str]]:
+    """Name, (columns, rows) and type of each."""
     yield "token_embd.weight", (shape.width, shape.vocabulary), "F16"
-    yield "output_norm.weight", (shape.width, 1), "F32"
+    yield "output_norm.weight", (shape.width,), "F32"
     for block in range(shape.blocks):
         for norm in ("attn_norm", "ffn_norm"):
-            yield f"blk.{block}.{norm}.weight", (shape.width, 1), "F32"
+            yield f"blk.{block}.{norm}.weight", (shape.width,), "F32"
         for name, size in shape.matrices.items():
             yield f"blk.{block}.{name}.weight", size, shape.kind
 
 
-def _size(columns: int, rows: int, kind: str) -> int:
-    stored = TENSOR_TYPES[NUMBERS[kind]]
-    return columns * rows // stored.block * stored.size_bytes
+def _keys(shape: Shape) -> dict[str, Value]:
+    lengths = {
+        "context_length": CONTEXT,
+        "embedding_length": shape.width,
+        "block_count": shape.blocks,
+        "feed_forward_length": shape.feed,
+        "attention.head_count": shape.width // HEAD,
+        "attention.head_count_kv": shape.kv_heads,
+        "vocab_size": shape.vocabulary,
+        "attention.layer_norm_rms_epsilon": 1e-5,
+    }
+    keys = {f"llama.{name}": value for name, value in lengths.items()}
+    return {"general.architecture": "llama", **keys, **(_vocabulary(shape.vocabulary) if shape.speaks else NO_WORDS)}
 
 
-def _header(shape: Shape, tensors: list[tuple[str, tuple[int, int], str]]) -> bytes:
-    keys = [*_sizes(shape), *(_vocabulary(shape.vocabulary) if shape.speaks else _no_vocabulary(shape.vocabulary))]
-    offset, described = 0, []
-    for name, (columns, rows), kind in tensors:
-        dimensions = (columns,) if rows == 1 else (columns, rows)
-        sizes = struct.pack(f"<I{len(dimensions)}Q", len(dimensions), *dimensions)
-        described.append(_text(name) + sizes + struct.pack("<IQ", NUMBERS[kind], offset))
-        offset += -(-_size(columns, rows, kind) // ALIGNMENT) * ALIGNMENT
-    return b"GGUF" + struct.pack("<IQQ", 3, len(tensors), len(keys)) + b"".join((*keys, *described))
-
-
-def _sizes(shape: Shape) -> Iterator[bytes]:
-    yield _key("general.architecture", STRING, _text("llama"))
-    for name, value in (
-        ("context_length", CONTEXT),
-        ("embedding_length", shape.width),
-        ("block_count", shape.blocks),
-        ("feed_forward_length", shape.feed),
-        ("attention.head_count", shape.width // HEAD),
-        ("attention.head_count_kv", shape.kv_heads),
-        ("vocab_size", shape.vocabulary),
-    ):
-        yield _key(f"llama.{name}", U32, struct.pack("<I", value))
-    yield _key("llama.attention.layer_norm_rms_epsilon", F32, struct.pack("<f", 1e-5))
-
-
-def _no_vocabulary(_: int) -> Iterator[bytes]:
-    yield _key("tokenizer.ggml.model", STRING, _text("none"))
-
-
-def _vocabulary(entries: int) -> Iterator[bytes]:
+def _vocabulary(entries: int) -> dict[str, Value]:
     """A byte-level tokenizer without merges, for the engine speaks with none else."""
-    words = [f"w{number}" for number in range(entries)]
-    yield _key("tokenizer.ggml.model", STRING, _text("gpt2"))
-    yield _key("tokenizer.ggml.pre", STRING, _text("gpt-2"))
-    yield _key("tokenizer.ggml.tokens", ARRAY, _array(STRING, entries, b"".join(map(_text, words))))
-    yield _key("tokenizer.ggml.token_type", ARRAY, _array(I32, entries, struct.pack(f"<{entries}i", *[1] * entries)))
-    yield _key("tokenizer.ggml.merges", ARRAY, _array(STRING, 1, _text("w 1")))
-    yield _key("tokenizer.ggml.eos_token_id", U32, struct.pack("<I", 0))
-
-
-def _key(name: str, kind: int, payload: bytes) -> bytes:
-    return _text(name) + struct.pack("<I", kind) + payload
-
-
-def _array(kind: int, count: int, payload: bytes) -> bytes:
-    return struct.pack("<IQ", kind, count) + payload
-
-
-def _text(text: str) -> bytes:
-    data = text.encode()
-    return struct.pack("<Q", len(data)) + data
+    return {
+        "tokenizer.ggml.model": "gpt2",
+        "tokenizer.ggml.pre": "gpt-2",
+        "tokenizer.ggml.tokens": [f"w{number}" for number in range(entries)],
+        "tokenizer.ggml.token_type": [1] * entries,
+        "tokenizer.ggml.merges": ["w 1"],
+        "tokenizer.ggml.eos_token_id": 0,
+    }

@@ -151,14 +151,7 @@ def _mismatch(what: str) -> EngineMismatch:
 class Weights:
     """A model file, mapped into memory, with the LoRA adapters that every context of it applies at full strength."""
 
-    def __init__(
-        self,
-        engine: Engine,
-        path: str,
-        adapters: Sequence[str] = (),
-        *,
-        as_stored: bool = False,
-    ) -> None:
+    def __init__(self, engine: Engine, path: str, adapters: Sequence[str] = (), *, as_stored: bool = False) -> None:
         """as_stored: matrices stay as the file has them, under their names, where others are packed anew for speed.
         Raises BadModelFile when the engine refuses a file."""
         lib = engine.lib

@@ -363,14 +363,9 @@ void llama_batch_free(struct llama_batch batch);
 int32_t llama_decode(struct llama_context *ctx, struct llama_batch batch);
 float *llama_get_logits(struct llama_context *ctx);
 void ggml_backend_tensor_get(const struct ggml_tensor *tensor, void *data, size_t offset, size_t size);
-void ggml_backend_tensor_set(struct ggml_tensor *tensor, const void *data, size_t offset, size_t size);
-size_t ggml_row_size(enum ggml_type type, int64_t ne);
 struct ggml_type_traits;
 const struct ggml_type_traits *ggml_get_type_traits(enum ggml_type type);
-typedef uint16_t ggml_fp16_t;
-void ggml_fp16_to_fp32_row(const ggml_fp16_t *, float *, int64_t);
 size_t ggml_quantize_chunk(enum ggml_type type, const float *src, void *dst, int64_t start, int64_t nrows, int64_t n_per_row, const float *imatrix);
-bool ggml_quantize_requires_imatrix(enum ggml_type type);
 bool ggml_validate_row_data(enum ggml_type type, const void *data, size_t nbytes);
 """
 # None stands for a null pointer.

@@ -38,6 +38,7 @@ from filbert.core.log import log
 from filbert.engine.threads import environment
 
 SLOWEST_DISK = 20e6  # bytes a second
+SLOWEST_TOKENIZER = 1e6  # the same
 CONFIG_S = 60.0  # for a child to read what it is to load; a pipe holds all of it
 GRACE_S = 3.0  # from asking a child to end until it is killed
 OF_THE_LOG = re.compile(r"\d+\.\d\d\.\d{3}\.\d{3} ")  # how a line of the engine's own log begins

@@ -3,23 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from filbert.core.errors import EngineMissing
 from filbert.core.jobs import Job, Progress
 from filbert.core.machine import unsupported_by_engine
-from filbert.engine.child import Child, answer, load_wait_s
+from filbert.engine.child import SLOWEST_TOKENIZER, Child, answer, load_wait_s
 from filbert.engine.load_plan import LoadPlan
 
 STEP = "imatrix"
-SLOWEST_TOKENIZER = 1e6  # bytes a second
-
-
-@dataclass(frozen=True, slots=True)
-class Collected:
-    windows: int
-    tokens: int
 
 
 def collected(
@@ -32,12 +24,11 @@ def collected(
     target: Path,
     memory_limit: int,
     kept_each_s: float,
-) -> Job[Collected]:
+) -> Job[None]:
     """Write an importance matrix (llama.cpp's GGUF) of the matrices that `names` has. texts: one after the other, each
     with whether its special tokens are read as such; datasets: what they are called in the file; identity: what a file
     of an earlier run must say, so that this one goes on from there; kept_each_s: seconds until it is written again as
-    far as it goes. Raises EngineMissing, BadModelFile, BadInput for a
-    text of less than one window."""
+    far as it goes. Raises EngineMissing, BadModelFile, BadInput for a text of less than one window."""
     if reason := unsupported_by_engine():
         raise EngineMissing(reason, do="Compress on another machine.")
     config = {
@@ -61,4 +52,4 @@ def collected(
             yield Progress(STEP, said["window"], said["of"], "windows")
     finally:
         child.kill()
-    return Collected(**answer(said))
+    answer(said)

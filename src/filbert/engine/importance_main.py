@@ -22,9 +22,9 @@ from filbert.core.errors import BadInput, BadModelFile, FilbertError
 from filbert.core.files import write_whole
 from filbert.engine.capi import Context, Engine, Floats, Weights, open_engine
 from filbert.engine.lifeline import bound_memory, heard, open_lifeline
-from filbert.engine.scorer_main import sequence, start_of, told
+from filbert.engine.scorer_main import cut, sequence, start_of, told
 from filbert.models.gguf import read_header
-from filbert.models.gguf_write import Place, Value, header_bytes, padded
+from filbert.models.gguf_write import Value, header_bytes, padded, placed
 from filbert.models.header import Tensor
 
 SUMS, COUNTS = ".in_sum2", ".counts"
@@ -45,7 +45,6 @@ class Collector:
 
     def __init__(self, engine: Engine, names: Collection[str]) -> None:
         self.seen: dict[str, Seen] = {}
-        self.damaged = ""
         self._engine, self._names = engine, frozenset(names)
         self.callback = engine.ffi.callback("ggml_backend_sched_eval_callback", self._called)
 
@@ -66,7 +65,7 @@ class Collector:
             squares = np.zeros((n_counts, matrices * values.shape[-1] // n_counts))
             seen = self.seen[name] = Seen(squares, np.zeros((n_counts, 1)))
         if by_expert:
-            self._add_by_expert(seen, values, self._experts(tensor.src[2]))
+            self._add_by_expert(seen, values, self._values(tensor.src[2], np.int32)[0, 0])
         else:
             self._add(seen, values, matrices)
         return True
@@ -86,28 +85,20 @@ class Collector:
             seen.squares[expert] += np.einsum("rc,rc->c", chosen, chosen)
             seen.counts[expert] += len(chosen)
 
-    def _values(self, tensor: Any) -> Floats:
-        """As rows, outermost first: of shape (ne3, ne2, ne1, ne0)."""
-        shape = tuple(tensor.ne[i] for i in (3, 2, 1, 0))
-        strides = tuple(tensor.nb[i] for i in (3, 2, 1, 0))
+    def _values(self, tensor: Any, kind: type[np.generic] = np.float32) -> Any:
+        """As rows, outermost first: of shape (ne3, ne2, ne1, ne0). kind: of its numbers, four bytes each."""
+        shape, strides = (tuple(lengths[i] for i in (3, 2, 1, 0)) for lengths in (tensor.ne, tensor.nb))
         size = sum((length - 1) * stride for length, stride in zip(shape, strides, strict=True)) + 4
         data = np.empty(size, np.uint8)
         self._engine.lib.ggml_backend_tensor_get(tensor, self._engine.ffi.cast("void *", data.ctypes.data), 0, size)
-        return np.lib.stride_tricks.as_strided(data.view(np.float32), shape, strides)
-
-    def _experts(self, tensor: Any) -> NDArray[np.int32]:
-        used, tokens = tensor.ne[0], tensor.ne[1]
-        size = (tokens - 1) * tensor.nb[1] + used * 4
-        data = np.empty(size, np.uint8)
-        self._engine.lib.ggml_backend_tensor_get(tensor, self._engine.ffi.cast("void *", data.ctypes.data), 0, size)
-        return np.lib.stride_tricks.as_strided(data.view(np.int32), (tokens, used), (tensor.nb[1], 4))
+        return np.lib.stride_tricks.as_strided(data.view(kind), shape, strides)
 
 
-def collect(config: Mapping[str, Any], say: Any) -> dict[str, Any]:
+def collect(config: Mapping[str, Any], say: Any) -> None:
     engine = open_engine()
     weights = Weights(engine, config["path"], as_stored=True)
     collector = Collector(engine, config["names"])
-    windows = cut(weights, config["texts"], config["window"])
+    windows = read_as_windows(weights, config["texts"], config["window"])
     if not windows:
         raise BadInput(
             f"The text has less than {config['window']} tokens.",
@@ -128,16 +119,13 @@ def collect(config: Mapping[str, Any], say: Any) -> dict[str, Any]:
             write(collector.seen, target, config, number)
             kept = time.monotonic()
         say({"window": number, "of": len(windows)})
-    return {"windows": len(windows), "tokens": sum(map(len, windows))}
 
 
-def cut(weights: Weights, texts: Sequence[tuple[str, bool]], window: int) -> list[list[int]]:
-    """Texts after one another as windows of so many tokens; what is left over is left out. Of a text comes whether its
-    special tokens are read as such."""
+def read_as_windows(weights: Weights, texts: Sequence[tuple[str, bool]], window: int) -> list[list[int]]:
+    """Texts after one another. Of each comes whether its special tokens are read as such."""
     start = start_of(weights)
     tokens = start + [token for text, special in texts for token in weights.tokenize(text, special=special)]
-    firsts = range(0, len(tokens) // window * window, window)
-    return [[*start, *tokens[first + len(start) : first + window]] for first in firsts]
+    return cut(start, tokens, window)
 
 
 def write(seen: Mapping[str, Seen], target: Path, config: Mapping[str, Any], n_windows: int) -> None:
@@ -152,10 +140,7 @@ def write(seen: Mapping[str, Seen], target: Path, config: Mapping[str, Any], n_w
     for name in sorted(seen):
         data[name + SUMS] = seen[name].squares.astype(np.float32)
         data[name + COUNTS] = seen[name].counts.astype(np.float32)
-    places, offset = [], 0
-    for name, values in data.items():
-        places.append(Place(name, values.shape[::-1], "F32", offset, values.nbytes))
-        offset += padded(values.nbytes)
+    places = placed((name, values.shape[::-1], "F32") for name, values in data.items())
     with write_whole(target) as file:
         file.write(header_bytes(None, said, places))
         for values in data.values():
@@ -185,7 +170,8 @@ def main() -> None:
     config = next(heard())
     try:
         bound_memory(config["memory_limit"])
-        say({"answer": collect(config, say)})
+        collect(config, say)
+        say({"answer": {}})
     except (FilbertError, OSError) as exc:
         say(told(exc))
     os._exit(0)

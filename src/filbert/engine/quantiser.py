@@ -15,7 +15,7 @@ from filbert.models.header import Tensor
 
 STEP = "quantise"
 START_S = 60.0
-BESIDE_TENSORS = 256 << 20  # bytes: the engine, Python, and a part of a tensor in each of its forms
+MEMORY_LIMIT = 256 << 20  # bytes: the engine, Python, and a part of a tensor in each of its forms
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,16 +58,12 @@ class Quantised:
 class Quantiser:
     """Use it in a `with`; the child ends with it."""
 
-    def __init__(
-        self, *, threads: int | None = None, openmp: Runtime = "bundled", stall_s: float = 120, room: int = 0
-    ) -> None:
-        """room: bytes it may hold beside what it needs for any tensor. Raises EngineMissing, EngineMismatch."""
+    def __init__(self, *, threads: int | None = None, openmp: Runtime = "bundled", stall_s: float = 120) -> None:
+        """Raises EngineMissing, EngineMismatch."""
         if reason := unsupported_by_engine():
             raise EngineMissing(reason, do="Compress on another machine.")
-        limit = BESIDE_TENSORS + room
-        self._child = Child(
-            "quantiser_main.py", {"threads": threads or cores(), "openmp": openmp, "memory_limit": limit}
-        )
+        config = {"threads": threads or cores(), "openmp": openmp, "memory_limit": MEMORY_LIMIT}
+        self._child = Child("quantiser_main.py", config)
         self._stall_s = stall_s
         answer(self._child.hear(START_S))
 
@@ -76,10 +72,6 @@ class Quantiser:
 
     def __exit__(self, *error: object) -> None:
         self._child.kill()
-
-    @property
-    def pid(self) -> int:
-        return self._child.pid
 
     def quantise(self, asked: Quantised, done: int, total: int) -> Job[None]:
         """done, total: weights of all tensors, for the progress. Raises BadInput for weights that are no numbers,

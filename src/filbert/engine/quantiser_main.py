@@ -21,6 +21,7 @@ from filbert.core.errors import BadInput, BadModelFile, EngineError, FilbertErro
 from filbert.engine.capi import NUMBERS, Engine, Floats, open_engine
 from filbert.engine.lifeline import bound_memory, heard, open_lifeline
 from filbert.engine.scorer_main import told
+from filbert.models.gguf_write import size_of
 
 PART_BYTES = 48 << 20  # of numbers held at once, as F32
 CHUNK = 1 << 17  # numbers a thread takes at a time
@@ -66,8 +67,9 @@ class Quantiser:
                 yield last
 
     def read(self, source: BinaryIO, task: Task, n_rows: int) -> Floats:
-        data = source.read(n_rows * self.row_size(task.type, task.row))
-        if len(data) < n_rows * self.row_size(task.type, task.row):
+        size = size_of((task.row, n_rows), task.type)
+        data = source.read(size)
+        if len(data) < size:
             raise BadModelFile(f"{task.source[0]} ends within {task.name}.", do="Get the file again.")
         rows = self.dequantised(np.frombuffer(data, np.uint8), task.type, n_rows, task.row)
         if not np.isfinite(rows).all():
@@ -85,7 +87,7 @@ class Quantiser:
             return (data.view(np.uint16).astype(np.uint32) << 16).view(np.float32).reshape(n_rows, row)
         rows = np.empty((n_rows, row), np.float32)
         convert = self._engine.lib.ggml_get_type_traits(NUMBERS[kind.lower()]).to_float
-        size = self.row_size(kind, row)
+        size = size_of((row,), kind)
         step = max(1, CHUNK // row)
 
         def work(first: int) -> None:
@@ -98,7 +100,7 @@ class Quantiser:
     def quantised(self, rows: Floats, task: Task, first: int, importance: Floats | None) -> Bytes:
         """first: the number of the first row in its tensor."""
         ffi, lib, kind = self._engine.ffi, self._engine.lib, NUMBERS[task.to.lower()]
-        size = self.row_size(task.to, task.row)
+        size = size_of((task.row,), task.to)
         data = np.empty(len(rows) * size, np.uint8)
 
         def work(span: tuple[int, int]) -> None:
@@ -113,9 +115,6 @@ class Quantiser:
 
         list(self._threads.map(work, spans(first, len(rows), task.matrix, max(1, CHUNK // task.row))))
         return data
-
-    def row_size(self, kind: str, row: int) -> int:
-        return int(self._engine.lib.ggml_row_size(NUMBERS[kind.lower()], row))
 
     def _floats(self, row: Floats) -> Any:
         return self._engine.ffi.cast("float *", row.ctypes.data)

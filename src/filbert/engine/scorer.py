@@ -27,14 +27,13 @@ from filbert.core.errors import (
 from filbert.core.jobs import Job, Progress
 from filbert.core.machine import cores, unsupported_by_engine
 from filbert.engine import capi_layout
-from filbert.engine.child import Child, answer, load_wait_s
+from filbert.engine.child import SLOWEST_TOKENIZER, Child, answer, load_wait_s
 from filbert.engine.forest import Item, followed
 from filbert.engine.threads import Runtime
 from filbert.models.store import StoredModel
 from filbert.report.measurement import Provenance
 
 FRESH = "The next call starts a fresh one."
-SLOWEST_TOKENIZER = 1e6  # bytes a second
 W = TypeVar("W")
 
 

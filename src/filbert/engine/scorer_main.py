@@ -232,6 +232,11 @@ def windows(weights: Weights, text: str, window: int) -> list[list[int]]:
             why=f"Perplexity over windows of {window} needs at least {2 * window}.",
             do="Give a longer text, or choose a shorter window.",
         )
+    return cut(start, tokens, window)
+
+
+def cut(start: list[int], tokens: Sequence[int], window: int) -> list[list[int]]:
+    """As windows of so many, the first of each replaced by what every text begins with; the rest is left out."""
     firsts = range(0, len(tokens) // window * window, window)
     return [[*start, *tokens[first + len(start) : first + window]] for first in firsts]
 

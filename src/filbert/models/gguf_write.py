@@ -5,20 +5,21 @@ The format is ggml's docs/gguf.md. Keys are copied as they stand, byte by byte, 
 
 from __future__ import annotations
 
+import math
 import struct
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from filbert.models.gguf_types import TENSOR_TYPES
-from filbert.models.header import Header, Tensor
+from filbert.models.header import Header
 
 ALIGNMENT = 32
 VERSION = 3
-U32, F32, STRING, ARRAY, U16, I32 = 4, 6, 8, 9, 2, 5
+U32, I32, F32, STRING, ARRAY = 4, 5, 6, 8, 9
 TYPE_NUMBERS = {kind.name: number for number, kind in TENSOR_TYPES.items()}
-OF_A_PART = ("split.no", "split.count", "split.tensors.count", "general.alignment")
+OF_THE_OLD_FILE = {"split.no", "split.count", "split.tensors.count", "general.alignment"}  # true of no other
 
-Value = str | int | float | Sequence[str] | Sequence[float]
+Value = str | int | float | Sequence[str] | Sequence[int] | Sequence[float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,13 +33,13 @@ class Place:
     size_bytes: int
 
 
-def placed(tensors: Iterable[tuple[Tensor, str]]) -> list[Place]:
-    """Tensors one after the other, each in the type beside it."""
+def placed(tensors: Iterable[tuple[str, tuple[int, ...], str]]) -> list[Place]:
+    """Tensors one after the other: name, shape and type of each."""
     places: list[Place] = []
     offset = 0
-    for tensor, kind in tensors:
-        size_bytes = size_of(tensor.shape, kind)
-        places.append(Place(tensor.name, tensor.shape, kind, offset, size_bytes))
+    for name, shape, kind in tensors:
+        size_bytes = size_of(shape, kind)
+        places.append(Place(name, shape, kind, offset, size_bytes))
         offset += padded(size_bytes)
     return places
 
@@ -46,32 +47,22 @@ def placed(tensors: Iterable[tuple[Tensor, str]]) -> list[Place]:
 def size_of(shape: Sequence[int], kind: str) -> int:
     """Bytes of a tensor whose rows hold whole blocks."""
     stored = TENSOR_TYPES[TYPE_NUMBERS[kind]]
-    rows = 1
-    for length in shape[1:]:
-        rows *= length
-    return shape[0] // stored.block * stored.size_bytes * rows
+    return shape[0] // stored.block * stored.size_bytes * math.prod(shape[1:])
 
 
 def padded(position: int) -> int:
     return position + -position % ALIGNMENT
 
 
-def header_bytes(
-    source: Header | None, said: Mapping[str, Value], places: Sequence[Place], without: Collection[str] = OF_A_PART
-) -> bytes:
-    """All before the data. source: whose keys are copied, but for those in `said` and `without`."""
-    keys = [*_copied(source, {*said, *without}), *(_key(key, value) for key, value in said.items())]
-    infos = [_info(place) for place in places]
+def header_bytes(source: Header | None, said: Mapping[str, Value], places: Sequence[Place]) -> bytes:
+    """All before the data. source: whose keys are copied, but for those in `said` and those that hold of it alone."""
+    kept = source.places.items() if source else ()
+    copied = [(source, place) for key, place in kept if source and key not in OF_THE_OLD_FILE | said.keys()]
+    keys = [file.read_at(place.start, len(place)) for file, place in copied]
+    keys += [_key(key, value) for key, value in said.items()]
     opening = b"GGUF" + struct.pack("<IQQ", VERSION, len(places), len(keys))
-    data = b"".join([opening, *keys, *infos])
+    data = b"".join([opening, *keys, *map(_info, places)])
     return data.ljust(padded(len(data)), b"\0")
-
-
-def _copied(source: Header | None, without: Collection[str]) -> Iterator[bytes]:
-    for key, place in source.places.items() if source else ():
-        if key not in without:
-            assert source
-            yield source.read_at(place.start, len(place))
 
 
 def _key(key: str, value: Value) -> bytes:
@@ -88,6 +79,8 @@ def _value(value: Value) -> bytes:
             return struct.pack("<If", F32, value)
         case [str(), *_]:
             return struct.pack("<IIQ", ARRAY, STRING, len(value)) + b"".join(_string(str(each)) for each in value)
+        case [int(), *_]:
+            return struct.pack(f"<IIQ{len(value)}i", ARRAY, I32, len(value), *value)
         case _:
             return struct.pack(f"<IIQ{len(value)}f", ARRAY, F32, len(value), *value)
 
