@@ -21,8 +21,8 @@ from filbert.core.settings import Settings
 from filbert.engine.load_options import LoadOptions
 
 if TYPE_CHECKING:
+    from filbert.engine.fidelity import Fidelity
     from filbert.evaluate.evaluation import Evaluation
-    from filbert.evaluate.fidelity import Fidelity
     from filbert.evaluate.tasks_compared import TaskChange
     from filbert.models.installed import StoredModel
 
@@ -42,6 +42,9 @@ def fidelity(
         Path | None, typer.Option("--text", help="A UTF-8 text file, or --tasks, or both.", show_default=False)
     ] = None,
     window: WINDOW = WINDOW_TOKENS,
+    every_token: Annotated[
+        bool, typer.Option("--every-token", help="Score the first half of each window too.")
+    ] = False,
     tasks: Annotated[
         str, typer.Option("--tasks", help="Also on these, as `filbert evaluate` names them.", show_default=False)
     ] = "",
@@ -61,7 +64,7 @@ def fidelity(
 
     words = read_text_file(text, str(text)) if text else ""
     stored = [present(name, settings, load.threads, consent(settings)) for name in (compressed, base)]
-    on_text = _on_text(stored, load, settings, text, words, window) if text else None
+    on_text = _on_text(stored, load, settings, text, words, window, every_token) if text else None
     on_tasks = _on_tasks(stored, load, settings, Evaluation(tasks, limit, data=data)) if tasks else []
     if as_json:
         told = on_text.to_json() if on_text else {"model": stored[0].name, "base": stored[1].name}
@@ -76,15 +79,28 @@ def fidelity(
 
 
 def _on_text(
-    stored: Sequence[StoredModel], load: LoadOptions, settings: Settings, text: Path, words: str, window: int
+    stored: Sequence[StoredModel],
+    load: LoadOptions,
+    settings: Settings,
+    text: Path,
+    words: str,
+    window: int,
+    every_token: bool,
 ) -> Fidelity:
     from filbert.core.jobs import run
+    from filbert.engine.fidelity import again, fidelity_job
     from filbert.engine.model import Model
-    from filbert.evaluate.fidelity import again, fidelity_job
 
     with Model(stored[0], load) as model, Model(stored[1], load) as full, progress(settings) as watch:
-        about = {"model": model.name, "base": full.name, "text": str(text), "window": window}
-        job = fidelity_job(model, full, words, window, again(model.name, full.name, window, str(text)))
+        about = {
+            "model": model.name,
+            "base": full.name,
+            "text": str(text),
+            "window": window,
+            "every token": every_token,
+        }
+        command = again(model.name, full.name, window, str(text), every_token=every_token)
+        job = fidelity_job(model, full, words, window, command, every_token=every_token)
         return run("fidelity", about, job, watch)
 
 

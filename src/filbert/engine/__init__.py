@@ -13,6 +13,7 @@ chat_prompt.py           a conversation as the text that a model is shown
 child.py                 a process that holds native code: start, ask, stop
 children.py              the workers and the scorer of one model
 echo.py                  prompts told again, each token with its likelihood
+fidelity.py              what compression cost, against the full model
 forest.py                prompts and endings as a tree of tokens, packed into decodes
 generation.py            an answer as it comes: chunks, finish, reply
 importance.py            how much the columns of matrices are used

@@ -229,14 +229,15 @@ class Scorer:
         """What each window of the text costs. Raises BadInput for a text of less than two windows."""
         return (yield from self._windows("perplexity", text, window, Window))
 
-    def fidelity(self, text: str, window: int) -> Job[list[ComparedWindow]]:
-        """How far the model is from its base on each window of the text. Raises as `perplexity`."""
-        return (yield from self._windows("fidelity", text, window, ComparedWindow))
+    def fidelity(self, text: str, window: int, *, every_token: bool = False) -> Job[list[ComparedWindow]]:
+        """How far the model is from its base on the second half of each window of the text, or on all of it. Raises as
+        `perplexity`."""
+        return (yield from self._windows("fidelity", text, window, ComparedWindow, every_token=every_token))
 
-    def _windows(self, do: str, text: str, window: int, kind: type[W]) -> Job[list[W]]:
+    def _windows(self, do: str, text: str, window: int, kind: type[W], **more: bool) -> Job[list[W]]:
         windows: list[W] = []
         with self._exchange() as child:
-            child.tell({"do": do, "text": text, "window": window}, self._stall_s)
+            child.tell({"do": do, "text": text, "window": window, **more}, self._stall_s)
             while "window" in (said := self._hear(child, len(text) / SLOWEST_TOKENIZER)):
                 windows.append(kind(**said["window"]))
                 yield Progress(do, len(windows), said["of"], "windows")

@@ -164,7 +164,7 @@ class Scorer:
             self._say({"window": self._window(context, tokens), "of": len(found)})
         return {"n_windows": len(found)}
 
-    def fidelity(self, text: str, window: int) -> dict[str, Any]:
+    def fidelity(self, text: str, window: int, every_token: bool) -> dict[str, Any]:
         """The windows of `perplexity`, cut by the base's tokenizer as llama-perplexity has it, by both models in
         lockstep: their logits are compared where the engine has them."""
         assert self._base
@@ -173,7 +173,9 @@ class Scorer:
         context = self._fitting(window)
         base = Context(self._base, context.n_ctx, self._threads, self._lives)
         for tokens in found:
-            self._say({"window": compared(context, base, tokens), "of": len(found)})
+            self._say(
+                {"window": compared(context, base, tokens, 0 if every_token else len(tokens) // 2), "of": len(found)}
+            )
         return {"n_windows": len(found)}
 
     def _window(self, context: Context, tokens: list[int]) -> dict[str, Any]:
@@ -241,11 +243,10 @@ def cut(start: list[int], tokens: Sequence[int], window: int) -> list[list[int]]
     return [[*start, *tokens[first + len(start) : first + window]] for first in firsts]
 
 
-def compared(context: Context, base: Context, tokens: list[int]) -> dict[str, Any]:
-    """Of the second half's tokens but the last, a number each; None for what is none."""
-    half = len(tokens) // 2
-    targets = np.array([*tokens[half + 1 :], 0], np.int32)
-    rows = sequence(tokens, wanted_from=half)
+def compared(context: Context, base: Context, tokens: list[int], start: int) -> dict[str, Any]:
+    """Of the tokens from `start` to the last but one, a number each; None for what is none."""
+    targets = np.array([*tokens[start + 1 :], 0], np.int32)
+    rows = sequence(tokens, wanted_from=start)
     context.clear()
     base.clear()
     found = [

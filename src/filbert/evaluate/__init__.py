@@ -5,7 +5,6 @@ bench_result.py    its rows
 data.py            where a task's documents come from
 endpoint.py        another server, asked over HTTP
 evaluation.py      what is asked of a model: tasks, how many items, how they are put
-fidelity.py        what compression cost, against the full model
 harness_json.py    results in lm-eval's shape
 hub_sets.py        sets of the hub, as it converts them
 items.py           what is scored: documents as requests, few-shot examples before them

@@ -21,9 +21,9 @@ from filbert.engine.tools import Tool
 from filbert.models import store
 
 if TYPE_CHECKING:
+    from filbert.engine.fidelity import Fidelity
     from filbert.engine.score_and_perplexity import Perplexity, Scored
     from filbert.evaluate.bench_result import Bench
-    from filbert.evaluate.fidelity import Fidelity
 
 
 class Model(engine.Model):
@@ -104,7 +104,7 @@ def fidelity(
     Both are loaded for it, in a process of its own. Keyword arguments as of `load`. Raises BadInput for models of
     different vocabularies."""
     from filbert.core.jobs import finish
-    from filbert.evaluate.fidelity import again, fidelity_job
+    from filbert.engine.fidelity import again, fidelity_job
 
     wanted = configured(LoadOptions, options)
     one, other = (store.resolve_or_pull(_named(name), threads=wanted.threads) for name in (compressed, base))

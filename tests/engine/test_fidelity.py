@@ -18,12 +18,12 @@ from filbert.core.errors import BadInput, ContextOverflow, EngineError, NoRoom
 from filbert.core.jobs import Progress, finish
 from filbert.core.machine import Memory
 from filbert.engine.budget import Budget
+from filbert.engine.fidelity import Fidelity, fidelity_job
 from filbert.engine.likelihood import side_by_side
 from filbert.engine.load_options import LoadOptions
 from filbert.engine.load_plan import SCORING
 from filbert.engine.model import Model
 from filbert.engine.side_by_side import SideBySide
-from filbert.evaluate.fidelity import Fidelity, fidelity_job
 from filbert.models.fit import check_together
 from filbert.models.store import in_place
 from requantise import coarser
@@ -39,9 +39,9 @@ def opened(path: Path) -> Model:
     return Model(in_place(path), LoadOptions(threads=1))
 
 
-def found(path: Path, base: Path, text: str = TEXT, window: int = 64) -> Fidelity:
+def found(path: Path, base: Path, text: str = TEXT, window: int = 64, *, every_token: bool = False) -> Fidelity:
     with opened(path) as model, opened(base) as full:
-        return finish(fidelity_job(model, full, text, window, "filbert fidelity …"))
+        return finish(fidelity_job(model, full, text, window, "filbert fidelity …", every_token=every_token))
 
 
 @pytest.fixture
@@ -119,6 +119,14 @@ def test_a_quantised_model_is_not_and_each_figure_lies_within_its_interval(full:
         figure = getattr(got, name)
         assert figure.interval[0] <= figure.value <= figure.interval[1], name
         assert figure.interval[0] < figure.interval[1], name
+
+
+def test_every_token_can_be_scored_and_the_second_half_is_a_part_of_it(full: Path, small: Path) -> None:
+    half, whole = found(small, full), found(small, full, every_token=True)
+    assert half.n == half.n_windows * 31
+    assert whole.n == half.n_windows * 63
+    assert whole.value * whole.n > half.value * half.n > 0  # a sum of more that is never negative
+    assert "on every token of a text" in whole.against
 
 
 def test_it_says_both_files_the_text_and_how_to_make_it_again(full: Path, small: Path) -> None:

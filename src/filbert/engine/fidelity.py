@@ -131,21 +131,24 @@ class Fidelity(Measurement):
         )
 
 
-def fidelity_job(model: Model, base: Model, text: str, window: int, command: str) -> Job[Fidelity]:
-    """The model beside its base on windows of the text, the second half of each scored. command: what makes it again.
-    Raises BadInput for models of different vocabularies, for more than fits into memory, and for a text of less than
-    two windows; EngineError when no token gave a number."""
+def fidelity_job(
+    model: Model, base: Model, text: str, window: int, command: str, *, every_token: bool = False
+) -> Job[Fidelity]:
+    """The model beside its base on windows of the text, the second half of each scored, or all of it. command: what
+    makes it again. Raises BadInput for models of different vocabularies, for more than fits into memory, and for a text
+    of less than two windows; EngineError when no token gave a number."""
     model.need("text")
     base.need("text")
     need_window(text, window)
     need_same_vocabulary(model, base)
     with SideBySide(model.children.plan, base.children.plan, window) as pair:
-        windows = yield from pair.scorer.fidelity(text, window)
+        windows = yield from pair.scorer.fidelity(text, window, every_token=every_token)
         made_by = provenance(pair.scorer, command)
     data = text.encode(errors="replace")
     scored = [_valid(each) for each in windows]
     n_invalid = sum(len(each.kl) for each in windows) - sum(len(each) for each in scored)
-    against = f"{base.name} (sha256 {base.stored.sha256[:12]}) on a text of {len(data)} bytes"
+    part = "every token of " if every_token else ""
+    against = f"{base.name} (sha256 {base.stored.sha256[:12]}) on {part}a text of {len(data)} bytes"
     return Fidelity(
         **_figures(scored, n_invalid),
         against=f"{against} (sha256 {hashlib.sha256(data).hexdigest()[:12]})",
@@ -158,9 +161,10 @@ def fidelity_job(model: Model, base: Model, text: str, window: int, command: str
     )
 
 
-def again(name: str, base: str, window: int, file: str) -> str:
+def again(name: str, base: str, window: int, file: str, *, every_token: bool = False) -> str:
     """The command that measures it again. file: where the text is from."""
-    return shlex.join(["filbert", "fidelity", name, "--base", base, "--window", str(window), "--text", file])
+    flags = ["--base", base, "--window", str(window), "--text", file, *(["--every-token"] if every_token else [])]
+    return shlex.join(["filbert", "fidelity", name, *flags])
 
 
 def need_same_vocabulary(model: Model, base: Model) -> None:
