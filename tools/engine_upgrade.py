@@ -44,7 +44,7 @@ FUNCTIONS = """
     llama_init_from_model llama_free llama_get_causal_attn llama_set_adapters_lora
     llama_get_memory llama_memory_clear llama_memory_seq_cp llama_memory_seq_rm
     llama_batch_init llama_batch_free llama_decode llama_get_logits
-    ggml_backend_tensor_get ggml_get_type_traits ggml_quantize_chunk ggml_validate_row_data
+    ggml_backend_tensor_get ggml_backend_tensor_set ggml_get_type_traits ggml_quantize_chunk ggml_validate_row_data
 """
 STRUCTS = ("ggml_tensor", "ggml_type_traits")
 STANDARD = """

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 
 from filbert.compress.imatrix import ImportanceMatrix
-from filbert.compress.recipe import FULL, Model, Planned, Recipe, needs_importance, planned
+from filbert.compress.recipe import FULL, Model, Planned, Recipe, needs_importance, planned, role_of
 from filbert.core.errors import BadInput
 from filbert.core.files import size
 from filbert.models.gguf_write import Place, header_bytes, padded, placed
@@ -115,7 +114,7 @@ def rows(made: Plan) -> list[list[str]]:
     types: dict[str, Counter[str]] = defaultdict(Counter)
     sizes: Counter[str] = Counter()
     for each, place in zip(made.tensors, made.places, strict=True):
-        name = re.sub(r"^blk\.\d+\.", "", each.tensor.name).removesuffix(".weight")
+        name = role_of(each.tensor.name)
         types[name][each.type if each.type == each.wanted else f"{each.type} for {each.wanted}"] += 1
         sizes[name] += place.size_bytes
     return [

@@ -16,7 +16,7 @@ from filbert.compress.plan import Plan
 from filbert.core.errors import BadInput, BadModelFile
 from filbert.core.files import alone, move_whole, need_room, write_whole
 from filbert.core.jobs import Job, Progress
-from filbert.engine.quantiser import STEP, Quantised, Quantiser
+from filbert.engine.quantiser import STEP, Quantiser, Rounding
 from filbert.models.header import Tensor
 
 COPY_BYTES = 1 << 22
@@ -62,8 +62,8 @@ def _tensors(made: Plan, part: Path, story: Path, done: int, threads: int | None
                 yield Progress(STEP, so_far + each.tensor.count, total, "weights")
             else:
                 importance = made.importance.of(each.tensor) if made.importance else None
-                asked = Quantised(each.tensor, file, each.type, part, offset, importance)
-                yield from quantiser.quantise(asked, so_far, total)
+                asked = Rounding(each.tensor, file, each.type, importance)
+                yield from quantiser.quantise(asked, part, offset, so_far, total)
             so_far += each.tensor.count
             if time.monotonic() - told > TOLD_EACH_S:
                 _tell(story, made, part, number + 1)

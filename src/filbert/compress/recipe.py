@@ -250,6 +250,11 @@ def block_of(name: str) -> int:
     return int(match[1]) if match else -1
 
 
+def role_of(name: str) -> str:
+    """What a tensor does, whatever its block: attn_q, ffn_down_exps, token_embd."""
+    return re.sub(r"^blk\.\d+\.", "", name).removesuffix(".weight")
+
+
 def _order(tensor: Tensor) -> tuple[int, str]:
     return block_of(tensor.name), tensor.name
 

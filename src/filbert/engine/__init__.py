@@ -12,6 +12,8 @@ cards.py                 what is a graphics card
 chat_prompt.py           a conversation as the text that a model is shown
 child.py                 a process that holds native code: start, ask, stop
 children.py              the workers and the scorer of one model
+divergence.py            how far models are from a full one, as their caller sees it
+divergence_main.py       the child that compares them, and rounds tensors in memory
 echo.py                  prompts told again, each token with its likelihood
 fidelity.py              what compression cost, against the full model
 forest.py                prompts and endings as a tree of tokens, packed into decodes
@@ -20,6 +22,7 @@ importance.py            how much the columns of matrices are used
 importance_main.py       the child that sums it
 infill.py                text between what stands before it and what comes after
 keep_alive.py            how long a model stays in memory, as it is written
+kept_logits.py           what a model says of a window of a text, on disk
 kept_schema.py           whether what was written keeps to a schema
 lease.py                 a model that a running server holds
 lifeline.py              the child's end of the pipes: it ends with its caller
@@ -31,7 +34,7 @@ pool.py                  models that many ask for: lent, kept for a while, unloa
 pooled.py                vectors and ranks of texts, batch by batch
 probe.py                 whether the engine works here
 probe_main.py            the child that tries it
-quantiser.py             the rows of a tensor in another type
+quantiser.py             the rows of a tensor in another type, and how much is lost
 quantiser_main.py        the child that makes them
 relay.py                 a worker's answer as raw bytes, for the gateway
 sampling.py              what a request asks: temperature, seed, stop, schema

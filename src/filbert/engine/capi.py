@@ -151,13 +151,23 @@ def _mismatch(what: str) -> EngineMismatch:
 class Weights:
     """A model file, mapped into memory, with the LoRA adapters that every context of it applies at full strength."""
 
-    def __init__(self, engine: Engine, path: str, adapters: Sequence[str] = (), *, as_stored: bool = False) -> None:
-        """as_stored: matrices stay as the file has them, under their names, where others are packed anew for speed.
-        Raises BadModelFile when the engine refuses a file."""
+    def __init__(
+        self,
+        engine: Engine,
+        path: str,
+        adapters: Sequence[str] = (),
+        *,
+        as_stored: bool = False,
+        writable: bool = False,
+    ) -> None:
+        """as_stored: matrices stay as the file has them, under their names, where others are packed anew for speed;
+        writable: they are read into memory of their own. Raises BadModelFile when the engine refuses a file."""
         lib = engine.lib
         self.engine = engine
         params = lib.llama_model_default_params()
         params.use_extra_bufts = not as_stored
+        if writable:
+            params.load_mode = lib.LLAMA_LOAD_MODE_NONE
         self.model = lib.llama_model_load_from_file(os.fsencode(path), params)
         if self.model == engine.ffi.NULL:
             raise BadModelFile(

@@ -28,11 +28,13 @@ from filbert.core.errors import (
     BadInput,
     BadModelFile,
     ContextOverflow,
+    DiskFull,
     EngineCrashed,
     EngineError,
     EngineMismatch,
     EngineMissing,
     EngineStalled,
+    StoreReadOnly,
 )
 from filbert.core.log import log
 from filbert.engine.threads import environment
@@ -43,7 +45,11 @@ CONFIG_S = 60.0  # for a child to read what it is to load; a pipe holds all of i
 GRACE_S = 3.0  # from asking a child to end until it is killed
 OF_THE_LOG = re.compile(r"\d+\.\d\d\.\d{3}\.\d{3} ")  # how a line of the engine's own log begins
 TOLD = {
-    kind.code: kind for kind in (BadInput, BadModelFile, ContextOverflow, EngineError, EngineMismatch, EngineMissing)
+    kind.code: kind
+    for kind in (
+        *(BadInput, BadModelFile, ContextOverflow, DiskFull),
+        *(EngineError, EngineMismatch, EngineMissing, StoreReadOnly),
+    )
 }
 _alive: weakref.WeakSet[Child] = weakref.WeakSet()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -30,15 +31,13 @@ class Importance:
 
 
 @dataclass(frozen=True, slots=True)
-class Quantised:
-    """A tensor to quantise. source: the file that holds it; target, offset: where it is written to."""
+class Rounding:
+    """A tensor, and the type that is to be made of it. source: the file that holds it."""
 
     tensor: Tensor
     source: Path
     to: str
-    target: Path
-    offset: int
-    importance: Importance | None = None
+    importance: Importance | None
 
     def to_json(self) -> dict[str, Any]:
         row, *others = self.tensor.shape
@@ -49,7 +48,6 @@ class Quantised:
             "matrix": others[0],
             "source": (str(self.source), self.tensor.offset),
             "type": self.tensor.type,
-            "target": (str(self.target), self.offset),
             "to": self.to,
             "importance": asdict(self.importance) if self.importance else None,
         }
@@ -73,10 +71,18 @@ class Quantiser:
     def __exit__(self, *error: object) -> None:
         self._child.kill()
 
-    def quantise(self, asked: Quantised, done: int, total: int) -> Job[None]:
-        """done, total: weights of all tensors, for the progress. Raises BadInput for weights that are no numbers,
-        OSError where the target cannot be written."""
-        self._child.tell(asked.to_json(), self._stall_s)
+    def quantise(self, asked: Rounding, target: Path, offset: int, done: int, total: int) -> Job[None]:
+        """Write it into the target, from that byte on. done, total: weights of all tensors, for the progress. Raises
+        BadInput for weights that are no numbers, OSError where the target cannot be written."""
+        self._child.tell({"task": asked.to_json(), "target": (str(target), offset)}, self._stall_s)
         while "rows" in (said := self._child.hear(self._stall_s)):
             yield Progress(STEP, done + said["rows"] * asked.tensor.shape[0], total, "weights")
         answer(said)
+
+    def errors(self, tensor: Rounding, types: Sequence[str]) -> dict[str, float]:
+        """How far each type is from the tensor: the sum of squares of what the rounding errs by, of each column times
+        how much it is used. Raises BadInput for weights that are no numbers."""
+        self._child.tell({"task": tensor.to_json(), "types": list(types)}, self._stall_s)
+        while "rows" in (said := self._child.hear(self._stall_s)):
+            pass
+        return dict(answer(said))

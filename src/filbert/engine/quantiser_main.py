@@ -1,16 +1,17 @@
-"""The quantiser: reads rows of a tensor out of one file, writes them quantised into another.
+"""The quantiser: reads rows of a tensor out of one file, writes them quantised into another, or tells how much is lost.
 
 Told once {"threads": …, "memory_limit": …}; then one answer a tensor, {"answer": …} or {"error": …}. Before it comes
-{"rows": …} for each part, which shows that it lives. The importance of each column weighs its error; it is read from an
+{"rows": …} for each part, which shows that it lives. {"task": …, "target": …} is written; of {"task": …, "types": …}
+each type's error is told. The importance of each column weighs its error; it is read from an
 importance matrix as llama-quantize reads it (tools/quantize).
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -20,18 +21,19 @@ from numpy.typing import NDArray
 from filbert.core.errors import BadInput, BadModelFile, EngineError, FilbertError
 from filbert.engine.capi import NUMBERS, Engine, Floats, open_engine
 from filbert.engine.lifeline import bound_memory, heard, open_lifeline
-from filbert.engine.scorer_main import told
+from filbert.engine.scorer_main import Say, told
 from filbert.models.gguf_write import size_of
 
 PART_BYTES = 48 << 20  # of numbers held at once, as F32
-CHUNK = 1 << 17  # numbers a thread takes at a time
+CHUNK = 1 << 15  # numbers a thread takes at a time
+SAMPLE = 1 << 17  # numbers of a tensor of which an error is told: types are compared on the same ones
 Bytes = NDArray[np.uint8]
 
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """n_rows: in all matrices of the tensor together; row: numbers in one; matrix: rows in one. source, target: files,
-    and where in them."""
+    """n_rows: in all matrices of the tensor together; row: numbers in one; matrix: rows in one. source: the file, and
+    where in it."""
 
     name: str
     row: int
@@ -39,7 +41,6 @@ class Task:
     matrix: int
     source: tuple[str, int]
     type: str
-    target: tuple[str, int]
     to: str
     importance: dict[str, Any] | None
 
@@ -51,27 +52,51 @@ class Task:
 
 
 class Quantiser:
-    def __init__(self, engine: Engine, threads: int) -> None:
+    def __init__(self, engine: Engine, threads: ThreadPoolExecutor) -> None:
         self._engine = engine
-        self._threads = ThreadPoolExecutor(threads)
+        self._threads = threads
 
-    def quantise(self, task: Task) -> Iterator[int]:
-        """The rows done, after each part. Raises BadInput for a weight that is no number."""
+    def quantise(self, task: Task, target: tuple[str, int]) -> Iterator[int]:
+        """The rows done, after each part. target: the file, and where in it. Raises BadInput for a weight that is no
+        number."""
         importance = importances(task)
-        with Path(task.source[0]).open("rb") as source, Path(task.target[0]).open("r+b") as target:
+        with Path(task.source[0]).open("rb") as source, Path(target[0]).open("r+b") as file:
             source.seek(task.source[1])
-            target.seek(task.target[1])
+            file.seek(target[1])
             for first, last in task.parts:
                 rows = self.read(source, task, last - first)
-                target.write(self.quantised(rows, task, first, importance).data)
+                file.write(self.quantised(rows, task, first, importance).data)
                 yield last
+
+    def errors(self, task: Task, types: Sequence[str]) -> Iterator[tuple[str, float]]:
+        """Of each type the sum over all weights of (error² x mean square of what the weight is multiplied with), told
+        by some rows of each matrix. A matrix of experts counts as often as it was used."""
+        matrices = task.n_rows // task.matrix
+        n = max(1, min(task.matrix, SAMPLE // (task.row * matrices)))
+        sample = replace(task, n_rows=matrices * n, matrix=n)
+        rows = self._some(task, n)
+        importance, used = importances(task), usages(task)
+        for kind in types:
+            asked = replace(sample, to=kind)
+            back = self.dequantised(self.quantised(rows, asked, 0, importance), kind, len(rows), task.row)
+            squares = np.square(back - rows).reshape(matrices, n, task.row)
+            yield kind, float(np.einsum("mnr,mr->", squares, used, dtype=np.float64)) * task.matrix / n
+
+    def _some(self, task: Task, n: int) -> Floats:
+        """Rows of each matrix, evenly spread."""
+        size, matrices = size_of((task.row,), task.type), task.n_rows // task.matrix
+        stored = np.memmap(task.source[0], np.uint8, "r", task.source[1], (matrices, task.matrix, size))
+        some = np.ascontiguousarray(stored[:, np.arange(n) * task.matrix // n]).reshape(-1)
+        return self._finite(self.dequantised(some, task.type, matrices * n, task.row), task)
 
     def read(self, source: BinaryIO, task: Task, n_rows: int) -> Floats:
         size = size_of((task.row, n_rows), task.type)
         data = source.read(size)
         if len(data) < size:
             raise BadModelFile(f"{task.source[0]} ends within {task.name}.", do="Get the file again.")
-        rows = self.dequantised(np.frombuffer(data, np.uint8), task.type, n_rows, task.row)
+        return self._finite(self.dequantised(np.frombuffer(data, np.uint8), task.type, n_rows, task.row), task)
+
+    def _finite(self, rows: Floats, task: Task) -> Floats:
         if not np.isfinite(rows).all():
             raise BadInput(
                 f"{task.name} holds weights that are no numbers.",
@@ -137,11 +162,38 @@ def importances(task: Task) -> Floats | None:
     """Of shape (matrices, columns): means of squares, 1 throughout for a matrix that nothing was seen of."""
     if not task.importance:
         return None
-    matrices, n_counts = task.n_rows // task.matrix, task.importance["n_counts"]
-    path = task.importance["path"]
-    sums = np.fromfile(path, np.float32, matrices * task.row, offset=task.importance["sums"]).reshape(n_counts, -1)
-    counts = np.fromfile(path, np.float32, n_counts, offset=task.importance["counts"]).reshape(n_counts, 1)
-    return np.divide(sums, counts, out=np.ones_like(sums), where=counts > 0).reshape(matrices, task.row)
+    sums, counts = _sums(task.importance, task)
+    means = np.divide(sums, counts, out=np.ones_like(sums), where=counts > 0)
+    return means.reshape(-1, task.row)
+
+
+def usages(task: Task) -> Floats:
+    """As `importances`, but that of a matrix which few tokens came to is smaller by as much."""
+    matrices = task.n_rows // task.matrix
+    if not task.importance:
+        return np.ones((matrices, task.row), np.float32)
+    sums, counts = _sums(task.importance, task)
+    return (sums / counts.mean() if counts.any() else np.ones_like(sums)).reshape(matrices, task.row)
+
+
+def _sums(importance: dict[str, Any], task: Task) -> tuple[Floats, Floats]:
+    """Of shape (counts, columns of what is counted together), and (counts, 1)."""
+    n_counts, n = importance["n_counts"], task.n_rows // task.matrix * task.row
+    sums = np.fromfile(importance["path"], np.float32, n, offset=importance["sums"]).reshape(n_counts, -1)
+    return sums, np.fromfile(importance["path"], np.float32, n_counts, offset=importance["counts"]).reshape(-1, 1)
+
+
+def answered(quantiser: Quantiser, question: dict[str, Any], say: Say) -> Any:
+    task = Task(**question["task"])
+    if types := question.get("types"):
+        found = {}
+        for kind, error in quantiser.errors(task, types):
+            found[kind] = error
+            say({"rows": 0})
+        return found
+    for done in quantiser.quantise(task, question["target"]):
+        say({"rows": done})
+    return {}
 
 
 def main() -> None:
@@ -150,16 +202,14 @@ def main() -> None:
     config = next(questions)
     try:
         bound_memory(config["memory_limit"])
-        quantiser = Quantiser(open_engine(), config["threads"])
+        quantiser = Quantiser(open_engine(), ThreadPoolExecutor(config["threads"]))
         say({"answer": {}})
     except FilbertError as exc:
         say(told(exc))
         os._exit(0)
     for question in questions:
         try:
-            for done in quantiser.quantise(Task(**question)):
-                say({"rows": done})
-            say({"answer": {}})
+            say({"answer": answered(quantiser, question, say)})
         except (FilbertError, OSError) as exc:
             say(told(exc))
     os._exit(0)
