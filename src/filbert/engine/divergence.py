@@ -104,7 +104,7 @@ class Divergence:
         return answer(said)
 
     def _ready(self) -> Child:
-        if not self._child:
+        if not self._child or not self._child.running:
             self._child = self._started(self.full, full=True)
         return self._child
 
