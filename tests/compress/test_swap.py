@@ -70,7 +70,7 @@ def test_each_matrix_is_in_one_band_of_one_role(family: str, tmp_path: Path) -> 
     asked = [name for name, (tensor, _) in source.tensors.items() if quantisable(tensor, FAMILIES[family].architecture)]
     assert sorted(names) == sorted(asked)
     assert all(len({role_of(tensor.name) for tensor in role.tensors}) == 1 for role in found)
-    errors = {name: {kind: 1.0 for kind in ("Q4_0", "Q5_0", "Q8_0", "Q4_K", "F16")} for name in names}
+    errors = {name: dict.fromkeys(("Q4_0", "Q5_0", "Q8_0", "Q4_K", "F16"), 1.0) for name in names}
     swaps = [swap for role in found for swap in swaps_of(role, errors)]
     assert len(swaps) <= MOST_SWAPS
     assert len({swap.name for swap in swaps}) == len(swaps)

@@ -26,7 +26,7 @@ from filbert.models.gguf_write import size_of
 
 PART_BYTES = 48 << 20  # of numbers held at once, as F32
 CHUNK = 1 << 15  # numbers a thread takes at a time
-SAMPLE = 1 << 17  # numbers of a tensor of which an error is told: types are compared on the same ones
+SAMPLE = 1 << 18  # numbers of a tensor of which an error is told: types are compared on the same ones
 Bytes = NDArray[np.uint8]
 
 
