@@ -22,7 +22,7 @@ from filbert.core.errors import BadInput, BadModelFile, DiskFull, EngineCrashed
 from filbert.core.jobs import Progress, finish
 from filbert.core.settings import checked
 from filbert.engine.divergence import KEEP, Divergence
-from filbert.engine.kept_logits import compared, keep, kept, said
+from filbert.engine.kept_logits import beside, keep, kept, said
 from filbert.engine.likelihood import side_by_side
 from filbert.engine.load_options import LoadOptions
 from filbert.engine.load_plan import LoadPlan
@@ -80,19 +80,19 @@ def full(tmp_path: Path) -> Path:
 @given(logits=ROWS, base=ROWS)
 def test_what_is_kept_in_16_bits_gives_the_same_divergence(logits: np.ndarray, base: np.ndarray) -> None:
     targets = [0, 3, 6]
-    found, exact = compared(logits, said(base, targets), targets), side_by_side(logits, base, np.array(targets))
+    found, exact = beside(logits, said(base, targets), targets), side_by_side(logits, base, np.array(targets))
     assert found.kl == pytest.approx(exact.kl, rel=1e-3, abs=1e-5)
     assert found.nll == pytest.approx(exact.nll, abs=1e-5)
     assert found.base_nll == pytest.approx(exact.base_nll, abs=1e-5)
     assert list(found.same) == list(exact.same)
-    assert compared(base, said(base, targets), targets).kl.max() < 1e-6
+    assert beside(base, said(base, targets), targets).kl.max() < 1e-6
 
 
 def test_a_nan_stays_one_on_either_side() -> None:
     rows = np.zeros((2, 5), np.float32)
     rows[1, 3] = np.nan
     fine = np.zeros((2, 5), np.float32)
-    for found in (compared(rows, said(fine, [0, 0]), [0, 0]), compared(fine, said(rows, [0, 0]), [0, 0])):
+    for found in (beside(rows, said(fine, [0, 0]), [0, 0]), beside(fine, said(rows, [0, 0]), [0, 0])):
         assert found.kl[0] == pytest.approx(0, abs=1e-6)
         assert np.isnan(found.kl[1])
 
@@ -168,17 +168,16 @@ def test_a_file_is_as_far_as_fidelity_finds_it(full: Path, tmp_path: Path) -> No
     with opened(full, tmp_path / "kept", most=99) as divergence:
         windows, others = finish(divergence.of(plan_of(small)))
     with SideBySide(plan_of(small), plan_of(full), WINDOW) as pair:
-        expected = finish(pair.scorer.fidelity(TEXTS[0][0], WINDOW))
+        expected = finish(pair.scorer.fidelity(TEXTS[0][0], WINDOW, every_token=True))
     assert len(windows) == len(expected)
     assert others
     assert others[0].kl != windows[0].kl
     for found, known in zip(windows, expected, strict=True):
-        half = WINDOW // 2
         assert len(found.kl) == WINDOW - 1
-        assert np.mean(found.kl[half:]) == pytest.approx(np.mean(known.kl), rel=0.01)
-        assert found.nll[half:] == pytest.approx(known.nll, abs=1e-3)
-        assert found.base_nll[half:] == pytest.approx(known.base_nll, abs=1e-3)
-        assert found.same[half:] == known.same
+        assert np.mean(found.kl) == pytest.approx(np.mean(known.kl), rel=0.01)
+        assert found.nll == pytest.approx(known.nll, abs=1e-3)
+        assert found.base_nll == pytest.approx(known.base_nll, abs=1e-3)
+        assert found.same == known.same
 
 
 def test_what_is_kept_serves_a_file_without_the_full_model(full: Path, tmp_path: Path) -> None:

@@ -99,8 +99,9 @@ class Divergence:
         stall_s = self.full.options.stall_s
         child.tell(question, stall_s)
         wait_s = stall_s + sum(len(text) for text, _ in self._texts) / SLOWEST_TOKENIZER
-        while "window" in (said := child.hear(wait_s)):
-            yield Progress(step, said["window"], said["of"], "windows")
+        while not (said := child.hear(wait_s)).keys() & {"answer", "error"}:
+            if "window" in said:
+                yield Progress(step, said["window"], said["of"], "windows")
         return answer(said)
 
     def _ready(self) -> Child:

@@ -3,8 +3,8 @@
 Told once what to load. {"folder": …, "texts": …, "most": …} writes down what the full model says of each window;
 {"folder": …} tells of the loaded model, window by window, how far it is from that; {"folder": …, "swap": [tensor, …]}
 does so of the full model with these tensors rounded: they are replaced in its memory by what another type makes of
-them, and put back. Before each {"answer": …} or {"error": …} comes {"window": …, "of": …} of each window, which shows
-that it lives.
+them, and put back. Before each {"answer": …} or {"error": …} comes {"window": …, "of": …} of each window, and
+{"rows": …} or {"decoded": …} of each part, which shows that it lives.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from filbert.core.errors import BadInput, BadModelFile, EngineError, FilbertErro
 from filbert.core.files import need_room, write_whole
 from filbert.engine.capi import Context, Floats, Weights, open_engine
 from filbert.engine.importance_main import read_as_windows
-from filbert.engine.kept_logits import Said, compared, keep, kept, said, size_of_kept
+from filbert.engine.kept_logits import Said, beside, keep, kept, said, size_of_kept
 from filbert.engine.lifeline import bound_memory, heard, open_lifeline
-from filbert.engine.likelihood import SideBySide
+from filbert.engine.likelihood import SideBySide, predicting
 from filbert.engine.quantiser_main import Bytes, Quantiser, Task, importances
-from filbert.engine.scorer_main import Say, finite, sequence, told
+from filbert.engine.scorer_main import Say, by_token, finite, sequence, told
 from filbert.models.gguf_write import size_of
 
 WINDOWS = "windows.json"  # written last: where it is, all is kept
@@ -46,7 +46,7 @@ class Divergence:
         self._weights = Weights(engine, config["path"], config["adapters"], as_stored=full, writable=full)
         self._quantiser = Quantiser(engine, self._pool)
         self._memory = Memory(self._weights) if full else None
-        self._context = Context(self._weights, self._window, self._threads)
+        self._context = Context(self._weights, self._window, self._threads, lambda n: say({"decoded": n}))
 
     def keep(self, folder: str, texts: Sequence[tuple[str, bool]], most: int) -> dict[str, Any]:
         """Write down what the model says of at most so many windows of each text; what an earlier run wrote stays."""
@@ -82,8 +82,7 @@ class Divergence:
                     "The models have different vocabularies.", do="Compare a model with what it was made of."
                 )
             base = kept(file, self._window, self._weights.n_vocab)
-            parts = list(self._parts(tokens, compared, base))
-            yield SideBySide(*(np.concatenate([getattr(p, name) for p in parts])[:-1] for name in SideBySide.__slots__))
+            yield predicting(list(self._parts(tokens, beside, base)))
 
     def swap(self, folder: str, tasks: Sequence[Task]) -> Iterator[SideBySide]:
         assert self._memory
@@ -104,6 +103,7 @@ class Divergence:
                 rows = self._quantiser.read(source, task, last - first)
                 data = self._quantiser.quantised(rows, task, first, importance)
                 back = self._quantiser.dequantised(data, task.to, last - first, task.row)
+                self._say({"rows": last})
                 yield self._quantiser.quantised(back, replace(task, to=task.type), first, None)
 
     def _stored(self, task: Task) -> Iterator[Bytes]:
@@ -159,7 +159,7 @@ class Memory:
 
     def write(self, task: Task, parts: Iterator[Bytes]) -> None:
         if task.name not in self._found:
-            raise EngineError(f"The engine does not use {task.name}.", do="Report this, with the model.")
+            raise EngineError(f"The engine does not use {task.name}.", do="Compress it by a recipe.")
         offset = 0
         for data in parts:
             for tensor in self._found[task.name].values():
@@ -179,19 +179,13 @@ class Memory:
         return not ask
 
 
-def tokens_of(found: SideBySide) -> dict[str, Any]:
-    """A number a token; None for what is none."""
-    numbers = {name: list(map(finite, getattr(found, name))) for name in ("kl", "nll", "base_nll")}
-    return {**numbers, "same": list(map(bool, found.same))}
-
-
 def answered(loaded: Divergence, question: dict[str, Any]) -> Any:
     folder = question["folder"]
     if "texts" in question:
         return loaded.keep(folder, question["texts"], question["most"])
     if "swap" in question:
         return [finite(found.kl.mean()) for found in loaded.swap(folder, [Task(**task) for task in question["swap"]])]
-    return [tokens_of(found) for found in loaded.compare(folder)]
+    return [by_token(found) for found in loaded.compare(folder)]
 
 
 def main() -> None:

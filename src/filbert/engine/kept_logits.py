@@ -49,7 +49,7 @@ def said(logits: Floats, targets: Sequence[int]) -> Said:
     return found
 
 
-def compared(logits: Floats, base: Said, targets: Sequence[int]) -> SideBySide:
+def beside(logits: Floats, base: Said, targets: Sequence[int]) -> SideBySide:
     """Another model's logits of the same places, of shape (n, n_vocab), beside what the base said. A row that holds a
     NaN in either gives NaN.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -56,6 +57,11 @@ def side_by_side(logits: NDArray[np.float32], base: NDArray[np.float32], targets
         found.nll[i], found.base_nll[i] = -log_q[target], -log_p[target]
         found.same[i] = row.argmax() == base_row.argmax()
     return found
+
+
+def predicting(parts: Sequence[SideBySide]) -> SideBySide:
+    """Parts of a window together, but for its last token, which predicts none of it."""
+    return SideBySide(*(np.concatenate([getattr(part, name) for part in parts])[:-1] for name in SideBySide.__slots__))
 
 
 def divergence(log_p: Numbers, log_q: Numbers) -> float:

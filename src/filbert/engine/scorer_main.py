@@ -18,7 +18,7 @@ from filbert.core.errors import BadInput, ContextOverflow, FilbertError
 from filbert.engine.capi import Context, Rows, Weights, open_engine
 from filbert.engine.forest import Forest, Item, Tokens
 from filbert.engine.lifeline import bound_memory, heard, open_lifeline
-from filbert.engine.likelihood import Flags, Numbers, likeliest, pick, side_by_side
+from filbert.engine.likelihood import Flags, Numbers, SideBySide, likeliest, pick, predicting, side_by_side
 from filbert.engine.scoring import BRANCHES, SEQUENCES
 
 Say = Callable[[dict[str, Any]], None]
@@ -253,11 +253,12 @@ def compared(context: Context, base: Context, tokens: list[int], start: int) -> 
         side_by_side(logits, base_logits, targets[part])
         for (part, logits), (_, base_logits) in zip(context.decode(rows), base.decode(rows), strict=True)
     ]
-    kl, nll, base_nll = (
-        [finite(value) for part in found for value in getattr(part, name)][:-1] for name in ("kl", "nll", "base_nll")
-    )
-    same = [bool(value) for part in found for value in part.same][:-1]
-    return {"kl": kl, "nll": nll, "base_nll": base_nll, "same": same}
+    return by_token(predicting(found))
+
+
+def by_token(found: SideBySide) -> dict[str, Any]:
+    numbers = {name: [finite(value) for value in getattr(found, name)] for name in ("kl", "nll", "base_nll")}
+    return {**numbers, "same": [bool(value) for value in found.same]}
 
 
 def sequence(tokens: Sequence[int], *, start: int = 0, number: int = 0, wanted_from: int = 0) -> Rows:
