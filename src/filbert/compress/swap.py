@@ -2,9 +2,11 @@
 are compared with the full model's. Needs no more than the engine.
 
 While errors are small, what the model loses is proportional to their squares, each weighted by how much its column is
-used; that error of each tensor and type costs nothing to reckon. So every role (attn_v, ffn_down, …) is measured in one
-type, a band of blocks at a time, which gives what an error costs there; and as a whole in a coarser and a finer type,
-which tells how far the proportion holds. All else is told by it.
+used; that error of each tensor and type costs little to reckon. It is taken as a share of the tensor's own squares,
+which does not change with the model's symmetries (a column that is larger where its input is smaller). So every role
+(attn_v, ffn_down, …) is measured in one type, a band of blocks at a time, which gives what an error costs there; and as
+a whole in the other types that may be of use, for errors that go together cost more than their squares tell: of attn_v
+of a model of 135M, Q5_0 lost three times as much as Q4_1, whose error is the same. All else is told by the proportion.
 """
 
 from __future__ import annotations
@@ -34,7 +36,8 @@ from filbert.models.gguf_write import size_of
 from filbert.models.header import Tensor
 
 MAKER = "swap"
-COARSE, USUAL, FINE = 3.4, 4.5, 5.5  # bits a weight of the types that are measured, or near these
+USUAL = 4.5  # bits a weight of the type that bands are measured in, or near that
+FINEST = 6.1  # bits: what finer types lose is so little that the error may tell it
 BAND_ENDS = (1, 4, 7)  # eighths of the blocks: the first ones and the last are not as those between
 MOST_SWAPS = 100
 ERRORS = "rounding errors"
@@ -102,6 +105,7 @@ def swap_job(
     with alone(kept):
         found.read()
         yield from _errors(found_roles, source, importance, found, full.threads)
+        found_roles = fewer(found_roles, found.errors)
         swaps = [swap for role in found_roles for swap in swaps_of(role, found.errors)]
         for number, swap in enumerate(swaps):
             if swap.name not in found.losses:
@@ -115,7 +119,7 @@ def swap_job(
 
 
 def roles(source: Source, importance: ImportanceMatrix | None, types: Sequence[str]) -> list[Role]:
-    """Bands of the smallest are put together where there would be too many swaps. Raises BadInput for none."""
+    """Raises BadInput for none."""
     header = source.headers[0]
     tensors = [tensor for tensor, _ in source.tensors.values() if quantisable(tensor, header.architecture)]
     by_role: defaultdict[tuple[str, int], defaultdict[int, list[Tensor]]] = defaultdict(lambda: defaultdict(list))
@@ -134,9 +138,14 @@ def roles(source: Source, importance: ImportanceMatrix | None, types: Sequence[s
             why=f"They are {', '.join(types)}.",
             do="Allow more types, or give an importance matrix.",
         )
-    smallest_first = sorted(range(len(found)), key=lambda i: sum(tensor.count for tensor in found[i].tensors))
-    for i in smallest_first:
-        if sum(len(role.bands) + 2 for role in found) <= MOST_SWAPS:
+    return found
+
+
+def fewer(found: Sequence[Role], errors: Errors) -> list[Role]:
+    """With the bands of the smallest put together, where there would be too many swaps."""
+    found = list(found)
+    for i in sorted(range(len(found)), key=lambda i: sum(tensor.count for tensor in found[i].tensors)):
+        if sum(len(list(swaps_of(role, errors))) for role in found) <= MOST_SWAPS:
             break
         found[i] = found[i].as_one()
     return found
@@ -144,46 +153,41 @@ def roles(source: Source, importance: ImportanceMatrix | None, types: Sequence[s
 
 def swaps_of(role: Role, errors: Errors) -> Iterator[Swap]:
     """The usual type a band at a time, the others of all bands together."""
-    coarse, usual, fine = measured_types(role, errors)
+    usual, *others = measured_types(role, errors)
     for number, band in enumerate(role.bands):
         yield Swap(f"{role.name} {number} of {len(role.bands)} {usual}", band, usual)
-    for kind in {coarse, fine} - {usual}:
+    for kind in others:
         yield Swap(f"{role.name} {kind}", role.tensors, kind)
 
 
-def measured_types(role: Role, errors: Errors) -> tuple[str, str, str]:
-    """Nearest in bits to a coarse, a usual and a fine one; of two as near, that of the smaller error."""
-
-    def nearest(bits: float) -> str:
-        return min(
-            role.types,
-            key=lambda kind: (abs(bits_of(kind) - bits), _sum(errors, role.tensors, kind)),
-        )
-
-    return nearest(COARSE), nearest(USUAL), nearest(FINE)
+def measured_types(role: Role, errors: Errors) -> list[str]:
+    """The usual one first; and those that err less than any other of no more bits, but for the finest."""
+    order = sorted(role.types, key=lambda kind: (bits_of(kind), _sum(errors, role.tensors, kind)))
+    found: list[str] = []
+    for kind in order:
+        least = min((_sum(errors, role.tensors, other) for other in found), default=math.inf)
+        if not found or (bits_of(kind) <= FINEST and _sum(errors, role.tensors, kind) < least):
+            found.append(kind)
+    return sorted(found, key=lambda kind: abs(bits_of(kind) - USUAL))
 
 
 def told(role: Role, errors: Errors, losses: Mapping[str, float]) -> Iterator[tuple[str, dict[str, float]]]:
     """Of each tensor its losses. What a band loses in the usual type is shared out by error, and goes with it from type
-    to type; what the whole role lost beside what is told so, in types that were measured, mends the others between."""
-    usual = measured_types(role, errors)[1]
+    to type; what the whole role lost beside what is told so mends that type, and the others by their place between."""
+    usual, *others = measured_types(role, errors)
     costs = []  # of an error, of each band
     for number, band in enumerate(role.bands):
         error = _sum(errors, band, usual)
         costs.append(losses[f"{role.name} {number} of {len(role.bands)} {usual}"] / error if error else 0.0)
-
-    def expected(kind: str) -> float:
-        return sum(cost * _sum(errors, band, kind) for cost, band in zip(costs, role.bands, strict=True))
-
-    points = [(math.log(expected(usual)), 1.0)] if expected(usual) else []
-    for kind in set(measured_types(role, errors)) - {usual}:
-        if expected(kind):
-            points.append((math.log(expected(kind)), losses[f"{role.name} {kind}"] / expected(kind)))
-    places, ratios = zip(*sorted(points), strict=True) if points else ((0.0,), (1.0,))
-    mended = {
-        kind: float(np.interp(math.log(total), places, ratios)) if (total := expected(kind)) else 1.0
+    expected = {
+        kind: sum(cost * _sum(errors, band, kind) for cost, band in zip(costs, role.bands, strict=True))
         for kind in role.types
     }
+    mended = {kind: losses[f"{role.name} {kind}"] / expected[kind] for kind in others if expected[kind]}
+    mended[usual] = 1.0
+    places, ratios = zip(*sorted((expected[kind], ratio) for kind, ratio in mended.items()), strict=True)
+    for kind in role.types:
+        mended.setdefault(kind, float(np.interp(expected[kind], places, ratios)))
     for cost, band in zip(costs, role.bands, strict=True):
         for tensor in band:
             yield tensor.name, {kind: cost * errors[tensor.name][kind] * mended[kind] for kind in role.types}

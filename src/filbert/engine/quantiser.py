@@ -80,8 +80,8 @@ class Quantiser:
         answer(said)
 
     def errors(self, tensor: Rounding, types: Sequence[str]) -> dict[str, float]:
-        """How far each type is from the tensor: the sum of squares of what the rounding errs by, of each column times
-        how much it is used. Raises BadInput for weights that are no numbers."""
+        """How far each type is from the tensor: the squares of what the rounding errs by, as a share of those of the
+        weights; of each column times how much it is used. Raises BadInput for weights that are no numbers."""
         self._child.tell({"task": tensor.to_json(), "types": list(types)}, self._stall_s)
         while "rows" in (said := self._child.hear(self._stall_s)):
             pass

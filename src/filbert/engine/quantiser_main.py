@@ -69,18 +69,24 @@ class Quantiser:
                 yield last
 
     def errors(self, task: Task, types: Sequence[str]) -> Iterator[tuple[str, float]]:
-        """Of each type the sum over all weights of (error² x mean square of what the weight is multiplied with), told
-        by some rows of each matrix. A matrix of experts counts as often as it was used."""
+        """Of each type the sum over weights of (error² x mean square of what the weight is multiplied with), as a share
+        of that sum of the weights themselves; told by some rows of each matrix. A matrix of experts counts as often as
+        it was used."""
         matrices = task.n_rows // task.matrix
         n = max(1, min(task.matrix, SAMPLE // (task.row * matrices)))
         sample = replace(task, n_rows=matrices * n, matrix=n)
         rows = self._some(task, n)
         importance, used = importances(task), usages(task)
+
+        def energy(values: Floats) -> float:
+            squares = np.square(values).reshape(matrices, n, task.row)
+            return float(np.einsum("mnr,mr->", squares, used, dtype=np.float64))
+
+        whole = energy(rows) or 1.0
         for kind in types:
             asked = replace(sample, to=kind)
             back = self.dequantised(self.quantised(rows, asked, 0, importance), kind, len(rows), task.row)
-            squares = np.square(back - rows).reshape(matrices, n, task.row)
-            yield kind, float(np.einsum("mnr,mr->", squares, used, dtype=np.float64)) * task.matrix / n
+            yield kind, energy(back - rows) / whole
 
     def _some(self, task: Task, n: int) -> Floats:
         """Rows of each matrix, evenly spread."""
