@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from terminal import Run
 
+import make_tiny
 from filbert.models.gguf import read_header
 
 NAME = "smollm2:135m"
@@ -58,6 +59,13 @@ def test_an_importance_matrix_is_made_and_used(filbert: Run, tmp_path: Path) -> 
     assert "3 windows of 64 tokens, 211 tensors" in filbert(*words).stdout
     done = filbert("compress", NAME, "--to", "IQ2_S", "--allow-requantize", "--dry-run", "--imatrix", str(matrix))
     assert "IQ2_XS" in done.stdout
+
+
+@pytest.mark.slow
+def test_without_a_text_it_reads_the_one_that_ships(filbert: Run, tmp_path: Path) -> None:
+    model, matrix = make_tiny.dense(tmp_path / "tiny.gguf"), tmp_path / "matrix.gguf"
+    assert "15 tensors" in filbert("imatrix", str(model), "--window", "2048", "-o", str(matrix)).stdout
+    assert read_header(matrix).metadata["imatrix.datasets"] == ("chat", "code", "languages", "markdown", "prose")
 
 
 @pytest.mark.parametrize(

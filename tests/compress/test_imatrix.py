@@ -24,8 +24,9 @@ from filbert.core.settings import checked
 from filbert.engine.load_options import LoadOptions
 from filbert.engine.load_plan import LoadPlan
 from filbert.engine.model import Model
+from filbert.models.gguf import read_header
 from filbert.models.store import in_place
-from shapes import some_imatrix
+from shapes import FAMILIES, some_imatrix
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden/imatrix.json").read_text())
 
@@ -59,7 +60,29 @@ def test_it_covers_what_is_quantised_the_output_too(source: Source, matrix: Impo
 
 def test_what_it_does_not_cover_is_told(source: Source, tmp_path: Path) -> None:
     some = read_imatrix(some_imatrix(tmp_path / "some.gguf", {"blk.0.attn_q.weight": 576}))
-    assert len(plan(source, stock("Q4_K_M"), some).uncovered) == 210
+    made = plan(source, stock("Q4_K_M"), some)
+    assert len(made.uncovered) == 210
+    (gap,) = made.gaps
+    assert gap.startswith("some.gguf knows nothing of 210 of 211 tensors, which are rounded as without one: token_embd")
+
+
+def test_experts_that_saw_few_tokens_are_told(tmp_path: Path) -> None:
+    file = FAMILIES["mixtral"].write(tmp_path / "experts.gguf")
+    name = "blk.0.ffn_up_exps.weight"
+    tensor = next(tensor for tensor in read_header(file).tensors if tensor.name == name)
+    row, _, experts = tensor.shape
+    counts = np.full((experts, 1), 1000, np.float32)
+    counts[0], counts[1] = 0, 9
+    writer = gguf.GGUFWriter(tmp_path / "imatrix.gguf", "")
+    writer.add_type("imatrix")
+    writer.add_tensor(f"{name}.in_sum2", np.ones((experts, row), np.float32))
+    writer.add_tensor(f"{name}.counts", counts)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    (gap,) = read_imatrix(tmp_path / "imatrix.gguf").gaps([tensor])
+    assert gap.startswith(f"Of {experts} matrices of experts, 2 saw less than 64 tokens of its text, 1 of them none")
 
 
 @pytest.mark.slow

@@ -107,7 +107,7 @@ def told(made: Plan) -> str:
             f"{len(fallen)} of {len(made.tensors)} tensors have rows that are no whole number of blocks of the type "
             "chosen for them, and get the next that fits."
         )
-    return "\n".join(lines)
+    return "\n".join([*lines, *made.gaps])
 
 
 def _json(made: Plan, target: Path) -> dict[str, object]:
@@ -117,5 +117,6 @@ def _json(made: Plan, target: Path) -> dict[str, object]:
         "recipe": made.recipe.name,
         "bytes": made.size_bytes,
         "bits_a_weight": made.bits_a_weight,
+        "uncovered": [each.tensor.name for each in made.uncovered] if made.importance else [],
         "tensors": tensors,
     }

@@ -12,7 +12,6 @@ from filbert.cli.console import progress, say
 from filbert.cli.flags_from_options import with_options
 from filbert.cli.loading import consent, present
 from filbert.cli.measuring_flags import WINDOW, WINDOW_TOKENS
-from filbert.core.errors import BadInput
 from filbert.core.files import read_text_file
 from filbert.core.settings import Settings
 from filbert.engine.load_options import LoadOptions
@@ -39,10 +38,11 @@ def imatrix(
 ) -> None:
     """Make an importance matrix of a text, for `compress`.
 
-    It tells how much each column of a matrix is used, so that rounding errs where it matters least. The file is
-    llama.cpp's.
+    It tells how much each column of a matrix is used, so that rounding errs where it matters least. Where no text is
+    named, it reads one that comes with Filbert: chats, code, prose and many languages. The file is llama.cpp's.
     """
-    from filbert.compress.imatrix import Text, conversations, imatrix_job
+    from filbert.compress.imatrix import Text, conversations, imatrix_job, quantisables
+    from filbert.compress.texts import default_texts
     from filbert.core.jobs import run
     from filbert.core.pairs import read_pairs
     from filbert.engine.load_plan import LoadPlan
@@ -50,15 +50,16 @@ def imatrix(
 
     texts = [Text(path.name, read_text_file(path, str(path))) for path in text or []]
     chats = [(path.name, read_pairs(read_text_file(path, str(path)), str(path))) for path in pairs or []]
-    if not texts and not chats:
-        raise BadInput("There is nothing to read.", do="Add `--text FILE`, `--pairs FILE`, or both.")
     stored = present(model, settings, load.threads, consent(settings))
     target = out or file_of(stored.name, ".imatrix.gguf")
     need_free(target, force=force)
-    if chats:
+    if chats or not texts:
         with Model(stored, load) as loaded:
-            texts += [conversations(loaded, read, name) for name, read in chats]
+            texts += [conversations(loaded, read, name) for name, read in chats] or default_texts(loaded)
+    plan = LoadPlan(stored, load)
     with progress(settings) as watch:
         about = {"model": stored.name, "texts": [each.name for each in texts], "out": str(target)}
-        made = run("imatrix", about, imatrix_job(LoadPlan(stored, load), texts, window, target), watch)
+        made = run("imatrix", about, imatrix_job(plan, texts, window, target), watch)
     say(f"{target}: {made.n_windows} windows of {window} tokens, {len(made.names)} tensors")
+    for gap in made.gaps(quantisables(plan.headers)):
+        say(gap)

@@ -14,6 +14,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from filbert.compress.recipe import quantisable
 from filbert.core.errors import BadInput
 from filbert.core.files import alone, move_whole, sha256_of
@@ -30,6 +33,8 @@ from filbert.models.header import Header, Tensor
 
 SUMS, COUNTS = ".in_sum2", ".counts"
 LEAST_WINDOW = 32  # tokens
+FEW_TOKENS = 64  # under which an expert's sums are chance
+SHOWN = 3  # tensors that a sentence names
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +84,31 @@ class ImportanceMatrix:
             )
         return Importance(str(self.path), sums.offset, counts.offset, counts.count)
 
+    def gaps(self, tensors: Sequence[Tensor]) -> list[str]:
+        """What it does not know of these tensors, a sentence each. Raises as `of`."""
+        found = {tensor.name: self._counts(tensor) for tensor in tensors}
+        told = []
+        if unknown := [name for name, counts in found.items() if not len(counts)]:
+            named = ", ".join(unknown[:SHOWN]) + (" and others" if len(unknown) > SHOWN else "")
+            told.append(
+                f"{self.path.name} knows nothing of {len(unknown)} of {len(found)} tensors, which are rounded as "
+                f"without one: {named}."
+            )
+        experts = [counts for counts in found.values() if len(counts) > 1]
+        if rare := sum(int((counts < FEW_TOKENS).sum()) for counts in experts):
+            unseen = sum(int((counts == 0).sum()) for counts in experts)
+            told.append(
+                f"Of {sum(map(len, experts))} matrices of experts, {rare} saw less than {FEW_TOKENS} tokens of its "
+                f"text, {unseen} of them none: a longer text tells more."
+            )
+        return told
+
+    def _counts(self, tensor: Tensor) -> NDArray[np.float32]:
+        """Tokens that each of its matrices has seen, one number where that is the same of all; empty where it knows
+        nothing of it."""
+        found = self.of(tensor)
+        return np.fromfile(self.path, np.float32, found.n_counts if found else 0, offset=found.counts if found else 0)
+
 
 def read_imatrix(path: Path) -> ImportanceMatrix:
     """Raises BadModelFile for no GGUF file, BadInput for one of another kind."""
@@ -104,6 +134,12 @@ def conversations(model: Model, pairs: Sequence[Pair], name: str) -> Text:
     return Text(name, "\n".join(shown), special=True)
 
 
+def quantisables(headers: Sequence[Header]) -> list[Tensor]:
+    """headers: of a model's files, in order."""
+    found = (tensor for header in headers for tensor in header.tensors)
+    return [tensor for tensor in found if quantisable(tensor, headers[0].architecture)]
+
+
 def imatrix_job(
     plan: LoadPlan, texts: Sequence[Text], window: int, target: Path, *, kept_each_s: float = 20
 ) -> Job[ImportanceMatrix]:
@@ -112,12 +148,7 @@ def imatrix_job(
     StoreReadOnly, StoreBusy."""
     if window < LEAST_WINDOW:
         raise BadInput(f"A window of {window} tokens is too short.", do=f"Take {LEAST_WINDOW} or more.")
-    names = [
-        tensor.name
-        for header in plan.headers
-        for tensor in header.tensors
-        if quantisable(tensor, plan.header.architecture)
-    ]
+    names = [tensor.name for tensor in quantisables(plan.headers)]
     asked = [plan.stored.sha256, capi_layout.VERSION, window, [(each.text, each.special) for each in texts]]
     identity = hashlib.sha256(json.dumps(asked).encode()).hexdigest()
     part = target.with_name(f".{target.name}.part")

@@ -67,10 +67,19 @@ class Plan:
         return [each for each in self.tensors if each.type != each.wanted]
 
     @property
+    def rounded(self) -> list[Planned]:
+        return [each for each in self.tensors if each.type not in FULL]
+
+    @property
     def uncovered(self) -> list[Planned]:
-        """Tensors that are quantised, and of which the importance matrix knows nothing."""
+        """Tensors that are rounded, and of which the importance matrix knows nothing."""
         known = self.importance.names if self.importance else frozenset()
-        return [each for each in self.tensors if each.type not in FULL and each.tensor.name not in known]
+        return [each for each in self.rounded if each.tensor.name not in known]
+
+    @property
+    def gaps(self) -> list[str]:
+        """What the importance matrix, where there is one, does not know."""
+        return self.importance.gaps([each.tensor for each in self.rounded]) if self.importance else []
 
     @cached_property
     def header(self) -> bytes:
