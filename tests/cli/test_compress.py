@@ -38,7 +38,7 @@ def test_a_recipe_is_run_and_the_file_answers(filbert: Run, tmp_path: Path) -> N
     recipe.write_text(
         'name = "mine"\ntype = "Q4_1"\nrules = [{ tensor = "ffn_down", layers = "first 1/8", type = "Q8_0" }]'
     )
-    asked = ("compress", NAME, "--recipe", str(recipe), "--allow-requantize", "-o", str(out))
+    asked = ("compress", NAME, "--recipe", str(recipe), "--allow-requantize", "--no-measure", "-o", str(out))
     done = filbert(*asked, "--embedding-type", "Q5_1", "--tensor-type", r"blk\.7\.attn_q=Q8_0")
     assert "compress" in done.stderr or "quantise" in done.stderr
     types = {tensor.name: tensor.type for tensor in read_header(out).tensors}

@@ -109,7 +109,7 @@ def test_a_killed_run_goes_on_and_gives_the_same_bytes(source: Source, tmp_path:
         "finish(quantise_job(plan(s, stock('Q5_K_M')), Path(sys.argv[2]), threads=1))"
     )
     child = subprocess.Popen([sys.executable, "-c", code, source.stored.path, target])
-    story = tmp_path / ".out.gguf.part.json"
+    story = tmp_path / ".out.gguf.part/story.json"
     while not story.exists():
         assert child.poll() is None
         time.sleep(0.02)
@@ -117,7 +117,7 @@ def test_a_killed_run_goes_on_and_gives_the_same_bytes(source: Source, tmp_path:
     child.wait()
     assert not target.exists()
     done = json.loads(story.read_text())["tensors"]
-    part = tmp_path / ".out.gguf.part"
+    part = tmp_path / ".out.gguf.part/out.gguf"
     before = part.read_bytes()[:2_000_000]
     made = plan(source, stock("Q5_K_M"))
     events = []
@@ -125,6 +125,7 @@ def test_a_killed_run_goes_on_and_gives_the_same_bytes(source: Source, tmp_path:
     assert 0 < done < len(made.tensors)
     assert events[1].done == sum(each.tensor.count for each in made.tensors[:done])
     assert target.read_bytes()[:2_000_000] == before
+    assert not list(tmp_path.glob(".out*"))
     whole = finish(quantise_job(made, tmp_path / "whole.gguf"))
     assert whole.read_bytes() == target.read_bytes()
 
@@ -136,7 +137,7 @@ def test_another_plan_begins_anew(source: Source, tmp_path: Path) -> None:
         if event.done:
             break
     job.close()
-    (tmp_path / ".out.gguf.part.json").write_text(json.dumps({"of": "something else", "tensors": 100}))
+    (tmp_path / ".out.gguf.part/story.json").write_text(json.dumps({"of": "something else", "tensors": 100}))
     events = []
     finish(quantise_job(plan(source, two_tensors("Q4_0")), target), events.append)
     assert events[1].done == 0

@@ -1,6 +1,9 @@
 """Smaller files of models, and what they cost.
 
+card.py                  a model card: what a file says of itself and of its making
 imatrix.py               importance matrices: which columns are used
+making.py                what a file says of its making, in its header
+measure.py               what a file lost, beside its source
 plan.py                  what each tensor becomes, and how large the file will be
 quantise.py              write it, tensor by tensor
 recipe.py                which type each tensor gets: llama.cpp's mixes, and yours

@@ -11,10 +11,11 @@ from functools import cached_property
 from pathlib import Path
 
 from filbert.compress.imatrix import ImportanceMatrix
+from filbert.compress.making import NO_HASH, Making
 from filbert.compress.recipe import FULL, Model, Planned, Recipe, needs_importance, planned, role_of
 from filbert.core.errors import BadInput
 from filbert.core.files import size
-from filbert.models.gguf_write import Place, header_bytes, padded, placed
+from filbert.models.gguf_write import Place, Short, Signed, Value, header_bytes, padded, placed
 from filbert.models.header import Header, Tensor
 from filbert.models.store import StoredModel
 
@@ -40,23 +41,75 @@ class Source:
 
 
 @dataclass(frozen=True)
+class Part:
+    """A file of those that are written. number: from 0."""
+
+    number: int
+    tensors: Sequence[Planned]
+
+    @cached_property
+    def places(self) -> list[Place]:
+        return _placed(self.tensors)
+
+    @property
+    def data_bytes(self) -> int:
+        last = self.places[-1]
+        return last.offset + padded(last.size_bytes)
+
+
+@dataclass(frozen=True)
 class Plan:
-    """What each tensor of a source becomes."""
+    """What each tensor of a source becomes. command: what makes the file again; split_bytes: the most that a file may
+    have, where there are to be several."""
 
     source: Source
     recipe: Recipe
     importance: ImportanceMatrix | None
     tensors: Sequence[Planned]
+    command: str = ""
+    split_bytes: int | None = None
 
     @cached_property
     def places(self) -> list[Place]:
-        return placed((each.tensor.name, each.tensor.shape, each.type) for each in self.tensors)
+        """As one file has them."""
+        return _placed(self.tensors)
+
+    @cached_property
+    def parts(self) -> list[Part]:
+        """The files, each as full as it may be. Raises BadInput where a tensor is larger than one."""
+        if not self.split_bytes:
+            return [Part(0, self.tensors)]
+        room = self.split_bytes - len(self._header(Part(0, self.tensors), self._made_of(NO_HASH), 2))
+        if (largest := max(self.places, key=lambda place: place.size_bytes)).size_bytes > room:
+            raise BadInput(
+                f"No file of {size(self.split_bytes)} holds {largest.name}.",
+                why=f"It takes {size(largest.size_bytes)}, and the header up to {size(self.split_bytes - room)}.",
+                do="Take a larger --split-size.",
+            )
+        found: list[list[Planned]] = []
+        left = 0
+        for each, place in zip(self.tensors, self.places, strict=True):
+            if not found or padded(place.size_bytes) > left:
+                found.append([])
+                left = room
+            left -= padded(place.size_bytes)
+            found[-1].append(each)
+        return [Part(number, tensors) for number, tensors in enumerate(found)]
+
+    def names(self, name: str) -> list[str]:
+        """Of the files, as llama.cpp's gguf-split has them, where the model is called so."""
+        n, stem = len(self.parts), name.removesuffix(".gguf")
+        return [f"{stem}-{part.number + 1:05}-of-{n:05}.gguf" for part in self.parts] if n > 1 else [name]
+
+    @cached_property
+    def header_sizes(self) -> list[int]:
+        """Bytes before the data of each file; nothing but headers is read for it."""
+        return [len(self.header(part, self._made_of(NO_HASH))) for part in self.parts]
 
     @cached_property
     def size_bytes(self) -> int:
-        """Of the file."""
-        last = self.places[-1]
-        return len(self.header) + last.offset + padded(last.size_bytes)
+        """Of all files."""
+        return sum(self.header_sizes) + sum(part.data_bytes for part in self.parts)
 
     @property
     def bits_a_weight(self) -> float:
@@ -82,26 +135,52 @@ class Plan:
         return self.importance.gaps([each.tensor for each in self.rounded]) if self.importance else []
 
     @cached_property
-    def header(self) -> bytes:
-        said = {
-            "general.quantization_version": QUANTISATION_VERSION,
-            "general.file_type": self.recipe.file_type,
-        }
-        return header_bytes(self.source.headers[0], said, self.places)
+    def making(self) -> Making:
+        """Reads the source and the importance matrix for their hashes, which may take a while."""
+        return self._made_of(self.source.stored.sha256, self.importance.sha256 if self.importance else "")
+
+    def header(self, part: Part, making: Making) -> bytes:
+        return self._header(part, making, len(self.parts))
 
     @cached_property
     def identity(self) -> str:
         """Two plans of the same identity write the same bytes."""
-        made_of = [self.source.stored.sha256, self.importance.sha256 if self.importance else ""]
-        return hashlib.sha256(json.dumps(made_of).encode() + self.header).hexdigest()
+        headers = b"".join(self.header(part, self.making) for part in self.parts)
+        return hashlib.sha256(headers).hexdigest()
+
+    def _header(self, part: Part, making: Making, n_parts: int) -> bytes:
+        """As gguf-split has them, all but the first say nothing of the model."""
+        said: dict[str, Value] = {}
+        if part.number == 0:
+            said |= {"general.quantization_version": QUANTISATION_VERSION, "general.file_type": self.recipe.file_type}
+            said |= making.keys()
+        if n_parts > 1:
+            said |= {"split.no": Short(part.number), "split.count": Short(n_parts)}
+            said |= {"split.tensors.count": Signed(len(self.tensors))}
+        return header_bytes(None if part.number else self.source.headers[0], said, part.places)
+
+    def _made_of(self, source_sha256: str, imatrix_sha256: str | None = None) -> Making:
+        if imatrix_sha256 is None:
+            imatrix_sha256 = source_sha256 if self.importance else ""
+        types = json.dumps([(each.tensor.name, each.type) for each in self.tensors])
+        types_sha256 = hashlib.sha256(types.encode()).hexdigest()
+        name = Path(self.source.stored.name).name
+        return Making(name, source_sha256, self.recipe.name, types_sha256, imatrix_sha256, self.command)
 
 
 def plan(
-    source: Source, recipe: Recipe, importance: ImportanceMatrix | None = None, *, requantise: bool = False
+    source: Source,
+    recipe: Recipe,
+    importance: ImportanceMatrix | None = None,
+    *,
+    requantise: bool = False,
+    command: str = "",
+    split_bytes: int | None = None,
 ) -> Plan:
-    """Raises BadInput for a source that is compressed already, unless it may be, and for types that cannot do without
-    an importance matrix."""
-    made = Plan(source, recipe, importance, planned(recipe, source.model(importance is not None)))
+    """command, split_bytes: as the Plan's. Raises BadInput for a source that is compressed already, unless it may be,
+    and for types that cannot do without an importance matrix."""
+    types = planned(recipe, source.model(importance is not None))
+    made = Plan(source, recipe, importance, types, command, split_bytes)
     lossy = [each.tensor for each in made.tensors if each.tensor.type not in FULL and each.type != each.tensor.type]
     if lossy and not requantise:
         raise BadInput(
@@ -130,3 +209,7 @@ def rows(made: Plan) -> list[list[str]]:
         [name, ", ".join(f"{count} × {kind}" for kind, count in types[name].most_common()), size(sizes[name])]
         for name in sorted(types, key=lambda name: -sizes[name])
     ]
+
+
+def _placed(tensors: Sequence[Planned]) -> list[Place]:
+    return placed((each.tensor.name, each.tensor.shape, each.type) for each in tensors)

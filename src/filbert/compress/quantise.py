@@ -1,18 +1,23 @@
-"""A model file in smaller types, written tensor by tensor, whole or not at all.
+"""A model in smaller types, written tensor by tensor, whole or not at all; in several files, where the plan says so.
 
-Beside the file that is to come lies `.NAME.part`, which is that file as far as it goes, and `.NAME.part.json`, which
-says of what it is made and how many tensors are in it: who runs the same again goes on from there.
+Beside what is to come lies the folder `.NAME.part`. In it are the files as far as they go, and `story.json`, which says
+of what they are made and how many tensors are in them: who runs the same again goes on from there.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import shutil
 import time
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from filbert.compress.measure import Measure
 from filbert.compress.plan import Plan
+from filbert.compress.recipe import Planned
 from filbert.core.errors import BadInput, BadModelFile
 from filbert.core.files import alone, move_whole, need_room, write_whole
 from filbert.core.jobs import Job, Progress
@@ -23,40 +28,47 @@ COPY_BYTES = 1 << 22
 TOLD_EACH_S = 1.0
 
 
-def quantise_job(made: Plan, target: Path, *, threads: int | None = None) -> Job[Path]:
-    """Write the plan's file. Raises BadInput for weights that are no numbers, DiskFull, StoreReadOnly, StoreBusy."""
-    part, story = (target.with_name(f".{target.name}{ending}") for ending in (".part", ".part.json"))
+def quantise_job(made: Plan, target: Path, *, threads: int | None = None, measure: Measure | None = None) -> Job[Path]:
+    """Write the plan's files, of which there is one if nobody wants more; gives the first. measure: what tells how much
+    was lost, which the file then says; where it fails, what was written is kept for the next run. Raises BadInput for
+    weights that are no numbers, DiskFull, StoreReadOnly, StoreBusy."""
+    work = target.with_name(f".{target.name}.part")
+    story, files = work / "story.json", [work / name for name in made.names(target.name)]
     yield Progress("reading the source")  # a run is known by the sha256 of it, which takes a while of a large one
     with alone(target):
-        done = _kept(made, part, story)
-        need_room(target.parent, made.size_bytes - (part.stat().st_size if done else 0))
+        done = _kept(made, files, story)
+        need_room(target.parent, made.size_bytes - (sum(file.stat().st_size for file in files) if done else 0))
         if not done:
-            part.write_bytes(made.header)
+            shutil.rmtree(work, ignore_errors=True)
+            work.mkdir()
+        for part, file in zip(made.parts, files, strict=True):
+            _write_header(file, made.header(part, made.making))
         try:
-            yield from _tensors(made, part, story, done, threads)
+            yield from _tensors(made, files, story, done, threads)
         except (BadInput, BadModelFile):  # nothing of it will ever be of use
-            part.unlink()
-            story.unlink(missing_ok=True)
+            shutil.rmtree(work)
             raise
-        with part.open("r+b") as file:
-            file.truncate(made.size_bytes)
-            os.fsync(file.fileno())
-        move_whole(part, target)
-        story.unlink(missing_ok=True)
-    return target
+        for part, file, size_bytes in zip(made.parts, files, made.header_sizes, strict=True):
+            _end(file, size_bytes + part.data_bytes)
+        if measure:
+            making = replace(made.making, measured=(yield from measure(files[0])))
+            _write_header(files[0], made.header(made.parts[0], making))
+        for file in reversed(files):  # the first of them stands for all
+            move_whole(file, target.with_name(file.name))
+        shutil.rmtree(work)
+    return target.with_name(files[0].name)
 
 
-def _tensors(made: Plan, part: Path, story: Path, done: int, threads: int | None) -> Job[None]:
+def _tensors(made: Plan, files: Sequence[Path], story: Path, done: int, threads: int | None) -> Job[None]:
     total = sum(each.tensor.count for each in made.tensors)
     so_far = sum(each.tensor.count for each in made.tensors[:done])
     yield Progress(STEP, so_far, total, "weights")
     told = time.monotonic()
     with Quantiser(threads=threads) as quantiser:
-        for number, (each, place) in enumerate(zip(made.tensors, made.places, strict=True)):
+        for number, (each, part, offset) in enumerate(_slots(made, files)):
             if number < done:
                 continue
             _, file = made.source.tensors[each.tensor.name]
-            offset = len(made.header) + place.offset
             if each.type == each.tensor.type:
                 _copy(file, each.tensor, part, offset)
                 yield Progress(STEP, so_far + each.tensor.count, total, "weights")
@@ -65,9 +77,16 @@ def _tensors(made: Plan, part: Path, story: Path, done: int, threads: int | None
                 asked = Rounding(each.tensor, file, each.type, importance)
                 yield from quantiser.quantise(asked, part, offset, so_far, total)
             so_far += each.tensor.count
-            if time.monotonic() - told > TOLD_EACH_S:
-                _tell(story, made, part, number + 1)
+            if time.monotonic() - told > TOLD_EACH_S or number + 1 == len(made.tensors):
+                _tell(story, made, files, number + 1)
                 told = time.monotonic()
+
+
+def _slots(made: Plan, files: Sequence[Path]) -> Iterator[tuple[Planned, Path, int]]:
+    """Of each tensor: the file that it goes into, and where in that."""
+    for part, file, start in zip(made.parts, files, made.header_sizes, strict=True):
+        for each, place in zip(part.tensors, part.places, strict=True):
+            yield each, file, start + place.offset
 
 
 def _copy(source: Path, tensor: Tensor, target: Path, offset: int) -> None:
@@ -80,18 +99,32 @@ def _copy(source: Path, tensor: Tensor, target: Path, offset: int) -> None:
             left -= len(data)
 
 
-def _kept(made: Plan, part: Path, story: Path) -> int:
+def _write_header(file: Path, header: bytes) -> None:
+    with file.open("r+b" if file.exists() else "wb") as opened:
+        opened.write(header)
+        os.fsync(opened.fileno())
+
+
+def _end(file: Path, size_bytes: int) -> None:
+    """Give it the length that its last tensor is padded to."""
+    with file.open("r+b") as opened:
+        opened.truncate(size_bytes)
+        os.fsync(opened.fileno())
+
+
+def _kept(made: Plan, files: Sequence[Path], story: Path) -> int:
     """Tensors that an earlier run has written."""
     try:
         told: dict[str, Any] = json.loads(story.read_text("utf-8"))
-        return int(told["tensors"]) if told["of"] == made.identity and part.exists() else 0
+        return int(told["tensors"]) if told["of"] == made.identity and all(file.exists() for file in files) else 0
     except (OSError, ValueError, KeyError, TypeError):
         return 0
 
 
-def _tell(story: Path, made: Plan, part: Path, tensors: int) -> None:
+def _tell(story: Path, made: Plan, files: Sequence[Path], tensors: int) -> None:
     """The tensors reach the disk before their number does."""
-    with part.open("r+b") as file:
-        os.fsync(file.fileno())
-    with write_whole(story) as file:
-        file.write(json.dumps({"of": made.identity, "tensors": tensors}).encode())
+    for file in files:
+        with file.open("r+b") as opened:
+            os.fsync(opened.fileno())
+    with write_whole(story) as written:
+        written.write(json.dumps({"of": made.identity, "tensors": tensors}).encode())

@@ -118,6 +118,14 @@ def size(size_bytes: float) -> str:
     return f"{size_bytes:.0f} bytes"
 
 
+def bytes_of(text: str) -> int:
+    """As `size` writes them: 90MB, 1.5 GB. Raises BadInput."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?) ?([kMG]?B)", text.strip(), re.IGNORECASE)
+    if not match or not float(match[1]):
+        raise BadInput(f"{text!r} is no size.", do="Write it as 90MB or 1.5GB.")
+    return int(float(match[1]) * {"b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9}[match[2].lower()])
+
+
 def nearest_folder(path: Path) -> Path:
     """The path itself, or the nearest folder above it that is there."""
     return next(parent for parent in (path, *path.parents) if parent.exists())

@@ -23,7 +23,7 @@ from filbert.engine.scorer import ComparedWindow
 from filbert.engine.side_by_side import SideBySide
 from filbert.models.header import Header
 from filbert.models.results import run_name
-from filbert.report.measurement import Measurement, Named, Result, named, now
+from filbert.report.measurement import Measurement, Named, Provenance, Result, named, now
 from filbert.report.statistics import Interval, Numbers, bootstrap, paired_bootstrap, ratio
 
 FEW = 30  # windows under which a bootstrap's interval is too narrow
@@ -137,17 +137,45 @@ def fidelity_job(
     """The model beside its base on windows of the text, the second half of each scored, or all of it. command: what
     makes it again. Raises BadInput for models of different vocabularies, for more than fits into memory, and for a text
     of less than two windows; EngineError when no token gave a number."""
-    model.need("text")
-    base.need("text")
-    need_window(text, window)
-    need_same_vocabulary(model, base)
+    _need_comparable(model, base, [text], window)
     with SideBySide(model.children.plan, base.children.plan, window) as pair:
         windows = yield from pair.scorer.fidelity(text, window, every_token=every_token)
         made_by = provenance(pair.scorer, command)
+    return _of_windows(windows, base, text, window, made_by, "every token of " if every_token else "")
+
+
+def fidelities_job(
+    model: Model, base: Model, texts: Sequence[tuple[str, bool]], window: int, most: int, command: str
+) -> Job[list[Fidelity]]:
+    """As `fidelity_job`, of every token of the first `most` windows of each text: on all of them together, then on
+    each. texts: with whether special tokens are read as such."""
+    _need_comparable(model, base, [text for text, _ in texts], window)
+    found = []
+    with SideBySide(model.children.plan, base.children.plan, window) as pair:
+        for text, special in texts:
+            windows = yield from pair.scorer.fidelity(text, window, every_token=True, special=special, most=most)
+            found.append((windows, text))
+        made_by = provenance(pair.scorer, command)
+    together = [each for windows, _ in found for each in windows], "".join(text for _, text in found)
+    part = f"every token of {most} windows of "
+    return [_of_windows(windows, base, text, window, made_by, part) for windows, text in (together, *found)]
+
+
+def _need_comparable(model: Model, base: Model, texts: Sequence[str], window: int) -> None:
+    model.need("text")
+    base.need("text")
+    for text in texts:
+        need_window(text, window)
+    need_same_vocabulary(model, base)
+
+
+def _of_windows(
+    windows: Sequence[ComparedWindow], base: Model, text: str, window: int, made_by: Provenance, part: str
+) -> Fidelity:
+    """part: of the text that is scored, in words."""
     data = text.encode(errors="replace")
     scored = [_valid(each) for each in windows]
     n_invalid = sum(len(each.kl) for each in windows) - sum(len(each) for each in scored)
-    part = "every token of " if every_token else ""
     against = f"{base.name} (sha256 {base.stored.sha256[:12]}) on {part}a text of {len(data)} bytes"
     return Fidelity(
         **_figures(scored, n_invalid),

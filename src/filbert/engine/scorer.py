@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
+from types import MappingProxyType
 from typing import Any, Self, TypeVar
 
 from filbert.core.errors import (
@@ -229,12 +230,17 @@ class Scorer:
         """What each window of the text costs. Raises BadInput for a text of less than two windows."""
         return (yield from self._windows("perplexity", text, window, Window))
 
-    def fidelity(self, text: str, window: int, *, every_token: bool = False) -> Job[list[ComparedWindow]]:
-        """How far the model is from its base on the second half of each window of the text, or on all of it. Raises as
-        `perplexity`."""
-        return (yield from self._windows("fidelity", text, window, ComparedWindow, every_token=every_token))
+    def fidelity(
+        self, text: str, window: int, *, every_token: bool = False, special: bool = False, most: int | None = None
+    ) -> Job[list[ComparedWindow]]:
+        """How far the model is from its base on the second half of each window of the text, or on all of it. special:
+        whether special tokens are read as such; most: windows. Raises as `perplexity`."""
+        more = {"every_token": every_token, "special": special, "most": most}
+        return (yield from self._windows("fidelity", text, window, ComparedWindow, more))
 
-    def _windows(self, do: str, text: str, window: int, kind: type[W], **more: bool) -> Job[list[W]]:
+    def _windows(
+        self, do: str, text: str, window: int, kind: type[W], more: Mapping[str, Any] = MappingProxyType({})
+    ) -> Job[list[W]]:
         windows: list[W] = []
         with self._exchange() as child:
             child.tell({"do": do, "text": text, "window": window, **more}, self._stall_s)

@@ -164,12 +164,12 @@ class Scorer:
             self._say({"window": self._window(context, tokens), "of": len(found)})
         return {"n_windows": len(found)}
 
-    def fidelity(self, text: str, window: int, every_token: bool) -> dict[str, Any]:
+    def fidelity(self, text: str, window: int, every_token: bool, special: bool, most: int | None) -> dict[str, Any]:
         """The windows of `perplexity`, cut by the base's tokenizer as llama-perplexity has it, by both models in
         lockstep: their logits are compared where the engine has them."""
         assert self._base
         self._need(window)
-        found = windows(self._base, text, window)
+        found = windows(self._base, text, window, special=special)[:most]
         context = self._fitting(window)
         base = Context(self._base, context.n_ctx, self._threads, self._lives)
         for tokens in found:
@@ -224,10 +224,10 @@ def start_of(weights: Weights) -> list[int]:
     return [weights.bos] if weights.adds_bos else []
 
 
-def windows(weights: Weights, text: str, window: int) -> list[list[int]]:
+def windows(weights: Weights, text: str, window: int, *, special: bool = False) -> list[list[int]]:
     """The text's tokens, so many a window; the rest of the text is left out."""
     start = start_of(weights)
-    tokens = start + weights.tokenize(text, special=False)
+    tokens = start + weights.tokenize(text, special=special)
     if len(tokens) < 2 * window:
         raise BadInput(
             f"The text has {len(tokens)} tokens.",

@@ -15,9 +15,18 @@ from filbert.models.header import Header
 
 ALIGNMENT = 32
 VERSION = 3
-U32, I32, F32, STRING, ARRAY = 4, 5, 6, 8, 9
+U16, U32, I32, F32, STRING, ARRAY = 2, 4, 5, 6, 8, 9
 TYPE_NUMBERS = {kind.name: number for number, kind in TENSOR_TYPES.items()}
 OF_THE_OLD_FILE = {"split.no", "split.count", "split.tensors.count", "general.alignment"}  # true of no other
+
+
+class Short(int):
+    """Stored as a u16, where others are a u32."""
+
+
+class Signed(int):
+    """Stored as an i32."""
+
 
 Value = str | int | float | Sequence[str] | Sequence[int] | Sequence[float]
 
@@ -73,6 +82,10 @@ def _value(value: Value) -> bytes:
     match value:
         case str():
             return struct.pack("<I", STRING) + _string(value)
+        case Short():
+            return struct.pack("<IH", U16, value)
+        case Signed():
+            return struct.pack("<Ii", I32, value)
         case int():
             return struct.pack("<II", U32, value)
         case float():
