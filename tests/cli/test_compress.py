@@ -51,6 +51,45 @@ def test_a_recipe_is_run_and_the_file_answers(filbert: Run, tmp_path: Path) -> N
 
 
 @pytest.mark.slow
+def test_a_file_tells_what_it_lost(filbert: Run, tmp_path: Path) -> None:
+    full, out = make_tiny.dense(tmp_path / "tiny.gguf"), tmp_path / "small.gguf"
+    done = filbert("compress", str(full), "--to", "Q4_0", "-o", str(out))
+    assert "rare scripts" in done.stdout
+    assert "Measured beside its source" in done.stdout
+    assert "filbert compress tiny.gguf --to Q4_0" in (tmp_path / "small.md").read_text()
+    shown = filbert("show", str(out)).stdout
+    assert "made from" in shown
+    assert "filbert compress tiny.gguf --to Q4_0" in shown
+    assert next(line for line in done.stdout.splitlines() if line.startswith("all ")) in shown
+    told = json.loads(filbert("show", str(out), "--json").stdout)["making"]
+    assert told["measured"]["kinds"]["all"]["kl"][0] > 0
+    assert told["source"] == "tiny.gguf"
+    told = json.loads(filbert("show", str(full), "--json").stdout)
+    assert told["making"] is None
+
+
+def test_several_files_go_into_a_folder(filbert: Run, tmp_path: Path) -> None:
+    full, folder = make_tiny.dense(tmp_path / "tiny.gguf"), tmp_path / "release"
+    asked = ("compress", str(full), "--batch", "Q8_0,Q4_0", "--no-measure", "-o", str(folder))
+    assert filbert(*asked, "--dry-run").stdout.splitlines()[1].startswith("Q8_0")
+    assert not folder.exists()
+    assert "tiny-Q4_0.gguf" in filbert(*asked).stdout
+    assert sorted(file.name for file in folder.iterdir()) == [
+        *("README.md", "SHA256SUMS", "index.json"),
+        *("tiny-Q4_0.gguf", "tiny-Q4_0.md", "tiny-Q8_0.gguf", "tiny-Q8_0.md"),
+    ]
+
+
+def test_a_file_may_be_split(filbert: Run, tmp_path: Path) -> None:
+    full = make_tiny.dense(tmp_path / "tiny.gguf")
+    asked = ("compress", str(full), "--to", "Q8_0", "--no-measure", "-o", str(tmp_path / "out.gguf"))
+    assert filbert(*asked, "--split-size", "60kB").returncode == 0
+    assert (tmp_path / "out-00001-of-00002.gguf").exists()
+    assert "out-00001-of-00002.gguf is there already" in filbert(*asked, "--split-size", "60kB").stderr
+    assert "Nobody has measured" in filbert("show", str(tmp_path / "out-00001-of-00002.gguf")).stdout
+
+
+@pytest.mark.slow
 def test_an_importance_matrix_is_made_and_used(filbert: Run, tmp_path: Path) -> None:
     text, pairs, matrix = tmp_path / "text.txt", tmp_path / "pairs.jsonl", tmp_path / "matrix.gguf"
     text.write_text("The quick brown fox jumps over the lazy dog. " * 10)
@@ -79,6 +118,10 @@ def test_without_a_text_it_reads_the_one_that_ships(filbert: Run, tmp_path: Path
         (["--to", "IQ2_XS", "--allow-requantize"], "needs an importance matrix"),
         (["--to", "Q4_0", "--allow-requantize", "--tensor-type", "x"], "is no rule"),
         (["--to", "Q4_0", "--allow-requantize", "--imatrix", "nowhere"], "nowhere"),
+        (["--to", "Q4_0", "--split-size", "much"], "'much' is no size"),
+        (["--to", "Q4_0", "--allow-requantize", "--split-size", "1MB"], "holds token_embd.weight"),
+        (["--batch", "Q4_0"], "writes a folder"),
+        (["--batch", "Q4_0,Q4_N", "-o", "x"], "There is no quantisation 'Q4_N'"),
     ],
 )
 def test_what_cannot_be_is_a_sentence(words: list[str], why: str, filbert: Run) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -21,8 +22,10 @@ from filbert.core.settings import Settings
 from filbert.engine.load_options import LoadOptions
 
 if TYPE_CHECKING:
+    from filbert.compress.imatrix import ImportanceMatrix
+    from filbert.compress.making import Making
     from filbert.compress.measure import Measure
-    from filbert.compress.plan import Plan
+    from filbert.compress.plan import Plan, Source
     from filbert.compress.recipe import Recipe, Rule
 
 
@@ -32,11 +35,18 @@ def compress(
     settings: Settings,
     model: FULL_MODEL,
     to: Annotated[str, typer.Option("--to", help="A quantisation, such as Q4_K_M.", show_default=False)] = "",
+    batch: Annotated[
+        str,
+        typer.Option("--batch", metavar="TO,TO,…", help="Several, into the folder --out.", show_default=False),
+    ] = "",
     recipe: Annotated[
         Path | None, typer.Option("--recipe", help="A TOML file of types by tensor.", show_default=False)
     ] = None,
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="The file; left out: MODEL-TYPE.gguf here.", show_default=False)
+        Path | None,
+        typer.Option(
+            "--out", "-o", help="The file; left out: MODEL-TYPE.gguf here. Of --batch, the folder.", show_default=False
+        ),
     ] = None,
     imatrix: Annotated[
         Path | None, typer.Option("--imatrix", help="What `filbert imatrix` wrote.", show_default=False)
@@ -71,80 +81,144 @@ def compress(
     The types are those of llama.cpp, chosen by its own mixes (--to) or by a recipe of yours. The file says how it was
     made and what it lost, and so does a model card beside it.
     """
-    from filbert.compress.card import card_of, write_card
     from filbert.compress.imatrix import read_imatrix
-    from filbert.compress.plan import Source, plan
-    from filbert.compress.quantise import quantise_job
+    from filbert.compress.plan import Source
     from filbert.core.files import bytes_of
-    from filbert.core.jobs import run
     from filbert.models.gguf import check_split
 
+    wanted = [each for each in batch.split(",") if each]
     overrides = _overrides(tensor_type or [], output_type, embedding_type)
-    chosen = _recipe(to, recipe).before(*overrides)
+    for each in wanted or [to]:
+        _recipe(each, recipe)  # what is none is told before anything is downloaded
+    if wanted and (to or not out):
+        raise BadInput("--batch writes a folder.", do="Name it with `--out FOLDER`, and leave --to out.")
     split_bytes = bytes_of(split_size) if split_size else None
     stored = present(model, settings, load.threads, consent(settings))
     source = Source(stored, check_split(stored.parts))
-    matrix = read_imatrix(imatrix) if imatrix else None
+    asked = Asked(source, recipe, read_imatrix(imatrix) if imatrix else None, overrides, split_bytes, allow_requantize)
+    run = Run(load, settings, measure, force=force, dry_run=dry_run, as_json=as_json)
+    if wanted and out:
+        _release({each: asked.plan(each) for each in wanted}, out, run)
+    else:
+        made = asked.plan(to)
+        _one(made, out or file_of(stored.name, f"-{made.recipe.name}.gguf"), run)
 
-    again = _again(stored.name, to, recipe, imatrix, overrides, split_size, allow_requantize=allow_requantize)
-    made = plan(source, chosen, matrix, requantise=allow_requantize, command=again, split_bytes=split_bytes)
-    target = out or file_of(stored.name, f"-{made.recipe.name}.gguf")
-    if not as_json:
+
+@dataclass(frozen=True)
+class Asked:
+    """How a source is compressed, all but to what."""
+
+    source: Source
+    recipe: Path | None
+    importance: ImportanceMatrix | None
+    overrides: Sequence[Rule]
+    split_bytes: int | None
+    requantise: bool
+
+    def plan(self, to: str) -> Plan:
+        """to: a quantisation, or "" where there is a recipe."""
+        from filbert.compress.plan import plan
+
+        return plan(
+            self.source,
+            _recipe(to, self.recipe).before(*self.overrides),
+            self.importance,
+            requantise=self.requantise,
+            command=self.again(to),
+            split_bytes=self.split_bytes,
+        )
+
+    def again(self, to: str) -> str:
+        """What makes the file again, for those who read of it: of files and models their names, not where they lie."""
+        words = ["filbert", "compress", Path(self.source.stored.name).name]
+        words += ["--recipe", self.recipe.name] if self.recipe else ["--to", to]
+        words += ["--imatrix", self.importance.path.name] if self.importance else []
+        for each in self.overrides:
+            words += ["--tensor-type", f"{each.tensor}={each.type}"]
+        words += ["--split-size", f"{self.split_bytes}B"] if self.split_bytes else []
+        words += ["--allow-requantize"] if self.requantise else []
+        return shlex.join(words)
+
+
+@dataclass(frozen=True)
+class Run:
+    """How it is done and told. measures: None for where this machine can."""
+
+    load: LoadOptions
+    settings: Settings
+    measures: bool | None
+    force: bool
+    dry_run: bool
+    as_json: bool
+
+    def measure(self, made: Plan) -> Measure | None:
+        from filbert.compress.measure import can_measure, measure_job
+
+        if self.measures is None and not can_measure(made):
+            name = made.source.stored.name
+            note(f"Not measured: {name} writes no text, or there is no memory for both.", self.settings)
+            return None
+        return None if self.measures is False else partial(measure_job, made, load=self.load)
+
+
+def _one(made: Plan, target: Path, how: Run) -> None:
+    from filbert.compress.card import card_of, write_card
+    from filbert.compress.making import making_of
+    from filbert.compress.quantise import quantise_job
+    from filbert.core.jobs import run
+    from filbert.models.gguf import read_header
+
+    if not how.as_json:
         say(told(made))
     files = [target.with_name(name) for name in made.names(target.name)]
-    if not dry_run:
+    making = None
+    if not how.dry_run:
         for file in (files[0], card_of(files[0])):
-            need_free(file, force=force)
-        with progress(settings) as watch:
-            about = {"model": stored.name, "recipe": made.recipe.name, "out": str(target)}
-            job = quantise_job(made, target, threads=load.threads, measure=_measure(made, load, measure, settings))
-            run("compress", about, job, watch)
-        note(f"{', '.join(map(str, files))}: {size(made.size_bytes)}, told of in {write_card(files[0])}", settings)
-        if not as_json:
-            say(lost(files[0]))
-    if as_json:
-        say(json.dumps(_json(made, files, is_there=not dry_run), indent=1))
+            need_free(file, force=how.force)
+        with progress(how.settings) as watch:
+            about = {"model": made.source.stored.name, "recipe": made.recipe.name, "out": str(target)}
+            run(
+                "compress",
+                about,
+                quantise_job(made, target, threads=how.load.threads, measure=how.measure(made)),
+                watch,
+            )
+        card = write_card(files[0])
+        note(f"{', '.join(map(str, files))}: {size(made.size_bytes)}, told of in {card.name}", how.settings)
+        making = making_of(read_header(files[0]))
+        if not how.as_json:
+            say(lost(making))
+    if how.as_json:
+        say(json.dumps(_json(made, files, making), indent=1))
 
 
-def _again(
-    name: str,
-    to: str,
-    recipe: Path | None,
-    imatrix: Path | None,
-    overrides: Sequence[Rule],
-    split_size: str,
-    *,
-    allow_requantize: bool,
-) -> str:
-    """What makes the file again, for those who read of it: of files and models their names, not where they lie."""
-    words = ["filbert", "compress", Path(name).name]
-    words += ["--recipe", recipe.name] if recipe else ["--to", to]
-    words += ["--imatrix", imatrix.name] if imatrix else []
-    for each in overrides:
-        words += ["--tensor-type", f"{each.tensor}={each.type}"]
-    words += ["--split-size", split_size] if split_size else []
-    words += ["--allow-requantize"] if allow_requantize else []
-    return shlex.join(words)
-
-
-def _measure(made: Plan, load: LoadOptions, wanted: bool | None, settings: Settings) -> Measure | None:
-    """wanted: None for what this machine can do."""
-    from filbert.compress.measure import can_measure, measure_job
-
-    if wanted is None and not can_measure(made):
-        note(f"Not measured: {made.source.stored.name} writes no text, or there is no memory for both.", settings)
-        return None
-    return partial(measure_job, made, load=load) if wanted is not False else None
-
-
-def lost(file: Path) -> str:
-    """What the file says of what compression cost."""
-    from filbert.compress.card import HEAD, on, rows
-    from filbert.compress.making import making_of
-    from filbert.models.gguf import read_header
+def _release(plans: Mapping[str, Plan], folder: Path, how: Run) -> None:
+    """plans: by what was asked for."""
+    from filbert.compress.release import HEAD, cells, release_job
+    from filbert.core.jobs import run
     from filbert.report.table import table
 
-    making = making_of(read_header(file))
+    if how.dry_run:
+        each = [[wanted, size(made.size_bytes), f"{made.bits_a_weight:.2f}"] for wanted, made in plans.items()]
+        say(table(("file", "size", "bits a weight"), each, line_width()))
+        return
+    named = {file_of(made.source.stored.name, f"-{wanted}.gguf").name: made for wanted, made in plans.items()}
+    measures = {name: measure for name, made in named.items() if (measure := how.measure(made))}
+    with progress(how.settings) as watch:
+        about = {"batch": list(plans), "out": str(folder)}
+        made = run("compress", about, release_job(named, folder, measures, how.load.threads), watch)
+    if how.as_json:
+        say(json.dumps([each.to_json() for each in made], indent=1))
+    else:
+        say(table(HEAD, cells(made), line_width()))
+        note(f"{folder}: `filbert publish {folder} hf:OWNER/REPO` uploads it.", how.settings)
+
+
+def lost(making: Making | None) -> str:
+    """What a file says of what compression cost."""
+    from filbert.compress.card import HEAD, on, rows
+    from filbert.report.table import table
+
     if not making or not making.measured:
         return "Nobody has measured what it lost."
     return f"{table(HEAD, rows(making.measured), line_width())}\n{on(making.measured)}"
@@ -181,11 +255,7 @@ def told(made: Plan) -> str:
     return "\n".join([*lines, *made.gaps])
 
 
-def _json(made: Plan, files: Sequence[Path], *, is_there: bool) -> dict[str, object]:
-    from filbert.compress.making import making_of
-    from filbert.models.gguf import read_header
-
-    making = making_of(read_header(files[0])) if is_there else None
+def _json(made: Plan, files: Sequence[Path], making: Making | None) -> dict[str, object]:
     tensors = [{"name": each.tensor.name, "type": each.type, "wanted": each.wanted} for each in made.tensors]
     return {
         "file": str(files[0]),

@@ -24,7 +24,14 @@ def show(
     as_json: Annotated[bool, typer.Option("--json", help="A JSON object.")] = False,
     template: Annotated[bool, typer.Option("--template", help="The whole chat template, and nothing else.")] = False,
 ) -> None:
-    """What a model is made of, and what is kept with it. Read from its file's header, and from `filbert set`."""
+    """What a model is made of, and what is kept with it.
+
+    Read from its file's header, and from `filbert set`. A file of `filbert compress` tells what it was made from, how,
+    and what it lost.
+    """
+    from filbert.cli.compress import lost
+    from filbert.compress.card import made_of
+    from filbert.compress.making import making_of
     from filbert.engine.thinking import thinking_of
     from filbert.models import results, store
     from filbert.models.gguf import check_split
@@ -40,8 +47,13 @@ def show(
     for error in damaged:
         note(f"damaged: {error}", settings)
     thinking = thinking_of(facts["template"] or "")
+    making = making_of(headers[0])
     if as_json:
-        more = {"thinking": thinking is not None, "measured": [results.to_json(result) for result in measured]}
+        more = {
+            "thinking": thinking is not None,
+            "measured": [results.to_json(result) for result in measured],
+            "making": making and making.to_json(),
+        }
         say(json.dumps(facts | more, indent=1))
         return
     kept = facts.pop("preset", None)
@@ -50,9 +62,13 @@ def show(
     facts["thinking"] = str(thinking or "no")
     if stored.projector is None:
         del facts["projector"]
+    if making:
+        facts |= {**dict(made_of(making)), "made by": making.versions, "again": making.command}
     width = max(len(label) for label in facts)
     for label, value in facts.items():
         say(f"{label:<{width}}  {_readable(label, value)}")
+    if making:
+        say(lost(making))
     if stored.preset and kept:
         say("\n".join(shown(stored.preset)))
     for result in measured:

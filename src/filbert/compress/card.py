@@ -9,7 +9,7 @@ import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from filbert.compress.making import Kind, Measured, making_of
+from filbert.compress.making import Kind, Making, Measured, making_of
 from filbert.core.errors import BadInput
 from filbert.core.files import size, write_whole
 from filbert.engine.fidelity import Figure
@@ -95,16 +95,17 @@ def _cell(told: tuple[str, str]) -> Cell:
 
 def about(headers: Sequence[Header]) -> Iterator[tuple[str, str]]:
     first, making = headers[0], making_of(headers[0])
-    if making:
-        yield "source", f"{making.source} (sha256 {making.source_sha256})"
     yield "base model", base_model(first) or "not said in the file"
     yield "licence", first.licence or "not said in the file"
-    if making:
-        yield "recipe", f"{making.recipe} (types: sha256 {making.types_sha256[:12]})"
-        known = making.imatrix_sha256
-        yield "importance matrix", f"sha256 {known}" if known else "none"
+    yield from made_of(making) if making else ()
     yield "bytes", f"{sum(header.size_bytes for header in headers):,}"
     yield "tensors", ", ".join(f"{n} × {kind} ({size(of)})" for kind, n, of in _types(headers))
+
+
+def made_of(making: Making) -> Iterator[tuple[str, str]]:
+    yield "made from", f"{making.source} (sha256 {making.source_sha256})"
+    yield "recipe", f"{making.recipe} (types: sha256 {making.types_sha256[:12]})"
+    yield "importance matrix", f"sha256 {making.imatrix_sha256}" if making.imatrix_sha256 else "none"
 
 
 def _types(headers: Sequence[Header]) -> list[tuple[str, int, int]]:

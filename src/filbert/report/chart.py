@@ -122,6 +122,31 @@ def _ticks() -> Iterator[float]:
         yield from (10.0**power, 2 * 10.0**power, 5 * 10.0**power)
 
 
+def curve(points: Sequence[tuple[str, float, float, tuple[float, float]]], title: str, x: str, y: str) -> Chart:
+    """Of each point its label, its place on either axis, and the interval of the second. x, y: what the axes are, the
+    second a logarithmic one."""
+    with _settings():
+        figure, (axes,) = _figure(1, 7, 4.2)
+        ordered = sorted(points, key=lambda point: point[1])
+        places, values = [point[1] for point in ordered], [point[2] for point in ordered]
+        errors = [
+            [value - low for _, _, value, (low, _) in ordered],
+            [high - value for _, _, value, (_, high) in ordered],
+        ]
+        axes.plot(places, values, color=GREY, linewidth=1.2)
+        axes.errorbar(places, values, yerr=errors, fmt="o", color=BLUE, ecolor=INK, elinewidth=1, markersize=5)
+        for label, place, value, _ in ordered:
+            axes.annotate(
+                shortened(label, LONGEST_NAME), (place, value), (5, 5), textcoords="offset points", fontsize=7.5
+            )
+        axes.set(yscale="log", xlabel=x, ylabel=f"{y}, logarithmic; lines: 95 %")
+        axes.yaxis.set_major_formatter("{x:g}")
+        axes.yaxis.set_minor_formatter("")
+        axes.margins(x=0.12)
+        axes.set_title(title)
+    return Chart(figure)
+
+
 def bars(
     rows: Sequence[str],
     columns: Sequence[str],
