@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import io
 import json
@@ -126,6 +127,11 @@ def serving(origin: Any, certificate: Path | None = None) -> Iterator[None]:
         def do_HEAD(self) -> None:
             self._answer(head=True)
 
+        def do_POST(self) -> None:
+            origin.take(self, read_body(self))
+
+        do_PUT = do_POST
+
         def _answer(self, head: bool) -> None:
             try:
                 origin.answer(self, head)
@@ -238,6 +244,98 @@ class HubServer(Origin):
         self._start(handler, 200, {**headers, "Content-Length": str(len(page))})
         handler.wfile.write(page)
         return None
+
+
+def read_body(handler: BaseHTTPRequestHandler) -> bytes:
+    if handler.headers.get("Transfer-Encoding") != "chunked":
+        return handler.rfile.read(int(handler.headers.get("Content-Length", 0)))
+    body = b""
+    while length := int(handler.rfile.readline(), 16):
+        body += handler.rfile.read(length)
+        handler.rfile.readline()
+    handler.rfile.readline()
+    return body
+
+
+@dataclass
+class UploadHub(HubServer):
+    """Takes commits as the hub does: it is asked how each file is to come, large ones go to its LFS store, then comes
+    the commit that names them. Who writes needs the token `right`."""
+
+    objects: dict[str, bytes] = field(default_factory=dict)  # of the LFS store, by sha256
+    private: set[str] = field(default_factory=set)
+    commits: list[str] = field(default_factory=list)  # their summaries
+    taken: list[str] = field(default_factory=list)  # paths that were written to
+    broken: str = ""  # a path that is answered 500
+
+    def take(self, handler: BaseHTTPRequestHandler, body: bytes) -> None:
+        path = unquote(urlsplit(handler.path).path)
+        self.taken.append(path)
+        if path.startswith("/lfs/"):
+            assert sha256(body) == path.removeprefix("/lfs/")
+            self.objects[sha256(body)] = body
+            return self._told(handler, {})
+        if path == self.broken:
+            return self._told(handler, {"error": "down"}, 500)
+        if handler.headers.get("Authorization") != "Bearer right":
+            return self._told(handler, {"error": "Invalid username or password."}, 401)
+        if path == "/api/validate-yaml":
+            return self._told(handler, {"errors": [], "warnings": []})
+        if path == "/api/repos/create":
+            return self._create(handler, json.loads(body))
+        if match := re.fullmatch(r"/api/models/([^/]+/[^/]+)/preupload/main", path):
+            return self._told(
+                handler, {"files": [self._way(match[1], each["path"]) for each in json.loads(body)["files"]]}
+            )
+        if re.fullmatch(r"/[^/]+/[^/]+\.git/info/lfs/objects/batch", path):
+            return self._told(handler, {"objects": [self._object(each) for each in json.loads(body)["objects"]]})
+        match = re.fullmatch(r"/api/models/([^/]+/[^/]+)/commit/main", path)
+        assert match, path
+        return self._commit(handler, match[1], [json.loads(line) for line in body.splitlines()])
+
+    def _create(self, handler: BaseHTTPRequestHandler, asked: dict[str, Any]) -> None:
+        repo = f"{asked['organization']}/{asked['name']}"
+        if repo in self.repos:
+            return self._told(
+                handler, {"error": "You already created this model repo", "url": f"{self.url}/{repo}"}, 409
+            )
+        self.repos[repo] = {}
+        if asked.get("private") or asked.get("visibility") == "private":
+            self.private.add(repo)
+        return self._told(handler, {"url": f"{self.url}/{repo}"})
+
+    def _way(self, repo: str, path: str) -> dict[str, Any]:
+        there = self.repos[repo].get(path)
+        oid = sha256(there) if there is not None and path.endswith(".gguf") else None
+        return {
+            "path": path,
+            "uploadMode": "lfs" if path.endswith(".gguf") else "regular",
+            "shouldIgnore": False,
+            "oid": oid,
+        }
+
+    def _object(self, asked: dict[str, Any]) -> dict[str, Any]:
+        if asked["oid"] in self.objects:
+            return asked
+        return {**asked, "actions": {"upload": {"href": f"{self.url}/lfs/{asked['oid']}"}}}
+
+    def _commit(self, handler: BaseHTTPRequestHandler, repo: str, lines: list[dict[str, Any]]) -> None:
+        for line in lines:
+            value = line["value"]
+            if line["key"] == "header":
+                self.commits.append(value["summary"])
+            elif line["key"] == "lfsFile":
+                self.repos[repo][value["path"]] = self.objects[value["oid"]]
+            else:
+                assert line["key"] == "file"
+                self.repos[repo][value["path"]] = base64.b64decode(value["content"])
+        told = {"success": True, "commitOid": COMMIT, "commitUrl": f"{self.url}/{repo}/commit/{COMMIT}"}
+        return self._told(handler, told)
+
+    def _told(self, handler: BaseHTTPRequestHandler, told: dict[str, Any], status: int = 200) -> None:
+        page = json.dumps(told).encode()
+        self._start(handler, status, {"Content-Type": "application/json", "Content-Length": str(len(page))})
+        handler.wfile.write(page)
 
 
 def wheel_of(members: dict[str, bytes], project: str = "tiny_model", version: str = "1.0") -> bytes:

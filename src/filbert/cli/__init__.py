@@ -35,6 +35,7 @@ measuring_flags.py      flags that the commands which measure have in common
 ollama_words.py        commands by the names that Ollama's people type
 perplexity.py          filbert perplexity
 ps.py                  filbert ps, filbert stop
+publish.py             filbert publish
 pull.py                filbert pull
 remove.py              filbert rm
 report.py              filbert report

@@ -22,6 +22,7 @@ from filbert.cli import (
     ollama_words,
     perplexity,
     ps,
+    publish,
     pull,
     remove,
     report,
@@ -64,6 +65,7 @@ app.command("bench")(bench.bench)
 app.command("report")(report.report)
 app.command("compress")(compress.compress)
 app.command("imatrix")(imatrix.imatrix)
+app.command("publish")(publish.publish)
 app.command("serve")(serve.serve)
 app.command("ps")(ps.ps)
 app.command("stop")(ps.stop)
