@@ -11,7 +11,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from filbert.core.errors import BadInput, DiskFull, StoreBusy, StoreReadOnly
-from filbert.core.files import MOST_TEXT_BYTES, locked, need_room, read_text, safe_name, sha256_of, write_whole
+from filbert.core.files import (
+    MOST_TEXT_BYTES,
+    bytes_of,
+    locked,
+    need_room,
+    read_text,
+    safe_name,
+    sha256_of,
+    size,
+    write_whole,
+)
 
 HALF_WRITTEN = """
 import sys, time
@@ -142,6 +152,17 @@ def test_a_text_is_read_whole_or_refused() -> None:
         read_text(endless, "it")
     with pytest.raises(BadInput, match=r"it is not UTF-8 text\. Byte 0xe9 at 3"):
         read_text(io.BytesIO(b"caf\xe9"), "it")
+
+
+@pytest.mark.parametrize(("text", "size_bytes"), [("90MB", 90_000_000), ("1.5 GB", 1_500_000_000), ("60kb", 60_000)])
+def test_a_size_is_read_as_it_is_written(text: str, size_bytes: int) -> None:
+    assert bytes_of(text) == bytes_of(size(size_bytes)) == size_bytes
+
+
+@pytest.mark.parametrize("text", ["", "much", "-1MB", "0GB", "1", "1TB", "1e3MB"])
+def test_what_is_no_size_is_a_sentence(text: str) -> None:
+    with pytest.raises(BadInput, match="is no size"):
+        bytes_of(text)
 
 
 @given(st.text(max_size=30))

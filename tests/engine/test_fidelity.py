@@ -18,7 +18,7 @@ from filbert.core.errors import BadInput, ContextOverflow, EngineError, NoRoom
 from filbert.core.jobs import Progress, finish
 from filbert.core.machine import Memory
 from filbert.engine.budget import Budget
-from filbert.engine.fidelity import Fidelity, fidelity_job
+from filbert.engine.fidelity import Fidelity, fidelities_job, fidelity_job
 from filbert.engine.likelihood import side_by_side
 from filbert.engine.load_options import LoadOptions
 from filbert.engine.load_plan import SCORING
@@ -52,6 +52,16 @@ def full(tmp_path: Path) -> Path:
 @pytest.fixture
 def small(tmp_path: Path) -> Path:
     return make_tiny.quantised(tmp_path / "small.gguf", "Q4_0")
+
+
+def test_several_texts_are_told_together_and_each(full: Path, small: Path) -> None:
+    texts = [(TEXT, False), ("<|im_start|>" * 600, True), ("<|im_start|>" * 100, False)]
+    with opened(small) as model, opened(full) as base:
+        together, *each = finish(fidelities_job(model, base, texts, 64, 3, "filbert …"))
+    assert [one.n_windows for one in (together, *each)] == [9, 3, 3, 3]
+    assert together.n == sum(one.n for one in each) == 9 * 63
+    assert together.value == pytest.approx(sum(one.value for one in each) / 3)
+    assert each[1].value != pytest.approx(each[2].value)  # one token many times, or its letters
 
 
 def damaged(path: Path, token: str) -> Path:

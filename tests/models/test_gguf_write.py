@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from filbert.models.gguf import Header, read_header
-from filbert.models.gguf_write import Value, header_bytes, padded, placed, size_of
+from filbert.models.gguf_write import Short, Signed, Value, header_bytes, padded, placed, size_of
 from shapes import FAMILIES
 
 TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=40)
@@ -54,7 +54,8 @@ def test_what_is_said_is_read_again(
 def test_another_reader_finds_the_same(starter: Path, tmp_path: Path) -> None:
     source = read_header(starter)
     places = placed((tensor.name, tensor.shape, tensor.type) for tensor in source.tensors)
-    header = header_bytes(source, {"filbert.kld": 0.25, "filbert.text": "wiki"}, places)
+    said = {"filbert.kld": 0.25, "filbert.text": "wiki", "split.no": Short(3), "split.tensors.count": Signed(7)}
+    header = header_bytes(source, said, places)
     file = tmp_path / "out.gguf"
     with file.open("wb") as out:
         out.write(header)
@@ -62,6 +63,9 @@ def test_another_reader_finds_the_same(starter: Path, tmp_path: Path) -> None:
     reader = gguf.GGUFReader(file)
     assert reader.fields["filbert.kld"].contents() == 0.25
     assert reader.fields["filbert.text"].contents() == "wiki"
+    assert reader.fields["split.no"].types == [gguf.GGUFValueType.UINT16]
+    assert reader.fields["split.tensors.count"].types == [gguf.GGUFValueType.INT32]
+    assert (reader.fields["split.no"].contents(), reader.fields["split.tensors.count"].contents()) == (3, 7)
     assert reader.fields["tokenizer.ggml.tokens"].contents() == list(source.load("tokenizer.ggml.tokens"))  # type: ignore[arg-type]
     assert [each.data_offset for each in reader.tensors] == [len(header) + place.offset for place in places]
 

@@ -14,7 +14,7 @@ from matplotlib.colors import to_hex
 from PIL import Image, ImageColor
 
 from filbert.core.errors import BadInput
-from filbert.report.chart import BLUE, GREY, ORANGE, Chart, bars, distribution_chart, need_chart
+from filbert.report.chart import BLUE, GREY, ORANGE, Chart, bars, curve, distribution_chart, need_chart
 
 HOSTILE = 'a --><script src="https://example.org/x.js"/> & $b$'
 
@@ -26,6 +26,16 @@ def curves(first: str = "a:1b", second: str = "b:1b") -> Chart:
 def table() -> Chart:
     values, errors = [[50.0, 25.0], [None, 75.0]], [[2.0, 3.0], [None, None]]
     return bars(["mine", "theirs"], ["piqa", "boolq"], values, errors, ["mine"])
+
+
+def test_points_are_joined_in_their_order_and_named() -> None:
+    points = [("Q8_0", 145.0, 0.004, (0.003, 0.005)), ("Q4_0", 92.0, 0.3, (0.29, 0.32))]
+    (axes,) = curve(points, "Two files", "size, MB", "KL").figure.axes
+    line = axes.lines[0]
+    assert (list(line.get_xdata()), list(line.get_ydata())) == ([92.0, 145.0], [0.3, 0.004])
+    assert [text.get_text() for text in axes.texts] == ["Q4_0", "Q8_0"]
+    assert axes.get_yscale() == "log"
+    assert axes.get_xlabel() == "size, MB"
 
 
 def test_a_curve_rises_by_its_share_at_each_value() -> None:
