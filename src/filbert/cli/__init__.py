@@ -11,6 +11,7 @@ chats.py               filbert chats: what was said before
 command_group.py       what is wrong with a command line, and the nearest to what nobody knows
 completion.py          what shells complete
 compress.py            filbert compress
+compress_asked.py      what `filbert compress` was asked for, as plans
 compressing_flags.py   flags and the file of commands that make one of a model
 config.py              filbert config, and what each setting takes
 console.py             printing, progress, what was piped in

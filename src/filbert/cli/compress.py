@@ -3,38 +3,63 @@
 from __future__ import annotations
 
 import json
-import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from filbert.cli.compress_asked import Asked, check, one_way
 from filbert.cli.compressing_flags import FORCE, FULL_MODEL, file_of, need_free
 from filbert.cli.console import line_width, note, progress, say
 from filbert.cli.flags_from_options import with_options
 from filbert.cli.loading import consent, present
+from filbert.compress.compress_options import CompressOptions
 from filbert.core.errors import BadInput
-from filbert.core.files import size
+from filbert.core.files import size as told_size
 from filbert.core.settings import Settings
 from filbert.engine.load_options import LoadOptions
 
 if TYPE_CHECKING:
-    from filbert.compress.imatrix import ImportanceMatrix
     from filbert.compress.making import Making
     from filbert.compress.measure import Measure
-    from filbert.compress.plan import Plan, Source
-    from filbert.compress.recipe import Recipe, Rule
+    from filbert.compress.optimise import Table
+    from filbert.compress.plan import Plan
+    from filbert.compress.recipe import Rule
 
 
-@with_options(LoadOptions, without=frozenset(LoadOptions.model_fields) - {"threads"})
+@with_options(LoadOptions, CompressOptions, without=frozenset(LoadOptions.model_fields) - {"threads"})
 def compress(
     load: LoadOptions,
+    compress: CompressOptions,
     settings: Settings,
     model: FULL_MODEL,
     to: Annotated[str, typer.Option("--to", help="A quantisation, such as Q4_K_M.", show_default=False)] = "",
+    size: Annotated[
+        str, typer.Option("--size", help="The best file of so many bytes, such as 90MB.", show_default=False)
+    ] = "",
+    bpw: Annotated[
+        float, typer.Option("--bpw", min=0, help="The best of so many bits a weight.", show_default=False)
+    ] = 0.0,
+    device: Annotated[
+        str, typer.Option("--device", help="The best that runs in so much memory: 8GB.", show_default=False)
+    ] = "",
+    quality: Annotated[
+        str,
+        typer.Option("--quality", metavar="kld=X", help="The smallest so near to MODEL, measured.", show_default=False),
+    ] = "",
+    speed: Annotated[
+        float,
+        typer.Option("--speed", min=0, help="The best that writes so many tokens a second here.", show_default=False),
+    ] = 0.0,
+    curve: Annotated[
+        bool, typer.Option("--curve", help="Tell what each size would lose, beside llama.cpp's mixes.")
+    ] = False,
+    plot: Annotated[
+        Path | None, typer.Option("--plot", help="Of --curve, a chart: .png or .svg.", show_default=False)
+    ] = None,
     batch: Annotated[
         str,
         typer.Option("--batch", metavar="TO,TO,…", help="Several, into the folder --out.", show_default=False),
@@ -50,6 +75,14 @@ def compress(
     ] = None,
     imatrix: Annotated[
         Path | None, typer.Option("--imatrix", help="What `filbert imatrix` wrote.", show_default=False)
+    ] = None,
+    text: Annotated[
+        list[Path] | None,
+        typer.Option("--text", help="Compress for this text; may be repeated.", show_default=False),
+    ] = None,
+    pairs: Annotated[
+        list[Path] | None,
+        typer.Option("--pairs", help="The same, JSON lines of prompt and response.", show_default=False),
     ] = None,
     tensor_type: Annotated[
         list[str] | None,
@@ -86,66 +119,37 @@ def compress(
     from filbert.core.files import bytes_of
     from filbert.models.gguf import check_split
 
-    wanted = [each for each in batch.split(",") if each]
+    ways = {"--to": to, "--size": size, "--bpw": bpw, "--device": device, "--quality": quality, "--speed": speed}
+    several = [each for each in batch.split(",") if each]
+    if several and (any(ways.values()) or recipe or not out):
+        raise BadInput("--batch writes a folder.", do="Name it with `--out FOLDER`, and say all sizes in --batch.")
+    wanted = several or ([] if curve else [one_way({**ways, "--recipe": recipe})])
+    for each in filter(None, wanted):
+        check(each)  # what is none is told before anything is downloaded
     overrides = _overrides(tensor_type or [], output_type, embedding_type)
-    for each in wanted or [to]:
-        _recipe(each, recipe)  # what is none is told before anything is downloaded
-    if wanted and (to or not out):
-        raise BadInput("--batch writes a folder.", do="Name it with `--out FOLDER`, and leave --to out.")
     split_bytes = bytes_of(split_size) if split_size else None
     stored = present(model, settings, load.threads, consent(settings))
     source = Source(stored, check_split(stored.parts))
-    asked = Asked(source, recipe, read_imatrix(imatrix) if imatrix else None, overrides, split_bytes, allow_requantize)
-    run = Run(load, settings, measure, force=force, dry_run=dry_run, as_json=as_json)
-    if wanted and out:
-        _release({each: asked.plan(each) for each in wanted}, out, run)
+    importance = read_imatrix(imatrix) if imatrix else None
+    asked = Asked(
+        *(source, load, settings, compress, recipe, importance, overrides, split_bytes, allow_requantize),
+        *(text or [], pairs or [], dry_run),
+    )
+    run = Run(asked, measure, force=force, dry_run=dry_run, as_json=as_json)
+    if curve:
+        _tell_curve(asked.table, plot, as_json=as_json)
+    elif several and out:
+        _release({each: asked.plan(each) for each in several}, out, run)
     else:
-        made = asked.plan(to)
+        made = asked.plan(wanted[0])
         _one(made, out or file_of(stored.name, f"-{made.recipe.name}.gguf"), run)
-
-
-@dataclass(frozen=True)
-class Asked:
-    """How a source is compressed, all but to what."""
-
-    source: Source
-    recipe: Path | None
-    importance: ImportanceMatrix | None
-    overrides: Sequence[Rule]
-    split_bytes: int | None
-    requantise: bool
-
-    def plan(self, to: str) -> Plan:
-        """to: a quantisation, or "" where there is a recipe."""
-        from filbert.compress.plan import plan
-
-        return plan(
-            self.source,
-            _recipe(to, self.recipe).before(*self.overrides),
-            self.importance,
-            requantise=self.requantise,
-            command=self.again(to),
-            split_bytes=self.split_bytes,
-        )
-
-    def again(self, to: str) -> str:
-        """What makes the file again, for those who read of it: of files and models their names, not where they lie."""
-        words = ["filbert", "compress", Path(self.source.stored.name).name]
-        words += ["--recipe", self.recipe.name] if self.recipe else ["--to", to]
-        words += ["--imatrix", self.importance.path.name] if self.importance else []
-        for each in self.overrides:
-            words += ["--tensor-type", f"{each.tensor}={each.type}"]
-        words += ["--split-size", f"{self.split_bytes}B"] if self.split_bytes else []
-        words += ["--allow-requantize"] if self.requantise else []
-        return shlex.join(words)
 
 
 @dataclass(frozen=True)
 class Run:
     """How it is done and told. measures: None for where this machine can."""
 
-    load: LoadOptions
-    settings: Settings
+    asked: Asked
     measures: bool | None
     force: bool
     dry_run: bool
@@ -158,7 +162,29 @@ class Run:
             name = made.source.stored.name
             note(f"Not measured: {name} writes no text, or there is no memory for both.", self.settings)
             return None
-        return None if self.measures is False else partial(measure_job, made, load=self.load)
+        if self.measures is False:
+            return None
+        return self._better(partial(measure_job, made, load=self.load))
+
+    def _better(self, measure: Measure) -> Measure:
+        """With what effort was asked for."""
+        from filbert.compress.effort import STEPS, Training, better
+        from filbert.engine.load_plan import LoadPlan
+
+        if not (steps := STEPS[self.asked.options.effort]):
+            return measure
+        full = LoadPlan(self.asked.source.stored, self.load)
+        training = Training(full, self.asked.texts, steps)
+        note(f"Training takes {steps} steps: about {training.minutes:.0f} minutes if nothing else runs.", self.settings)
+        return better(measure, training)
+
+    @property
+    def load(self) -> LoadOptions:
+        return self.asked.load
+
+    @property
+    def settings(self) -> Settings:
+        return self.asked.settings
 
 
 def _one(made: Plan, target: Path, how: Run) -> None:
@@ -184,10 +210,12 @@ def _one(made: Plan, target: Path, how: Run) -> None:
                 watch,
             )
         card = write_card(files[0])
-        note(f"{', '.join(map(str, files))}: {size(made.size_bytes)}, told of in {card.name}", how.settings)
+        note(f"{', '.join(map(str, files))}: {told_size(made.size_bytes)}, told of in {card.name}", how.settings)
         making = making_of(read_header(files[0]))
         if not how.as_json:
             say(lost(making))
+            if how.asked.options.effort != "none" and making and making.measured:
+                say(trained(making.measured.trained_steps))
     if how.as_json:
         say(json.dumps(_json(made, files, making), indent=1))
 
@@ -199,7 +227,7 @@ def _release(plans: Mapping[str, Plan], folder: Path, how: Run) -> None:
     from filbert.report.table import table
 
     if how.dry_run:
-        each = [[wanted, size(made.size_bytes), f"{made.bits_a_weight:.2f}"] for wanted, made in plans.items()]
+        each = [[wanted, told_size(made.size_bytes), f"{made.bits_a_weight:.2f}"] for wanted, made in plans.items()]
         say(table(("file", "size", "bits a weight"), each, line_width()))
         return
     named = {file_of(made.source.stored.name, f"-{wanted}.gguf").name: made for wanted, made in plans.items()}
@@ -214,6 +242,28 @@ def _release(plans: Mapping[str, Plan], folder: Path, how: Run) -> None:
         note(f"{folder}: `filbert publish {folder} hf:OWNER/REPO` uploads it.", how.settings)
 
 
+def trained(steps: int) -> str:
+    if steps:
+        return f"Trained {steps} steps: no kind of text is further from the source than it was."
+    return "Training made some kind of text worse, so the file is as it was before."
+
+
+def _tell_curve(found: Table, plot: Path | None, *, as_json: bool) -> None:
+    from filbert.compress.optimise import HEAD, NOTE
+    from filbert.report.table import table
+
+    points = sorted([*found.curve(), *found.stock()], key=lambda point: point.size_bytes)
+    if as_json:
+        say(json.dumps({"maker": found.sensitivity.maker, "points": [asdict(point) for point in points]}, indent=1))
+    else:
+        say(table(HEAD, [point.cells() for point in points], line_width()))
+        say(NOTE)
+    if plot:
+        from filbert.compress.optimise import draw
+
+        draw(found, plot)
+
+
 def lost(making: Making | None) -> str:
     """What a file says of what compression cost."""
     from filbert.compress.card import HEAD, on, rows
@@ -222,14 +272,6 @@ def lost(making: Making | None) -> str:
     if not making or not making.measured:
         return "Nobody has measured what it lost."
     return f"{table(HEAD, rows(making.measured), line_width())}\n{on(making.measured)}"
-
-
-def _recipe(to: str, file: Path | None) -> Recipe:
-    from filbert.compress.recipe import read_recipe, stock
-
-    if bool(to) == bool(file):
-        raise BadInput("It is not said how.", do="Add either `--to Q4_K_M` or `--recipe FILE`.")
-    return read_recipe(file) if file else stock(to)
 
 
 def _overrides(patterns: Sequence[str], output: str, embedding: str) -> list[Rule]:
@@ -246,7 +288,10 @@ def told(made: Plan) -> str:
     from filbert.compress.plan import HEAD, rows
     from filbert.report.table import table
 
-    lines = [table(HEAD, rows(made), line_width()), f"{size(made.size_bytes)}, {made.bits_a_weight:.2f} bits a weight"]
+    lines = [
+        table(HEAD, rows(made), line_width()),
+        f"{told_size(made.size_bytes)}, {made.bits_a_weight:.2f} bits a weight",
+    ]
     if fallen := made.fallen_back:
         lines.append(
             f"{len(fallen)} of {len(made.tensors)} tensors have rows that are no whole number of blocks of the type "

@@ -48,13 +48,23 @@ app = typer.Typer(
 def tables() -> list[type[Options]]:
     """Every options class, in the order the docs show them."""
     from filbert.chat.tool_options import ToolOptions
+    from filbert.compress.compress_options import CompressOptions
     from filbert.engine.load_options import LoadOptions
     from filbert.engine.sampling import Sampling
     from filbert.models.download_options import DownloadOptions
     from filbert.server.cluster_options import ClusterOptions
     from filbert.server.serve_options import ServeOptions
 
-    return [Settings, LoadOptions, Sampling, ToolOptions, DownloadOptions, ServeOptions, ClusterOptions]
+    return [
+        Settings,
+        LoadOptions,
+        Sampling,
+        ToolOptions,
+        DownloadOptions,
+        CompressOptions,
+        ServeOptions,
+        ClusterOptions,
+    ]
 
 
 def setting_names() -> list[str]:

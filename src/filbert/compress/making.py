@@ -5,6 +5,7 @@
     filbert.imatrix.sha256              "" where there was none
     filbert.command                     what makes it again, without anybody's folders
     filbert.versions                    what made it
+    filbert.trained.steps               after the quantiser, by --effort; 0 where it was not
     filbert.measured.text, .sha256      what it was measured on beside its source, in windows of `.window` tokens
     filbert.measured.kinds, .tokens     kinds of text, the first of them all together, and the tokens of each
     filbert.measured.kl, .perplexity_ratio, .same_top      of each kind three numbers: a value, and its 95 % interval
@@ -48,12 +49,13 @@ class Kind:
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """kinds: as KINDS has them. window: in tokens."""
+    """kinds: as KINDS has them. window: in tokens; trained_steps: after so many of `distil.py`."""
 
     kinds: Sequence[Kind]
     window: int = 0
     text_sha256: str = NO_HASH
     text: str = TEXT
+    trained_steps: int = 0
 
 
 NOT_MEASURED = Measured([Kind(name) for name in KINDS])
@@ -83,6 +85,7 @@ class Making:
             "filbert.imatrix.sha256": self.imatrix_sha256,
             "filbert.command": self.command,
             "filbert.versions": self.versions,
+            "filbert.trained.steps": found.trained_steps,
             "filbert.measured.text": found.text,
             "filbert.measured.sha256": found.text_sha256,
             "filbert.measured.window": found.window,
@@ -100,6 +103,7 @@ class Making:
             "text": self.measured.text,
             "text_sha256": self.measured.text_sha256,
             "window": self.measured.window,
+            "trained_steps": self.measured.trained_steps,
             "kinds": {
                 kind.name: {"tokens": kind.tokens} | {name: _numbers(kind, name) for name in FIGURES}
                 for kind in self.measured.kinds
@@ -153,7 +157,7 @@ def _measured(told: dict[str, Any]) -> Measured | None:
         for i, (name, n) in enumerate(zip(names, tokens, strict=True))
     ]
     sha256, text = str(told["measured.sha256"]), str(told["measured.text"])
-    return Measured(kinds, int(told["measured.window"]), sha256, text)
+    return Measured(kinds, int(told["measured.window"]), sha256, text, int(told.get("trained.steps", 0)))
 
 
 def _numbers(kind: Kind, name: str) -> Sequence[float]:

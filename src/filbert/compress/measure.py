@@ -17,7 +17,7 @@ from filbert.engine.model import Model
 from filbert.models import fit
 from filbert.models.store import in_place
 
-WINDOW, MOST_WINDOWS = 512, 8  # tokens; of each kind of text, so that each counts the same
+WINDOW, MOST_WINDOWS = 512, 4  # tokens; of each kind of text, so that each counts the same
 
 Measure = Callable[[Path], Job[Measured]]
 

@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -110,6 +110,14 @@ class Plan:
     def size_bytes(self) -> int:
         """Of all files."""
         return sum(self.header_sizes) + sum(part.data_bytes for part in self.parts)
+
+    def as_header(self) -> Header:
+        """What the file will say of its tensors, for those who reckon with a header."""
+        tensors = [
+            Tensor(place.name, place.shape, place.type, place.offset, place.size_bytes, each.tensor.count)
+            for place, each in zip(self.places, self.tensors, strict=True)
+        ]
+        return replace(self.source.headers[0], tensors=tuple(tensors), size_bytes=self.size_bytes)
 
     @property
     def bits_a_weight(self) -> float:

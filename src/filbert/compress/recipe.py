@@ -73,6 +73,9 @@ KEPT_IN = {
 SEVENTY = {"llama": 80, "deci": 80, "qwen2": 80, "olmo": 80, "jais2": 68}  # blocks of what llama.cpp knows as 70B
 
 
+OWN_MIX = 1024  # of file types: "guessed", in llama.cpp
+
+
 class Rule(BaseModel):
     """nth: which of the tensors of this kind, counted; layers: the same, but in a model of experts by the number of
     the block; when: what must be true of the model, each of it."""
@@ -115,7 +118,7 @@ class Recipe(BaseModel):
     name: str
     type: str
     rules: tuple[Rule, ...] = ()
-    file_type: int = Field(1024, ge=0)  # "guessed", in llama.cpp: a mix of its own
+    file_type: int = Field(OWN_MIX, ge=0)
 
     @field_validator("type")
     @classmethod
@@ -125,6 +128,12 @@ class Recipe(BaseModel):
     def before(self, *rules: Rule) -> Recipe:
         """The same, but for tensors that these rules name."""
         return self.model_copy(update={"rules": (*rules, *self.rules)}) if rules else self
+
+    def to_toml(self) -> str:
+        """As `read_recipe` reads it."""
+        import tomlkit  # here alone: reading one does without
+
+        return tomlkit.dumps(self.model_dump(mode="json", exclude_defaults=True))
 
 
 @dataclass(frozen=True)

@@ -43,6 +43,11 @@ def evaluations_folder() -> Path:
     return data_folder() / "evaluations"
 
 
+def compressions_folder() -> Path:
+    """What was measured of models to compress them, a folder each."""
+    return data_folder() / "compressions"
+
+
 def locks_folder() -> Path:
     """Locks of files that lie in folders of other people."""
     return data_folder() / "locks"

@@ -69,13 +69,13 @@ def answer(said: Mapping[str, Any]) -> Any:
 
 
 class Child:
-    """A running script of this folder: `worker_main.py`, `scorer_main.py`, …"""
+    """A running script of this folder: `worker_main.py`, `scorer_main.py`, …; or of another, by its whole path."""
 
-    def __init__(self, script: str, config: Mapping[str, Any]) -> None:
-        self.name = script.removesuffix("_main.py")
+    def __init__(self, script: str | Path, config: Mapping[str, Any]) -> None:
+        self.name = Path(script).name.removesuffix("_main.py")
         self._owner = os.getpid()
         self._process = subprocess.Popen(
-            [sys.executable, "-P", str(Path(__file__).with_name(script))],
+            [sys.executable, "-P", str(Path(__file__).parent / script)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -122,9 +122,15 @@ def _ticks() -> Iterator[float]:
         yield from (10.0**power, 2 * 10.0**power, 5 * 10.0**power)
 
 
-def curve(points: Sequence[tuple[str, float, float, tuple[float, float]]], title: str, x: str, y: str) -> Chart:
+def curve(
+    points: Sequence[tuple[str, float, float, tuple[float, float]]],
+    title: str,
+    x: str,
+    y: str,
+    line: Sequence[tuple[float, float]] = (),
+) -> Chart:
     """Of each point its label, its place on either axis, and the interval of the second. x, y: what the axes are, the
-    second a logarithmic one."""
+    second a logarithmic one. line: where it goes, if not through the points."""
     with _settings():
         figure, (axes,) = _figure(1, 7, 4.2)
         ordered = sorted(points, key=lambda point: point[1])
@@ -133,13 +139,13 @@ def curve(points: Sequence[tuple[str, float, float, tuple[float, float]]], title
             [value - low for _, _, value, (low, _) in ordered],
             [high - value for _, _, value, (_, high) in ordered],
         ]
-        axes.plot(places, values, color=GREY, linewidth=1.2)
+        axes.plot(*(zip(*line, strict=True) if line else (places, values)), color=GREY, linewidth=1.2)
         axes.errorbar(places, values, yerr=errors, fmt="o", color=BLUE, ecolor=INK, elinewidth=1, markersize=5)
         for label, place, value, _ in ordered:
             axes.annotate(
                 shortened(label, LONGEST_NAME), (place, value), (5, 5), textcoords="offset points", fontsize=7.5
             )
-        axes.set(yscale="log", xlabel=x, ylabel=f"{y}, logarithmic; lines: 95 %")
+        axes.set(yscale="log", xlabel=x, ylabel=f"{y}, logarithmic{'' if line else '; lines: 95 %'}")
         axes.yaxis.set_major_formatter("{x:g}")
         axes.yaxis.set_minor_formatter("")
         axes.margins(x=0.12)

@@ -1,0 +1,155 @@
+"""What `filbert compress` was asked for, as plans."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from filbert.cli.console import note, progress
+from filbert.core.errors import BadInput
+from filbert.core.files import read_text_file
+from filbert.core.settings import Settings
+from filbert.engine.load_options import LoadOptions
+
+if TYPE_CHECKING:
+    from filbert.compress.compress_options import CompressOptions
+    from filbert.compress.imatrix import ImportanceMatrix, Text
+    from filbert.compress.optimise import Table
+    from filbert.compress.plan import Plan, Source
+    from filbert.compress.recipe import Recipe, Rule
+    from filbert.compress.wanted import Wanted
+
+FLAGS = {"size": "--size", "bpw": "--bpw", "device": "--device", "quality": "--quality", "speed": "--speed"}
+FORMS = {"size": "{}", "bpw": "{}bpw", "device": "device={}", "quality": "{}", "speed": "{}tokens/s"}
+
+
+def one_way(ways: Mapping[str, Any]) -> str:
+    """What was asked for, as `--batch` has it. ways: by flag, what was told; --recipe is no text and gives "". Raises
+    BadInput unless there is one."""
+    told = [flag for flag, value in ways.items() if value]
+    if len(told) != 1:
+        raise BadInput(
+            "It is not said how." if not told else f"{' and '.join(told)} ask for different files.",
+            do="Add one of `--to Q4_K_M`, `--size 90MB`, `--bpw 4.5`, `--device 8GB`, `--quality kld=0.02`, "
+            "`--speed 20` and `--recipe FILE`.",
+        )
+    kind, value = told[0].removeprefix("--"), ways[told[0]]
+    if kind == "recipe":
+        return ""
+    return FORMS.get(kind, "{}").format(f"{value:g}" if isinstance(value, float) else value)
+
+
+def check(to: str) -> Wanted | None:
+    """Raises BadInput for what is neither a type nor a size, a quality, …"""
+    from filbert.compress.recipe import stock
+    from filbert.compress.wanted import wanted
+
+    if not (found := wanted(to)):
+        stock(to)
+    return found
+
+
+@dataclass
+class Asked:
+    """How a source is compressed, all but to what."""
+
+    source: Source
+    load: LoadOptions
+    settings: Settings
+    options: CompressOptions
+    recipe: Path | None
+    importance: ImportanceMatrix | None
+    overrides: Sequence[Rule]
+    split_bytes: int | None
+    requantise: bool
+    text_files: Sequence[Path]
+    pair_files: Sequence[Path]
+    dry_run: bool
+
+    def plan(self, to: str) -> Plan:
+        """to: as `--batch` has it, or "" where there is a recipe."""
+        from filbert.compress.plan import plan
+        from filbert.compress.recipe import read_recipe, stock
+        from filbert.compress.refine import refined_job
+        from filbert.compress.search import plan_job
+        from filbert.core.jobs import run
+        from filbert.engine.load_plan import LoadPlan
+
+        how: dict[str, Any] = {
+            "command": self.again(to),
+            "split_bytes": self.split_bytes,
+            "requantise": self.requantise,
+        }
+        if not (found := check(to) if to else None):
+            recipe: Recipe = read_recipe(self.recipe) if self.recipe else stock(to)
+            return plan(self.source, recipe.before(*self.overrides), self.importance, **how)
+        if self.overrides:
+            raise BadInput(
+                "Types of tensors are chosen by what was asked for.", do="Leave --tensor-type and its like out."
+            )
+        about = {"model": self.source.stored.name, "wanted": to}
+        with progress(self.settings) as watch:
+            made = run("compress", about, plan_job(self.table, found, self.load, how), watch)
+        if self.dry_run or not self.options.refine or found.kind in ("quality", "speed"):
+            return made
+        full = LoadPlan(self.source.stored, self.load)
+        with progress(self.settings) as watch:
+            job = refined_job(self.table, full, made, self.texts, self.options.refine, how)
+            refined = run("compress", about, job, watch)
+        note(str(refined), self.settings)
+        return refined.plan
+
+    @cached_property
+    def table(self) -> Table:
+        from filbert.compress.prepare import Asked, table_job
+        from filbert.core.jobs import run
+        from filbert.engine.load_plan import LoadPlan
+
+        asked = Asked(LoadPlan(self.source.stored, self.load), self.texts, self.importance, self.options.sensitivity)
+        with progress(self.settings) as watch:
+            found = run("sensitivity", {"model": self.source.stored.name}, table_job(asked), watch)
+        note(f"Which tensors matter was told by {found.sensitivity.maker}s.", self.settings)
+        return found
+
+    @cached_property
+    def texts(self) -> list[Text]:
+        """What the model is compressed for: files that were named, else the texts that ship."""
+        from filbert.compress.imatrix import Text, conversations
+        from filbert.compress.texts import default_texts
+        from filbert.core.pairs import read_pairs
+        from filbert.engine.model import Model
+
+        found = [Text(path.name, read_text_file(path, str(path))) for path in self.text_files]
+        chats = [(path.name, read_pairs(read_text_file(path, str(path)), str(path))) for path in self.pair_files]
+        if chats or not found:
+            with Model(self.source.stored, self.load) as model:
+                found += [conversations(model, read, name) for name, read in chats] or default_texts(model)
+        return found
+
+    def again(self, to: str) -> str:
+        """What makes the file again, for those who read of it: of files and models their names, not where they lie."""
+        words = ["filbert", "compress", Path(self.source.stored.name).name]
+        words += ["--recipe", self.recipe.name] if self.recipe else flags_of(to)
+        words += ["--imatrix", self.importance.path.name] if self.importance else []
+        for each in self.overrides:
+            words += ["--tensor-type", f"{each.tensor}={each.type}"]
+        for flag, files in (("--text", self.text_files), ("--pairs", self.pair_files)):
+            words += [word for file in files for word in (flag, file.name)]
+        if check(to) if to else None:
+            words += ["--sensitivity", self.table.sensitivity.maker, "--refine", str(self.options.refine)]
+        words += ["--effort", self.options.effort] if self.options.effort != "none" else []
+        words += ["--split-size", f"{self.split_bytes}B"] if self.split_bytes else []
+        words += ["--allow-requantize"] if self.requantise else []
+        return shlex.join(words)
+
+
+def flags_of(to: str) -> list[str]:
+    found = check(to)
+    if not found:
+        return ["--to", to]
+    said = to.removesuffix("bpw").removesuffix("tokens/s").removeprefix("device=").strip()
+    return [FLAGS[found.kind], said]

@@ -1,0 +1,33 @@
+"""How hard the best file of a size is looked for."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+from pydantic import Field
+
+from filbert.core.settings import Options
+
+Maker = Literal["auto", "gradient", "swap"]
+Effort = Literal["none", "low", "high"]
+
+
+class CompressOptions(Options):
+    """How hard the best file of a size is looked for."""
+
+    table: ClassVar[str] = "compress"
+    sensitivity: Maker = Field(
+        "auto",
+        description="What tells which tensors matter: gradients (torch, a few architectures) or swaps in the engine. "
+        "Left to itself: gradients where they can be had.",
+    )
+    refine: int = Field(
+        4,
+        ge=0,
+        le=100,
+        description="Other mixes of the same size that are measured in the engine; the best is taken. 0: the table is "
+        "believed.",
+    )
+    effort: Effort = Field(
+        "none", description="Train the file's scales on its source's predictions: none, low or high. Needs torch."
+    )

@@ -1,0 +1,64 @@
+"""Better files at the same bytes: trained, measured beside what they were, and kept where no kind of text got worse."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+from filbert.compress.compress_options import Effort
+from filbert.compress.distil import distil_job
+from filbert.compress.gradient import windows_of
+from filbert.compress.imatrix import Text
+from filbert.compress.making import Measured
+from filbert.compress.measure import Measure
+from filbert.compress.prepare import folder_of
+from filbert.core.files import move_whole, sha256_of, write_whole
+from filbert.core.jobs import Job
+from filbert.engine.load_plan import LoadPlan
+
+STEPS: dict[Effort, int] = {"none": 0, "low": 100, "high": 400}
+WINDOW, WINDOWS = 512, 200  # tokens, and windows of them: a step takes one
+OPERATIONS = 8  # a weight and token: forward of both, backward of one
+OPERATIONS_A_CORE = 3e10  # a second, in 32 bits, of a processor with AVX2
+
+
+@dataclass(frozen=True)
+class Training:
+    """texts: what it is trained on."""
+
+    full: LoadPlan
+    texts: Sequence[Text]
+    steps: int
+
+    @property
+    def minutes(self) -> float:
+        """About, when nothing else runs."""
+        count = sum(header.parameters for header in self.full.headers)
+        return self.steps * WINDOW * count * OPERATIONS / OPERATIONS_A_CORE / self.full.threads / 60
+
+
+def better(measure: Measure, training: Training) -> Measure:
+    """What measures a file, and puts a trained one into its place if that is better on each kind of text."""
+    return partial(_better_job, measure, training)
+
+
+def _better_job(measure: Measure, training: Training, file: Path) -> Job[Measured]:
+    trained, story = (file.with_name(f"{file.name}.{ending}") for ending in ("trained", "trained.sha256"))
+    before = yield from measure(file)
+    if story.exists() and story.read_text("ascii") == sha256_of(file):  # an earlier run got as far as this
+        return replace(before, trained_steps=training.steps)
+    if not trained.exists():
+        windows = windows_of(training.full, training.texts, WINDOWS, WINDOW)
+        yield from distil_job(
+            training.full, file, sha256_of(file), trained, windows, training.steps, folder_of(training.full) / "teacher"
+        )
+    after = yield from measure(trained)
+    if any(now.kl.value > was.kl.value for now, was in zip(after.kinds, before.kinds, strict=True)):
+        trained.unlink()
+        return before
+    with write_whole(story) as written:
+        written.write(sha256_of(trained).encode())
+    move_whole(trained, file)
+    return replace(after, trained_steps=training.steps)
