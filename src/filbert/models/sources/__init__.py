@@ -3,6 +3,7 @@
 https.py       https://…/x.gguf
 hub.py         hf:owner/repo
 hub_api.py     one question to the hub
+hub_folder.py  hf:owner/repo as a folder of weights and tokenizers
 hub_search.py  which repositories the hub has
 wheel.py       pypi:project==1.0
 """

@@ -49,17 +49,17 @@ class Hub:
     def locate(self, name: Name, options: DownloadOptions) -> Listing:
         with hub_errors(name):
             with senseless_answers():
-                info = _told(name, options)
+                info = repository(name, options)
                 found = {file.rfilename: file for file in info.siblings or []}
             paths = choose(name, list(found))
             projector = choose_projector(paths[0], list(found))
-            self._check_access(name, paths[0], info.sha, options)
+            self.check_access(name, paths[0], info.sha, options)
             files = [
-                self._remote(name, found[path], info.sha, "part" if index else "model")
+                self.remote(name, found[path], info.sha, "part" if index else "model")
                 for index, path in enumerate(paths)
             ]
             if projector:
-                files.append(self._remote(name, found[projector], info.sha, "projector"))
+                files.append(self.remote(name, found[projector], info.sha, "projector"))
         licence = info.card_data.get("license") if info.card_data else None
         return Listing(tuple(files), info.sha or "", licence if isinstance(licence, str) else "")
 
@@ -67,7 +67,7 @@ class Hub:
         """(name, quantisation, bytes) of each quantisation of the one model in a repository; none where it holds more
         than one."""
         with hub_errors(name), senseless_answers():
-            info = _told(name, options)
+            info = repository(name, options)
             sizes = {file.rfilename: file.size for file in info.siblings or []}
         offered = list(_offered(name, sizes))
         bases = {path.lower().replace(quantisation, "") for path, quantisation, _ in offered}
@@ -76,7 +76,7 @@ class Hub:
     def fetch(self, remote: RemoteFile, target: Path, options: DownloadOptions) -> Job[RemoteFile]:
         return (yield from download(remote, target, options))
 
-    def _check_access(self, name: Name, path: str, commit: str | None, options: DownloadOptions) -> None:
+    def check_access(self, name: Name, path: str, commit: str | None, options: DownloadOptions) -> None:
         """Everybody may read the list of a gated repository; whether we may read its files shows only here."""
         with unhurried(), senseless_answers():
             get_hf_file_metadata(self._url(name, path, commit), endpoint=self._endpoint, timeout=options.stall_s)
@@ -84,7 +84,7 @@ class Hub:
     def _url(self, name: Name, path: str, commit: str | None) -> str:
         return str(hf_hub_url(name.where, path, revision=commit, endpoint=self._endpoint))
 
-    def _remote(self, name: Name, file: Any, commit: str | None, role: Any) -> RemoteFile:
+    def remote(self, name: Name, file: Any, commit: str | None, role: Any) -> RemoteFile:
         return remote_file(file, self._url(name, file.rfilename, commit), role)
 
 
@@ -95,7 +95,7 @@ def remote_file(file: Any, url: str, role: Any) -> RemoteFile:
     return RemoteFile(role, safe_name(PurePosixPath(file.rfilename).name), url, file.size, known, authorization())
 
 
-def _told(name: Name, options: DownloadOptions) -> ModelInfo:
+def repository(name: Name, options: DownloadOptions) -> ModelInfo:
     """What the hub tells of a repository, as its client's `model_info` reads it, which reads answers of any length."""
     validate_repo_id(name.where)
     told = json.loads(answer_of(f"/api/models/{name.where}", {"blobs": True}, options.stall_s))

