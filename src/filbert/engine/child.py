@@ -69,9 +69,12 @@ def answer(said: Mapping[str, Any]) -> Any:
 
 
 class Child:
-    """A running script of this folder: `worker_main.py`, `scorer_main.py`, …; or of another, by its whole path."""
+    """A running script of this folder: `worker_main.py`, `scorer_main.py`, …; or one elsewhere, by its path. inherited:
+    the environment it gets, but for what the engine needs."""
 
-    def __init__(self, script: str | Path, config: Mapping[str, Any]) -> None:
+    def __init__(
+        self, script: str | Path, config: Mapping[str, Any], inherited: Mapping[str, str] = os.environ
+    ) -> None:
         self.name = Path(script).name.removesuffix("_main.py")
         self._owner = os.getpid()
         self._process = subprocess.Popen(
@@ -79,7 +82,7 @@ class Child:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            env={**os.environ, **environment(config["threads"], config["openmp"])},
+            env={**inherited, **environment(config["threads"], config["openmp"])},
             start_new_session=True,  # Ctrl-C in the terminal stops the answer, not the engine; so on Windows:
             creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
         )

@@ -38,6 +38,17 @@ def heard() -> Iterator[dict[str, Any]]:
         yield json.loads(line)
 
 
+def end_with_parent() -> None:
+    """For a child that has heard all there is to hear: it ends when the pipe does."""
+    threading.Thread(target=_hear_out, daemon=True).start()
+
+
+def _hear_out() -> None:
+    for _ in heard():
+        pass
+    os._exit(0)
+
+
 def _watch_parent(parent: int) -> None:
     """A second string to the pipe's end: another child of the caller may hold the pipe open."""
     while os.name == "posix":

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Self, TypeVar
 
@@ -238,13 +239,22 @@ class Scorer:
         more = {"every_token": every_token, "special": special, "most": most}
         return (yield from self._windows("fidelity", text, window, ComparedWindow, more))
 
+    def compare(self, sequences: Sequence[Sequence[int]], logits: Path, width: int) -> Job[list[ComparedWindow]]:
+        """How far the model is on each sequence from logits that another program made: a file of float32, `width` a
+        token, one sequence after the other. Raises ContextOverflow."""
+        asked = {"sequences": list(map(self._checked, sequences)), "logits": str(logits), "width": width}
+        return (yield from self._each_window("compare", asked, ComparedWindow))
+
     def _windows(
         self, do: str, text: str, window: int, kind: type[W], more: Mapping[str, Any] = MappingProxyType({})
     ) -> Job[list[W]]:
+        return (yield from self._each_window(do, {"text": text, "window": window, **more}, kind, len(text)))
+
+    def _each_window(self, do: str, asked: Mapping[str, Any], kind: type[W], n_characters: int = 0) -> Job[list[W]]:
         windows: list[W] = []
         with self._exchange() as child:
-            child.tell({"do": do, "text": text, "window": window, **more}, self._stall_s)
-            while "window" in (said := self._hear(child, len(text) / SLOWEST_TOKENIZER)):
+            child.tell({"do": do, **asked}, self._stall_s)
+            while "window" in (said := self._hear(child, n_characters / SLOWEST_TOKENIZER)):
                 windows.append(kind(**said["window"]))
                 yield Progress(do, len(windows), said["of"], "windows")
         answer(said)

@@ -178,6 +178,25 @@ class Scorer:
             )
         return {"n_windows": len(found)}
 
+    def compare(self, sequences: list[list[int]], logits: str, width: int) -> dict[str, Any]:
+        """What `fidelity` gives of a window, of each sequence from its first token on, against logits that another
+        program made: a file of float32, `width` of them a token, one sequence after the other. Where one of the two
+        has a longer vocabulary, what both have counts."""
+        base = np.memmap(logits, np.float32, "r").reshape(-1, width)
+        width = min(width, self._weights.n_vocab)
+        for tokens in sequences:
+            self._need(len(tokens))
+            context = self._fitting(len(tokens))
+            context.clear()
+            targets = np.array([*tokens[1:], 0], np.int32)
+            found = [
+                side_by_side(ours[:, :width], base[part, :width], targets[part])
+                for part, ours in context.decode(sequence(tokens))
+            ]
+            self._say({"window": by_token(predicting(found)), "of": len(sequences)})
+            base = base[len(tokens) :]
+        return {"n_windows": len(sequences)}
+
     def _window(self, context: Context, tokens: list[int]) -> dict[str, Any]:
         """Sum and sum of squares of -log-likelihood over the second half's tokens that have a finite one."""
         half = len(tokens) // 2
@@ -308,6 +327,7 @@ def answers(scorer: Scorer, question: dict[str, Any]) -> dict[str, Any]:
         "predict": scorer.predict,
         "perplexity": scorer.perplexity,
         "fidelity": scorer.fidelity,
+        "compare": scorer.compare,
     }
     return {"answer": doing[question.pop("do")](**question)}
 
