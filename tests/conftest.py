@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,7 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     missing = {} if hasattr(os, "geteuid") and os.geteuid() == 0 else {"root": "root"}
     missing |= {} if shutil.which("chromium") else {"browser": "Chromium"}
+    missing |= {} if find_spec("torch") else {"torch": "torch, which `make test-torch` has"}
     for item in items:
         for mark in missing.keys() & item.keywords:
             item.add_marker(pytest.mark.skip(reason=f"needs {missing[mark]}; .ci/run leaves nothing out"))

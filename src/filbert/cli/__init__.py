@@ -15,6 +15,7 @@ compress_asked.py      what `filbert compress` was asked for, as plans
 compressing_flags.py   flags and the file of commands that make one of a model
 config.py              filbert config, and what each setting takes
 console.py             printing, progress, what was piped in
+convert.py             filbert convert
 default_model.py       the model of a command that names none
 doctor.py              filbert doctor
 embed.py               filbert embed

@@ -10,6 +10,7 @@ from filbert.cli import (
     chats,
     compress,
     config,
+    convert,
     doctor,
     embed,
     evaluate,
@@ -63,6 +64,7 @@ app.command("evaluate")(evaluate.evaluate)
 app.command("fidelity")(fidelity.fidelity)
 app.command("bench")(bench.bench)
 app.command("report")(report.report)
+app.command("convert")(convert.convert)
 app.command("compress")(compress.compress)
 app.command("imatrix")(imatrix.imatrix)
 app.command("publish")(publish.publish)
