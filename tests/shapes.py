@@ -16,7 +16,8 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Family:
-    """tensors: of a block, by name, as (columns, rows) or (columns, rows, matrices); outside: those of no block."""
+    """tensors: of a block, by name, as (columns, rows) or (columns, rows, matrices); outside: those of no block; block:
+    how its name begins."""
 
     architecture: str
     blocks: int
@@ -28,10 +29,12 @@ class Family:
     outside: Mapping[str, tuple[int, ...]]
     experts: int = 0
     keys: Mapping[str, int | float] = field(default_factory=dict)
+    block: str = "blk"
 
     def write(self, path: Path) -> Path:
         writer = gguf.GGUFWriter(path, self.architecture)
-        writer.add_block_count(self.blocks)
+        if self.block == "blk":
+            writer.add_block_count(self.blocks)
         writer.add_context_length(2048)
         writer.add_embedding_length(self.width)
         writer.add_feed_forward_length(self.feed)
@@ -46,7 +49,9 @@ class Family:
         for key, value in self.keys.items():
             add = writer.add_float32 if isinstance(value, float) else writer.add_uint32
             add(f"{self.architecture}.{key}", value)
-        of_blocks = {f"blk.{i}.{name}": shape for i in range(self.blocks) for name, shape in self.tensors.items()}
+        of_blocks = {
+            f"{self.block}.{i}.{name}": shape for i in range(self.blocks) for name, shape in self.tensors.items()
+        }
         for name, shape in {**self.outside, **of_blocks}.items():
             kind = np.float32 if len(shape) == 1 else np.float16
             writer.add_tensor_info(name, shape[::-1], np.dtype(kind), int(np.prod(shape)) * np.dtype(kind).itemsize)
@@ -182,5 +187,25 @@ FAMILIES = {
             "token_types.weight": (384, 2),
             "token_embd_norm.weight": (384,),
         },
+    ),
+    "projector": Family(
+        *("clip", 12, 512, 8, 8, 2048),
+        {
+            "attn_q.weight": (512, 512),
+            "attn_k.weight": (512, 512),
+            "attn_v.weight": (512, 512),
+            "attn_out.weight": (512, 512),
+            "ln1.weight": (512,),
+            "ffn_up.weight": (512, 2048),
+            "ffn_down.weight": (2048, 512),
+        },
+        {
+            "v.patch_embd.weight": (14, 14, 3, 512),
+            "v.position_embd.weight": (512, 196),
+            "mm.0.weight": (512, 576),
+            "mm.2.weight": (576, 576),
+            "mm.2.bias": (576,),
+        },
+        block="v.blk",
     ),
 }

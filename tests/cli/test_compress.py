@@ -10,6 +10,7 @@ from terminal import Run
 
 import make_tiny
 from filbert.models.gguf import read_header
+from filbert.models.store import in_place
 
 NAME = "smollm2:135m"
 pytestmark = pytest.mark.usefixtures("stocked")
@@ -107,13 +108,31 @@ def test_without_a_text_it_reads_the_one_that_ships(filbert: Run, tmp_path: Path
     assert read_header(matrix).metadata["imatrix.datasets"] == ("chat", "code", "languages", "markdown", "prose")
 
 
+def test_a_projector_comes_along_and_is_compressed_on_its_own(
+    filbert: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, projector = make_tiny.vision(tmp_path / "eyes.gguf", tmp_path / "mmproj-eyes.gguf")
+    monkeypatch.chdir(tmp_path)
+    filbert("compress", "./eyes.gguf", "--to", "Q8_0", "-o", "small.gguf", "--no-measure")
+    assert Path("mmproj-small.gguf").read_bytes() == projector.read_bytes()
+    assert in_place(model).projector == projector, "each model has its own, though there are two of them"
+    assert in_place(tmp_path / "small.gguf").projector == tmp_path / "mmproj-small.gguf"
+    again = filbert("compress", "./eyes.gguf", "--to", "Q8_0", "-o", "small2.gguf", "--dry-run")
+    assert again.returncode == 0 and not Path("small2.gguf").exists() and not Path("mmproj-small2.gguf").exists()
+    done = filbert("compress", "./mmproj-eyes.gguf", "--to", "Q8_0", "-o", "mmproj-small.gguf", "--force")
+    assert any(line.split()[:4] == ["v.ffn_up", "2", "×", "Q8_0"] for line in done.stdout.splitlines())
+    types = {tensor.name: tensor.type for tensor in read_header(Path("mmproj-small.gguf")).tensors}
+    assert types["v.blk.1.attn_out.weight"] == types["mm.2.weight"] == "Q8_0"
+    assert types["v.patch_embd.weight"] == types["v.position_embd.weight"] == types["mm.2.bias"] == "F32"
+
+
 @pytest.mark.parametrize(
     ("words", "why"),
     [
         (["--to", "Q4_K_M"], "compressed already"),
         (["--to", "Q4_K_N", "--allow-requantize"], "Did you mean Q4_K_M"),
         ([], "It is not said how"),
-        (["--to", "Q4_0", "--recipe", "a.toml"], "It is not said how"),
+        (["--to", "Q4_0", "--recipe", "a.toml"], "ask for different files"),
         (["--recipe", "nowhere.toml"], "cannot be read"),
         (["--to", "IQ2_XS", "--allow-requantize"], "needs an importance matrix"),
         (["--to", "Q4_0", "--allow-requantize", "--tensor-type", "x"], "is no rule"),

@@ -193,13 +193,15 @@ def _one(made: Plan, target: Path, how: Run) -> None:
     from filbert.compress.quantise import quantise_job
     from filbert.core.jobs import run
     from filbert.models.gguf import read_header
+    from filbert.models.parts import projector_of
 
     if not how.as_json:
         say(told(made))
     files = [target.with_name(name) for name in made.names(target.name)]
+    eyes = [projector_of(files[0])] if made.source.stored.projector else []
     making = None
     if not how.dry_run:
-        for file in (files[0], card_of(files[0])):
+        for file in (files[0], card_of(files[0]), *eyes):
             need_free(file, force=how.force)
         with progress(how.settings) as watch:
             about = {"model": made.source.stored.name, "recipe": made.recipe.name, "out": str(target)}
@@ -210,7 +212,7 @@ def _one(made: Plan, target: Path, how: Run) -> None:
                 watch,
             )
         card = write_card(files[0])
-        note(f"{', '.join(map(str, files))}: {told_size(made.size_bytes)}, told of in {card.name}", how.settings)
+        note(f"{', '.join(map(str, files + eyes))}: {told_size(made.size_bytes)}, told of in {card.name}", how.settings)
         making = making_of(read_header(files[0]))
         if not how.as_json:
             say(lost(making))

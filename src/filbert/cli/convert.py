@@ -66,8 +66,9 @@ def convert(
 
     By llama.cpp's own converter, of the version that the engine is. No code that comes with a model is run.
     """
-    from filbert.compress.convert import Asked, convert_job, projector_of
+    from filbert.compress.convert import Asked, convert_job
     from filbert.core.jobs import run
+    from filbert.models.parts import projector_of
 
     name = Path(adapter or model.removeprefix("hf:")).expanduser().resolve().name
     target = out or Path(f"{name}-{kind}.gguf" if kind else f"{name}.gguf")

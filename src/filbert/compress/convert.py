@@ -29,6 +29,7 @@ from filbert.models.download_options import DownloadOptions
 from filbert.models.gguf import read_header
 from filbert.models.header import Header
 from filbert.models.name import HUB, parse
+from filbert.models.parts import projector_of
 from filbert.models.safetensors import Weights, read_safetensors
 from filbert.models.weights_folder import Stem, need_config, weights_in
 
@@ -65,7 +66,7 @@ class Converted:
 
 
 def convert_job(asked: Asked, target: Path, options: DownloadOptions) -> Job[Converted]:
-    """Write the file, and beside it the projector's as `projector_of` calls it. Raises BadInput, BadModelFile,
+    """Write the file, and beside it the projector's (`projector_of`). Raises BadInput, BadModelFile,
     UnknownModel, DownloadFailed, OfflineRefused, DiskFull, StoreReadOnly, StoreBusy."""
     need_extra()
     stem: Stem = "adapter_model" if asked.adapter else "model"
@@ -145,11 +146,6 @@ def commonest(weights: Sequence[Weights]) -> Type:
     return next((kind for kind in get_args(Type) if kind == found), "BF16")
 
 
-def projector_of(target: Path) -> Path:
-    """Where the engine finds it: beside the model, by a name that says what it is."""
-    return target.with_name(f"mmproj-{target.name}")
-
-
 def part_of(target: Path) -> Path:
     return target.with_name(f".{target.name}.part")
 
@@ -210,7 +206,7 @@ def _failed(said: str, is_projector: bool) -> FilbertError:
     return EngineError(
         "The converter failed.",
         why=f"{' '.join(said.split())[:300].rstrip('.')}.",
-        do="FILBERT_LOG_LEVEL=debug keeps all it says in the log.",
+        do="`--log-level DEBUG` keeps all that it says in the log file.",
     )
 
 

@@ -23,13 +23,15 @@ from filbert.core.files import alone, move_whole, need_room, write_whole
 from filbert.core.jobs import Job, Progress
 from filbert.engine.quantiser import STEP, Quantiser, Rounding
 from filbert.models.header import Tensor
+from filbert.models.parts import projector_of
 
 COPY_BYTES = 1 << 22
 TOLD_EACH_S = 1.0
 
 
 def quantise_job(made: Plan, target: Path, *, threads: int | None = None, measure: Measure | None = None) -> Job[Path]:
-    """Write the plan's files, of which there is one if nobody wants more; gives the first. measure: what tells how much
+    """Write the plan's files, of which there is one if nobody wants more, and beside them the model's projector as it
+    is, where it has one; gives the first. measure: what tells how much
     was lost, which the file then says; where it fails, what was written is kept for the next run. Raises BadInput for
     weights that are no numbers, DiskFull, StoreReadOnly, StoreBusy."""
     work = target.with_name(f".{target.name}.part")
@@ -53,6 +55,9 @@ def quantise_job(made: Plan, target: Path, *, threads: int | None = None, measur
         if measure:
             making = replace(made.making, measured=(yield from measure(files[0])))
             _write_header(files[0], made.header(made.parts[0], making))
+        if made.source.stored.projector:
+            yield Progress("copying the projector")
+            _bring(made.source.stored.projector, projector_of(target.with_name(files[0].name)))
         for file in reversed(files):  # the first of them stands for all
             move_whole(file, target.with_name(file.name))
         shutil.rmtree(work)
@@ -87,6 +92,12 @@ def _slots(made: Plan, files: Sequence[Path]) -> Iterator[tuple[Planned, Path, i
     for part, file, start in zip(made.parts, files, made.header_sizes, strict=True):
         for each, place in zip(part.tensors, part.places, strict=True):
             yield each, file, start + place.offset
+
+
+def _bring(projector: Path, target: Path) -> None:
+    if not (target.exists() and target.samefile(projector)):
+        with projector.open("rb") as source, write_whole(target) as file:
+            shutil.copyfileobj(source, file, COPY_BYTES)
 
 
 def _copy(source: Path, tensor: Tensor, target: Path, offset: int) -> None:

@@ -261,7 +261,7 @@ def block_of(name: str) -> int:
 
 def role_of(name: str) -> str:
     """What a tensor does, whatever its block: attn_q, ffn_down_exps, token_embd."""
-    return re.sub(r"^blk\.\d+\.", "", name).removesuffix(".weight")
+    return re.sub(r"\bblk\.\d+\.", "", name).removesuffix(".weight")
 
 
 def _order(tensor: Tensor) -> tuple[int, str]:

@@ -28,7 +28,7 @@ from filbert.models.manifest import (
     write_manifest,
 )
 from filbert.models.name import Name, divided, parse
-from filbert.models.parts import is_projector, parts_beside
+from filbert.models.parts import is_projector, parts_beside, projector_of
 from filbert.models.preset import Preset
 
 
@@ -259,7 +259,10 @@ def _is_readable_file(path: Path) -> bool:
 
 
 def projector_beside(parts: Sequence[Path]) -> Path | None:
-    """The projector in a folder that holds one model and one projector: any other pair would be a guess."""
+    """The projector that is called after the model; or else the one of a folder that holds one model and one projector:
+    any other pair would be a guess."""
+    if (own := projector_of(parts[0])).is_file():
+        return own
     files = [path for path in parts[0].parent.glob("*.gguf") if path not in parts]
     projectors = [path for path in files if is_projector(path.name)]
     return projectors[0] if len(files) == len(projectors) == 1 and not is_projector(parts[0].name) else None

@@ -29,6 +29,11 @@ def is_projector(name: str) -> bool:
     return "mmproj" in name.lower()
 
 
+def projector_of(model: Path) -> Path:
+    """Where the projector of a model file lies that we write, and is found."""
+    return model.with_name(f"mmproj-{model.name}")
+
+
 def parts_beside(path: Path) -> list[Path]:
     """The files of the model that `path` is, or is a part of. Raises BadModelFile when one is not there."""
     parts = [path.with_name(name) for name in part_names(path.name)] if SPLIT.fullmatch(path.name) else [path]
