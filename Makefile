@@ -2,6 +2,7 @@
 # make test             everything the tests need, then the tests in two processes but for the slow ones (ARGS="-k name"
 #                       for some of them, ARGS="-n 0" in one process)
 # make test-slow        those that take longer than a few seconds; CI runs both
+# make test-torch       those that need torch, in an environment of their own
 # make test-clients     the server by other people's clients, in an environment of their own
 # make check            what CI runs
 # make fix              format
@@ -18,24 +19,28 @@ PROMPT ?= What is the capital of France? Answer in one sentence.
 # As it was typed, through the environment: neither make nor the shell reads anything into it.
 override export PROMPT := $(value PROMPT)
 BIN := .venv/bin
+TORCH_TESTS := tests/compress
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: run test test-slow test-clients check lint fix docs recording benchmark benchmark-serve benchmark-evaluate habits engine-upgrade constraints
+.PHONY: run test test-slow test-torch test-clients check lint fix docs recording benchmark benchmark-serve benchmark-evaluate habits engine-upgrade constraints
 
 run: .venv/base
 	@$(BIN)/filbert chat -- "$$PROMPT"
 
 test: .venv/test
-	$(BIN)/pytest -q -n 2 --dist loadfile -m "not slow" $(ARGS)
-	@echo 'Left out: the slow tests, which `make test-slow` runs.'
+	$(BIN)/pytest -q -n 2 --dist loadfile -m "not slow and not torch" $(ARGS)
+	@echo 'Left out: the slow tests, which `make test-slow` runs, and those that need torch, which `make test-torch` runs.'
 
 test-slow: .venv/test
-	$(BIN)/pytest -q -n 2 --dist loadfile -m slow $(ARGS)
+	$(BIN)/pytest -q -n 2 --dist loadfile -m "slow and not torch" $(ARGS)
+
+test-torch: .venv-torch/ready
+	.venv-torch/bin/pytest -q -m torch $(TORCH_TESTS) $(ARGS)
 
 test-clients: .venv/test .venv-clients/ready
 	FILBERT_BIN=$(CURDIR)/$(BIN) .venv-clients/bin/pytest -q tests/clients $(ARGS)
 
-check: lint test test-slow
+check: lint test test-slow test-torch
 
 lint: .venv/test
 	$(BIN)/ruff format --check .
@@ -78,6 +83,13 @@ constraints: .venv/test
 
 .venv/test: .venv/base
 	$(PIP) --editable '.[test]'
+	@touch $@
+
+# Of the tests' own extras only what these rooms import.
+.venv-torch/ready: pyproject.toml constraints.txt constraints-torch.txt
+	$(PYTHON) -m venv .venv-torch
+	.venv-torch/bin/pip install --quiet --disable-pip-version-check --constraint constraints.txt \
+		--constraint constraints-torch.txt --editable '.[convert]' gguf pytest pytest-timeout
 	@touch $@
 
 .venv-clients/ready: $(addprefix tests/clients/,requirements.txt constraints.txt package-lock.json)
