@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from filbert.compress.wanted import Wanted
 
 FLAGS = {"size": "--size", "bpw": "--bpw", "device": "--device", "quality": "--quality", "speed": "--speed"}
+EXAMPLES = {"size": "90MB", "bpw": "4.5", "device": "8GB", "quality": "kld=0.02", "speed": "20"}
 FORMS = {"size": "{}", "bpw": "{}bpw", "device": "device={}", "quality": "{}", "speed": "{}tokens/s"}
 
 
@@ -40,15 +41,23 @@ def one_way(ways: Mapping[str, Any]) -> str:
     kind, value = told[0].removeprefix("--"), ways[told[0]]
     if kind == "recipe":
         return ""
-    return FORMS.get(kind, "{}").format(f"{value:g}" if isinstance(value, float) else value)
+    to = FORMS.get(kind, "{}").format(f"{value:g}" if isinstance(value, float) else value)
+    if kind != "to" and not ((found := check_form(to)) and found.kind == kind):
+        raise BadInput(f"--{kind} {value} is none.", do=f"Write it as `--{kind} {EXAMPLES[kind]}`.")
+    return to
+
+
+def check_form(to: str) -> Wanted | None:
+    from filbert.compress.wanted import wanted
+
+    return wanted(to)
 
 
 def check(to: str) -> Wanted | None:
     """Raises BadInput for what is neither a type nor a size, a quality, …"""
     from filbert.compress.recipe import stock
-    from filbert.compress.wanted import wanted
 
-    if not (found := wanted(to)):
+    if not (found := check_form(to)):
         stock(to)
     return found
 

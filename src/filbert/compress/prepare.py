@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from filbert.compress.compress_options import Maker
-from filbert.compress.gradient import gradient_job, has_torch, windows_of
+from filbert.compress.gradient import gradient_job, has_torch, need_torch, windows_of
 from filbert.compress.imatrix import ImportanceMatrix, Text, imatrix_job, read_imatrix
 from filbert.compress.optimise import Table
 from filbert.compress.plan import Source
@@ -61,6 +61,8 @@ def folder_of(full: LoadPlan) -> Path:
 def table_job(asked: Asked) -> Job[Table]:
     """The table of a model. What was measured before is not measured again. Raises as `imatrix_job`, `gradient_job` and
     `swap_job`; BadInput of the second only where it was asked for by name."""
+    if asked.maker == "gradient":
+        need_torch("A sensitivity by gradients")  # before anything is measured
     asked.folder.mkdir(parents=True, exist_ok=True)
     importance = asked.importance or (yield from _importance(asked))
     source = Source(asked.full.stored, asked.full.headers)

@@ -1,0 +1,100 @@
+"""Files of a size, a number of bits, a quality: what `filbert compress` makes of a tiny model without torch."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from terminal import Run
+
+import make_tiny
+from filbert.compress.compress_options import CompressOptions
+from filbert.compress.making import making_of
+from filbert.models.gguf import read_header
+
+BY_SWAPS = ("--sensitivity", "swap")
+
+
+@pytest.fixture
+def full(tmp_path: Path) -> str:
+    return str(make_tiny.dense(tmp_path / "full.gguf"))
+
+
+@pytest.fixture
+def text(tmp_path: Path) -> str:
+    words = (Path(__file__).parents[1] / "data/war-and-peace.txt").read_text("utf-8")[:4000]
+    file = tmp_path / "text.txt"
+    file.write_text(words, "utf-8")
+    return str(file)
+
+
+@pytest.mark.slow
+def test_one_table_serves_every_size_and_the_curve(filbert: Run, full: str, text: str, tmp_path: Path) -> None:
+    target = tmp_path / "small.gguf"
+    first = filbert("compress", full, "--size", "80kB", *BY_SWAPS, "--text", text, "-o", str(target), "--refine", "1")
+    assert 76_000 < target.stat().st_size <= 80_000
+    assert "Which tensors matter was told by swaps." in first.stderr
+    assert "Told by the table" in first.stderr
+    said = making_of(read_header(target))
+    assert said
+    assert said.recipe == "80kB"
+    assert said.measured
+    assert said.measured.kinds[0].kl.value < 0.1
+    assert "--size 80kB --text text.txt --sensitivity swap --refine 1" in said.command
+    again = filbert("compress", full, "--bpw", "6", *BY_SWAPS, "--text", text, "--dry-run")
+    assert "bits a weight" in again.stdout
+    assert "swaps" not in again.stderr.replace("told by swaps", "")  # nothing was measured again
+    curve = json.loads(filbert("compress", full, "--curve", *BY_SWAPS, "--text", text, "--json").stdout)
+    ours = [point for point in curve["points"] if not point["recipe"]]
+    assert [point["loss"] for point in ours] == sorted((point["loss"] for point in ours), reverse=True)
+    assert {"Q4_0", "Q8_0"} <= {point["recipe"] for point in curve["points"]}
+    assert "Q4_0" in filbert("compress", full, "--curve", *BY_SWAPS, "--text", text).stdout
+    refused = filbert("compress", full, "--size", "1kB", *BY_SWAPS, "--text", text)
+    assert refused.returncode == 1
+    assert f"{min(point['size_bytes'] for point in ours):,} bytes" in refused.stderr
+    device = filbert("compress", full, "--device", "200MB", *BY_SWAPS, "--text", text, "--dry-run")
+    assert "Q8_0" in device.stdout
+
+
+@pytest.mark.slow
+def test_a_quality_is_measured_and_a_speed_too(filbert: Run, full: str, text: str, tmp_path: Path) -> None:
+    target = tmp_path / "near.gguf"
+    filbert("compress", full, "--quality", "kld=0.02", *BY_SWAPS, "--text", text, "-o", str(target))
+    said = making_of(read_header(target))
+    assert said
+    assert said.measured
+    assert 0 < said.measured.kinds[0].kl.value <= 0.02
+    flags = ("compress", full, *BY_SWAPS, "--text", text, "--dry-run")
+    assert filbert(*flags, "--speed", "1").returncode == 0
+    for impossible in (("--quality", "kld=0.0000001"), ("--speed", "1000000")):
+        refused = filbert(*flags, *impossible)
+        assert refused.returncode == 1
+        assert "measured" in refused.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        (["--size", "0MB"], "'0MB' is no size"),
+        (["--size", "much"], "Write it as `--size 90MB`"),
+        (["--quality", "0.02"], "Write it as `--quality kld=0.02`"),
+        (["--size", "90MB", "--bpw", "4"], "--size and --bpw ask for different files"),
+        (["--size", "70kB", "--sensitivity", "gradient"], "pip install 'filbert[convert]'"),
+        (["--to", "Q4_0", "--effort", "low"], "pip install 'filbert[convert]'"),
+        (["--to", "Q4_0", "--effort", "much"], "none, low"),
+        (["--batch", "Q8_0,90MB"], "--batch writes a folder"),
+    ],
+)
+def test_what_cannot_be_is_told_before_anything_is_measured(
+    filbert: Run, full: str, words: list[str], why: str
+) -> None:
+    done = filbert("compress", full, *words)
+    assert done.returncode
+    assert why in " ".join(done.stderr.split())
+    assert "windows" not in done.stderr
+
+
+def test_the_table_is_believed_only_if_asked() -> None:
+    assert CompressOptions().refine > 0
+    assert CompressOptions().effort == "none"
