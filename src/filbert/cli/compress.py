@@ -14,8 +14,10 @@ import typer
 from filbert.cli.compress_asked import Asked, check, one_way
 from filbert.cli.compressing_flags import FORCE, FULL_MODEL, file_of, need_free
 from filbert.cli.console import line_width, note, progress, say
+from filbert.cli.fidelity import on_tasks, tell_changes
 from filbert.cli.flags_from_options import with_options
 from filbert.cli.loading import consent, present
+from filbert.cli.measuring_flags import DATA, LIMIT
 from filbert.compress.compress_options import CompressOptions
 from filbert.core.errors import BadInput
 from filbert.core.files import size as told_size
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from filbert.compress.optimise import Table
     from filbert.compress.plan import Plan
     from filbert.compress.recipe import Rule
+    from filbert.evaluate.evaluation import Evaluation
 
 
 @with_options(LoadOptions, CompressOptions, without=frozenset(LoadOptions.model_fields) - {"threads"})
@@ -105,6 +108,12 @@ def compress(
             show_default=False,
         ),
     ] = None,
+    tasks: Annotated[
+        str,
+        typer.Option("--tasks", help="Ask MODEL and the file these, as `filbert evaluate` does.", show_default=False),
+    ] = "",
+    limit: LIMIT = None,
+    data: DATA = None,
     force: FORCE = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Tell what would be written.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="A JSON object.")] = False,
@@ -117,6 +126,7 @@ def compress(
     from filbert.compress.imatrix import read_imatrix
     from filbert.compress.plan import Source
     from filbert.core.files import bytes_of
+    from filbert.evaluate.evaluation import Evaluation
     from filbert.models.gguf import check_split
 
     ways = {"--to": to, "--size": size, "--bpw": bpw, "--device": device, "--quality": quality, "--speed": speed}
@@ -135,7 +145,8 @@ def compress(
         *(source, load, settings, compress, recipe, importance, overrides, split_bytes, allow_requantize),
         *(text or [], pairs or [], dry_run),
     )
-    run = Run(asked, measure, force=force, dry_run=dry_run, as_json=as_json)
+    evaluation = Evaluation(tasks, limit, data=data) if tasks else None
+    run = Run(asked, measure, evaluation, force=force, dry_run=dry_run, as_json=as_json)
     if curve:
         _tell_curve(asked.table, plot, as_json=as_json)
     elif several and out:
@@ -147,10 +158,12 @@ def compress(
 
 @dataclass(frozen=True)
 class Run:
-    """How it is done and told. measures: None for where this machine can."""
+    """How it is done and told. measures: None for where this machine can; tasks: that the source and the file are asked
+    afterwards."""
 
     asked: Asked
     measures: bool | None
+    tasks: Evaluation | None
     force: bool
     dry_run: bool
     as_json: bool
@@ -194,6 +207,7 @@ def _one(made: Plan, target: Path, how: Run) -> None:
     from filbert.core.jobs import run
     from filbert.models.gguf import read_header
     from filbert.models.parts import projector_of
+    from filbert.models.store import in_place
 
     if not how.as_json:
         say(told(made))
@@ -218,6 +232,8 @@ def _one(made: Plan, target: Path, how: Run) -> None:
             say(lost(making))
             if how.asked.options.effort != "none" and making and making.measured:
                 say(trained(making.measured.trained_steps))
+        if how.tasks and not how.as_json:
+            tell_changes(on_tasks([in_place(files[0]), made.source.stored], how.load, how.settings, how.tasks))
     if how.as_json:
         say(json.dumps(_json(made, files, making), indent=1))
 

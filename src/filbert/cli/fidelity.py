@@ -65,15 +65,15 @@ def fidelity(
     words = read_text_file(text, str(text)) if text else ""
     stored = [present(name, settings, load.threads, consent(settings)) for name in (compressed, base)]
     on_text = _on_text(stored, load, settings, text, words, window, every_token) if text else None
-    on_tasks = _on_tasks(stored, load, settings, Evaluation(tasks, limit, data=data)) if tasks else []
+    changed = on_tasks(stored, load, settings, Evaluation(tasks, limit, data=data)) if tasks else []
     if as_json:
         told = on_text.to_json() if on_text else {"model": stored[0].name, "base": stored[1].name}
-        say(json.dumps(told | ({"tasks": [change.to_json() for change in on_tasks]} if tasks else {}), indent=1))
+        say(json.dumps(told | ({"tasks": [change.to_json() for change in changed]} if tasks else {}), indent=1))
     else:
         if on_text:
             say(str(on_text))
-        if on_tasks:
-            _tell(on_tasks)
+        if changed:
+            tell_changes(changed)
     if text and on_text:  # last: what a full disk cannot keep was told
         results.keep(on_text.to_result(text.name))
 
@@ -104,7 +104,7 @@ def _on_text(
         return run("fidelity", about, job, watch)
 
 
-def _on_tasks(
+def on_tasks(
     stored: Sequence[StoredModel], load: LoadOptions, settings: Settings, asked: Evaluation
 ) -> list[TaskChange]:
     """One model after the other."""
@@ -122,7 +122,7 @@ def _on_tasks(
     return changes(found[0], found[1], base, again)
 
 
-def _tell(changes: Sequence[TaskChange]) -> None:
+def tell_changes(changes: Sequence[TaskChange]) -> None:
     from filbert.evaluate.tasks_compared import HEAD, NOTE
     from filbert.report.table import table
 

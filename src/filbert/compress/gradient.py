@@ -21,8 +21,9 @@ from filbert.compress.plan import Source
 from filbert.compress.recipe import BLOCKS, NEED_IMPORTANCE, quantisable
 from filbert.compress.sensitivity import Sensitivity
 from filbert.core.errors import BadInput
-from filbert.core.files import alone, need_room
+from filbert.core.files import alone, need_room, size
 from filbert.core.jobs import Job, Progress
+from filbert.core.machine import memory
 from filbert.engine.child import Child, answer
 from filbert.engine.load_plan import LoadPlan
 from filbert.engine.quantiser import Quantiser, Rounding
@@ -33,6 +34,7 @@ MAKER = "gradient"
 WINDOW, WINDOWS = 256, 24
 SETS = 8  # of gradients: with fewer a loss is less certain than 2 %, with more the disk fills
 GRADIENT_BYTES = 2
+BYTES_A_WEIGHT = 10  # of memory: itself and its gradient in 32 bits, and what a step needs besides
 CHECKED = 128  # tokens whose log-likelihoods are compared
 CLOSE = 0.05  # nats a token, the mean of how far they are apart; the engine's keys and values have 16 bits
 STEP = "gradients"
@@ -56,6 +58,7 @@ def gradient_job(
     what is between, which is gone in the end; who asks the same again after a kill goes on from there. Raises BadInput
     without torch, for an architecture that it does not know, and where it and the engine disagree."""
     need_torch("A sensitivity by gradients")
+    need_memory(full, BYTES_A_WEIGHT)
     source = Source(full.stored, full.headers)
     roundings = list(_roundings(source, importance, types))
     asked = [full.stored.sha256, importance.sha256 if importance else "", list(types), list(windows)]
@@ -80,6 +83,17 @@ def gradient_job(
         losses = yield from _measured(full, config, windows[0][:CHECKED])
         shutil.rmtree(kept)
     return Sensitivity(MAKER, identity, losses)
+
+
+def need_memory(full: LoadPlan, bytes_a_weight: int) -> None:
+    """Raises BadInput where so much is not free."""
+    needed, free = bytes_a_weight * sum(header.parameters for header in full.headers), memory().available
+    if needed > free:
+        raise BadInput(
+            f"There is no memory to compute gradients of {full.stored.name}.",
+            why=f"They take {size(needed)}, and {size(free)} are free.",
+            do="Close other programs, or do without: `--sensitivity swap`, `--effort none`.",
+        )
 
 
 def windows_of(full: LoadPlan, texts: Sequence[Text], n: int = WINDOWS, window: int = WINDOW) -> list[list[int]]:
