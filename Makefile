@@ -35,7 +35,7 @@ test-slow: .venv/test
 	$(BIN)/pytest -q -n 2 --dist loadfile -m "slow and not torch" $(ARGS)
 
 test-torch: .venv-torch/ready
-	.venv-torch/bin/pytest -q -m torch $(TORCH_TESTS) $(ARGS)
+	.venv-torch/bin/pytest -q -n 2 --dist loadfile -m torch $(TORCH_TESTS) $(ARGS)
 
 test-clients: .venv/test .venv-clients/ready
 	FILBERT_BIN=$(CURDIR)/$(BIN) .venv-clients/bin/pytest -q tests/clients $(ARGS)
@@ -89,7 +89,7 @@ constraints: .venv/test
 .venv-torch/ready: pyproject.toml constraints.txt constraints-torch.txt
 	$(PYTHON) -m venv .venv-torch
 	.venv-torch/bin/pip install --quiet --disable-pip-version-check --constraint constraints.txt \
-		--constraint constraints-torch.txt --editable '.[convert]' gguf pytest pytest-timeout
+		--constraint constraints-torch.txt --editable '.[convert]' pytest pytest-timeout pytest-xdist hypothesis
 	@touch $@
 
 .venv-clients/ready: $(addprefix tests/clients/,requirements.txt constraints.txt package-lock.json)

@@ -366,10 +366,14 @@ def test_any_part_of_a_split_file_means_the_whole_model(tmp_path, split_model) -
 
 def test_a_projector_beside_the_only_model_belongs_to_it(tmp_path, vision_model, tiny) -> None:
     (tmp_path / "eyes.gguf").write_bytes(vision_model[0])
-    (tmp_path / "mmproj-eyes.gguf").write_bytes(vision_model[1])
-    assert store.resolve(str(tmp_path / "eyes.gguf")).projector == tmp_path / "mmproj-eyes.gguf"
+    projector = tmp_path / "mmproj-F16.gguf"
+    projector.write_bytes(vision_model[1])
+    assert store.resolve(str(tmp_path / "eyes.gguf")).projector == projector
     (tmp_path / "other.gguf").write_bytes(tiny)
     assert store.resolve(str(tmp_path / "eyes.gguf")).projector is None
+    named = projector.rename(tmp_path / "mmproj-eyes.gguf")
+    assert store.resolve(str(tmp_path / "eyes.gguf")).projector == named
+    assert store.resolve(str(tmp_path / "other.gguf")).projector is None
 
 
 def test_a_file_whose_name_might_be_a_models_is_told_with_how_to_mean_it(tmp_path, monkeypatch) -> None:
