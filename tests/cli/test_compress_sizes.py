@@ -83,12 +83,15 @@ def test_a_quality_is_measured_and_a_speed_too(filbert: Run, full: str, text: st
         (["--size", "70kB", "--sensitivity", "gradient"], "pip install 'filbert[convert]'"),
         (["--to", "Q4_0", "--effort", "low"], "pip install 'filbert[convert]'"),
         (["--to", "Q4_0", "--effort", "much"], "none | low | high"),
+        (["--to", "Q4_0", "--effort", "low", "--no-measure"], "Leave --no-measure"),
+        (["--to", "Q4_0", "--out", "full.gguf"], "full.gguf is there already"),
         (["--batch", "Q8_0,90MB"], "--batch writes a folder"),
     ],
 )
 def test_what_cannot_be_is_told_before_anything_is_measured(
-    filbert: Run, full: str, words: list[str], why: str
+    filbert: Run, full: str, words: list[str], why: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.chdir(Path(full).parent)
     done = filbert("compress", full, *words)
     assert done.returncode
     assert why in " ".join(done.stderr.split())

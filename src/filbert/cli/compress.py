@@ -149,11 +149,15 @@ def compress(
     run = Run(asked, measure, evaluation, force=force, dry_run=dry_run, as_json=as_json)
     if curve:
         _tell_curve(asked.table, plot, as_json=as_json)
-    elif several and out:
-        _release({each: asked.plan(each) for each in several}, out, run)
-    else:
-        made = asked.plan(wanted[0])
-        _one(made, out or file_of(stored.name, f"-{made.recipe.name}.gguf"), run)
+        return
+    run.need_sense()
+    if several and out:
+        _release({asked.name(each): asked.plan(each) for each in several}, out, run)
+        return
+    target = out or file_of(stored.name, f"-{asked.name(wanted[0])}.gguf")
+    if not dry_run and not split_bytes:
+        need_free(target, force=force)  # before anything is measured
+    _one(asked.plan(wanted[0]), target, run)
 
 
 @dataclass(frozen=True)
@@ -167,6 +171,19 @@ class Run:
     force: bool
     dry_run: bool
     as_json: bool
+
+    def need_sense(self) -> None:
+        """Raises BadInput for an effort that cannot be made, before anything is measured."""
+        from filbert.compress.gradient import need_torch
+
+        if self.asked.options.effort == "none":
+            return
+        if self.measures is False or self.asked.split_bytes:
+            raise BadInput(
+                "A file is trained as a whole, and kept only if it is measured to be better.",
+                do="Leave --no-measure and --split-size out, or --effort.",
+            )
+        need_torch("--effort")
 
     def measure(self, made: Plan) -> Measure | None:
         from filbert.compress.measure import can_measure, measure_job
@@ -239,7 +256,7 @@ def _one(made: Plan, target: Path, how: Run) -> None:
 
 
 def _release(plans: Mapping[str, Plan], folder: Path, how: Run) -> None:
-    """plans: by what was asked for."""
+    """plans: by what the files are called after."""
     from filbert.compress.release import HEAD, cells, release_job
     from filbert.core.jobs import run
     from filbert.report.table import table

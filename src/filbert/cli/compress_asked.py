@@ -79,6 +79,14 @@ class Asked:
     pair_files: Sequence[Path]
     dry_run: bool
 
+    def name(self, to: str) -> str:
+        """What the file is called after."""
+        from filbert.compress.recipe import read_recipe, stock
+
+        if found := check(to) if to else None:
+            return found.text
+        return (read_recipe(self.recipe) if self.recipe else stock(to)).name
+
     def plan(self, to: str) -> Plan:
         """to: as `--batch` has it, or "" where there is a recipe."""
         from filbert.compress.plan import plan

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from filbert.compress.compress_options import Effort
 from filbert.compress.distil import distil_job
-from filbert.compress.gradient import need_torch, windows_of
+from filbert.compress.gradient import windows_of
 from filbert.compress.imatrix import Text
 from filbert.compress.making import Measured
 from filbert.compress.measure import Measure
@@ -40,9 +40,7 @@ class Training:
 
 
 def better(measure: Measure, training: Training) -> Measure:
-    """What measures a file, and puts a trained one into its place if that is better on each kind of text. Raises
-    BadInput without torch."""
-    need_torch("Training a file")
+    """What measures a file, and puts a trained one into its place if that is better on each kind of text."""
     return partial(_better_job, measure, training)
 
 
