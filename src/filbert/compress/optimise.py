@@ -72,21 +72,21 @@ class Table:
     def count(self) -> int:
         return sum(tensor.count for tensor, _ in self.source.tensors.values())
 
-    @cached_property
-    def _other_bytes(self) -> int:
-        """Of the file, besides the tensors that were measured."""
+    def _other_bytes(self, name: str = "", **how: Any) -> int:
+        """Of a file, besides the tensors that were measured; its header says its name and how it was made."""
         smallest = curve(self.choices)[0]
-        return self._plan(smallest, "smallest").size_bytes - smallest.size_bytes
+        return self._plan(smallest, name, **how).size_bytes - smallest.size_bytes
 
     def of_size(self, size_bytes: int, name: str, **how: Any) -> Plan:
         """The plan of a file of no more than so many bytes. name: of its recipe; how: as `plan` takes it. Raises
         BadInput for less than the smallest takes, which it tells."""
-        room = size_bytes - self._other_bytes
+        other = self._other_bytes(name, **how)
+        room = size_bytes - other
         smallest = curve(self.choices)[0].size_bytes
         if room < smallest:
             raise BadInput(
                 f"{self.source.stored.name} cannot be as small as {size(size_bytes)}.",
-                why=f"The smallest file of these types takes {self._other_bytes + smallest:,} bytes.",
+                why=f"The smallest file of these types takes {other + smallest:,} bytes.",
                 do="Allow more, or take a smaller model.",
             )
         return self._plan(allocated(self.choices, room), name, **how)
@@ -97,11 +97,11 @@ class Table:
         around = smallest.size_bytes - smallest.bits_a_weight * self.count / 8
         return self.of_size(int(bits_a_weight * self.count / 8 + around), name, **how)
 
-    def size_for(self, loss: float) -> int:
+    def size_for(self, loss: float, name: str = "", **how: Any) -> int:
         """Bytes of the smallest file that the table tells to lose no more, or of that which loses least."""
         found = curve(self.choices)
         enough = next((each for each in found if each.loss <= loss), found[-1])
-        return enough.size_bytes + self._other_bytes
+        return enough.size_bytes + self._other_bytes(name, **how)
 
     def loss(self, made: Plan) -> float:
         """Nats a token, as if each tensor were rounded alone; tensors that stay as they are lose nothing. Raises
@@ -109,13 +109,14 @@ class Table:
         types = {each.tensor.name: each.type for each in made.tensors if each.type not in FULL}
         return sum(self.sensitivity.losses[name][kind] for name, kind in types.items())
 
-    def curve(self) -> list[Point]:
+    def curve(self, name: str = "", **how: Any) -> list[Point]:
         """From the smallest file to that of least loss, evenly in bytes."""
         found = curve(self.choices)
         first, last = found[0].size_bytes, found[-1].size_bytes
         marks = [first + (last - first) * i / (CURVE_POINTS - 1) for i in range(CURVE_POINTS)]
+        other = self._other_bytes(name, **how)
         nearest = {min(range(len(found)), key=lambda i: abs(found[i].size_bytes - mark)) for mark in marks}
-        return [self._point(found[i]) for i in sorted(nearest)]
+        return [self._point(found[i], other) for i in sorted(nearest)]
 
     def stock(self) -> Iterator[Point]:
         """llama.cpp's mixes, as far as the table has their types."""
@@ -128,10 +129,10 @@ class Table:
             if loss:
                 yield Point(made.size_bytes, made.bits_a_weight, loss, name)
 
-    def _point(self, found: Allocation) -> Point:
+    def _point(self, found: Allocation, other_bytes: int) -> Point:
         rest = sum(t.size_bytes for name, (t, _) in self.source.tensors.items() if name not in set(self.names))
         bits = 8 * (found.size_bytes + rest) / self.count
-        return Point(found.size_bytes + self._other_bytes, bits, found.loss)
+        return Point(found.size_bytes + other_bytes, bits, found.loss)
 
     def _plan(self, found: Allocation, name: str, **how: Any) -> Plan:
         types = {tensor: each[i].type for tensor, each, i in zip(self.names, self.choices, found.chosen, strict=True)}

@@ -71,7 +71,7 @@ def _of_quality(table: Table, wanted: Wanted, load: LoadOptions, how: Mapping[st
     tried: set[int] = set()
     for number in range(TRIES):
         yield Progress("trying sizes", number, TRIES, "files")
-        made = table.of_size(table.size_for(wanted.value - more), wanted.text, **how)
+        made = table.of_size(table.size_for(wanted.value - more, wanted.text, **how), wanted.text, **how)
         if made.size_bytes in tried:
             break
         tried.add(made.size_bytes)
@@ -93,7 +93,7 @@ def _of_quality(table: Table, wanted: Wanted, load: LoadOptions, how: Mapping[st
 
 def _of_speed(table: Table, wanted: Wanted, load: LoadOptions, how: Mapping[str, Any]) -> Job[Plan]:
     """The best of the curve that writes so many tokens a second, here and now."""
-    points = table.curve()
+    points = table.curve(wanted.text, **how)
     low, high, best, fastest = 0, len(points) - 1, None, 0.0
     while low <= high:
         middle = (low + high) // 2
