@@ -41,7 +41,7 @@ def one_way(ways: Mapping[str, Any]) -> str:
     kind, value = told[0].removeprefix("--"), ways[told[0]]
     if kind == "recipe":
         return ""
-    to = FORMS.get(kind, "{}").format(f"{value:g}" if isinstance(value, float) else value)
+    to = FORMS.get(kind, "{}").format(f"{value:.10g}" if isinstance(value, float) else value)
     if kind != "to" and not ((found := check_form(to)) and found.kind == kind):
         raise BadInput(f"--{kind} {value} is none.", do=f"Write it as `--{kind} {EXAMPLES[kind]}`.")
     return to
