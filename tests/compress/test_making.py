@@ -188,3 +188,19 @@ def test_a_split_model_is_as_gguf_split_has_it_and_loads(made: Plan, measured: P
 def test_a_tensor_larger_than_a_file_is_a_sentence(made: Plan) -> None:
     with pytest.raises(BadInput, match="No file of 20 kB holds token_embd"):
         split_plan(made, 20_000).parts  # noqa: B018
+
+
+def test_training_is_told(made: Plan, tmp_path: Path) -> None:
+    one = Figure(1.0, (1.0, 1.0))
+
+    def measure(_: Path) -> Job[Measured]:
+        yield from ()
+        return Measured([Kind(name, 10, one, one, one) for name in KINDS], 512, trained_steps=7)
+
+    file = finish(quantise_job(made, tmp_path / "out.gguf", measure=measure))
+    making = making_of(read_header(file))
+    assert making
+    assert making.measured
+    assert making.measured.trained_steps == 7
+    assert "7 steps" in card(file)
+    assert "steps" not in card(finish(quantise_job(made, tmp_path / "other.gguf")))
