@@ -12,7 +12,7 @@ import pytest
 import make_tiny
 from filbert.compress.card import card, write_card
 from filbert.compress.making import KINDS, NOT_MEASURED, Kind, Making, Measured, making_of
-from filbert.compress.measure import can_measure, measure_job
+from filbert.compress.measure import MOST_WINDOWS, can_measure, measure_job
 from filbert.compress.plan import Plan, Source, plan
 from filbert.compress.quantise import quantise_job
 from filbert.compress.recipe import stock
@@ -70,7 +70,7 @@ def test_what_was_measured_moves_no_weight(made: Plan, measured: Path, tmp_path:
     assert found
     assert making.of_the_same(made.making)
     assert tuple(kind.name for kind in found.kinds) == KINDS
-    each = 8 * (found.window - 1)
+    each = MOST_WINDOWS * (found.window - 1)
     assert [kind.tokens for kind in found.kinds] == [4 * each, each, each, each, each]
     for kind in found.kinds:
         low, high = kind.kl.interval
