@@ -11,6 +11,7 @@
 # make benchmark        the figures of benchmarks/README.md (builds the peer once: ten minutes, needs a C++ compiler)
 # make benchmark-serve  what the server costs, and what many clients get, against the same peer
 # make benchmark-evaluate  tasks beside lm-eval: agreement, speed, memory (an environment with torch, once)
+# make benchmark-compress MODEL=… QUANTIZE=…  files of a full model beside those of llama.cpp's llama-quantize
 # make habits           the figures of fit, list, history and the second turn, in benchmarks/README.md
 # make engine-upgrade VERSION=…   move to another build of the engine
 
@@ -22,7 +23,7 @@ BIN := .venv/bin
 TORCH_TESTS := tests/compress
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: run test test-slow test-torch test-clients check lint fix docs recording benchmark benchmark-serve benchmark-evaluate habits engine-upgrade constraints
+.PHONY: run test test-slow test-torch test-clients check lint fix docs recording benchmark benchmark-serve benchmark-evaluate benchmark-compress habits engine-upgrade constraints
 
 run: .venv/base
 	@$(BIN)/filbert chat -- "$$PROMPT"
@@ -66,6 +67,9 @@ benchmark-serve: .venv/test .peer/built
 
 benchmark-evaluate: .venv/test .harness/built
 	$(BIN)/python benchmarks/evaluate/evaluate.py --harness .harness/bin/python $(ARGS)
+
+benchmark-compress: .venv-torch/ready
+	.venv-torch/bin/python benchmarks/compress/compress.py $(MODEL) --quantize $(QUANTIZE) --work .compress $(ARGS)
 
 habits: .venv/test
 	@for subject in fit list history second_turn; do $(BIN)/python benchmarks/habits/$$subject.py || exit 1; done
