@@ -30,7 +30,7 @@ TYPES = (
 SMALL_TYPES = ("IQ2_XXS", "IQ2_XS", "IQ2_S", "Q2_K", "IQ3_XXS")  # slow to make, and of use to few
 CHUNK = 2000  # characters that stay together when a text is shortened
 IMATRIX_CHARACTERS, IMATRIX_WINDOW = 70_000, 512
-SWAP_CHARACTERS, SWAP_WINDOW, SWAP_WINDOWS = 60_000, 256, 1
+SWAP_CHARACTERS, SWAP_WINDOW, SWAP_WINDOWS = 60_000, 192, 1  # of each text: some thousand tokens in all
 
 
 @dataclass(frozen=True)
