@@ -12,6 +12,7 @@ import make_tiny
 from filbert.compress import gradient
 from filbert.compress.gradient import gradient_job, need_torch, windows_of
 from filbert.compress.imatrix import Text
+from filbert.compress.prepare import Asked, table_job
 from filbert.core.errors import BadInput, EngineCrashed
 from filbert.core.jobs import Progress, finish
 from filbert.engine.divergence import Divergence
@@ -88,6 +89,17 @@ def test_a_network_that_is_not_the_engines_is_not_believed(
     monkeypatch.setattr(gradient, "CLOSE", 1e-9)  # nats: as if it computed something else
     with pytest.raises(BadInput, match="nats a token from the engine's"):
         finish(gradient_job(full, None, TYPES, windows, tmp_path / "kept"))
+
+
+@pytest.mark.torch
+def test_an_architecture_that_it_does_not_know_is_refused_and_left_to_swaps(tmp_path: Path) -> None:
+    stored = in_place(make_tiny.experts(tmp_path / "experts.gguf"))
+    full = LoadPlan(stored, LoadOptions(threads=1))
+    windows = windows_of(full, [TEXT], 2, 64)
+    with pytest.raises(BadInput, match="--sensitivity swap"):
+        finish(gradient_job(full, None, TYPES, windows, tmp_path / "kept"))
+    found = finish(table_job(Asked(full, [TEXT], None, "auto", TYPES)))
+    assert found.sensitivity.maker == "swap"
 
 
 def child_of(folder: Path) -> int:

@@ -133,9 +133,7 @@ def _candidates(roundings: Sequence[Rounding], file: Path, threads: int) -> Job[
 def _measured(full: LoadPlan, config: dict[str, Any], tokens: Sequence[int]) -> Job[dict[str, dict[str, float]]]:
     child = Child(Path(__file__).with_name("gradient_main.py"), config)
     try:
-        said = child.hear(full.options.stall_s)
-        if "likelihoods" in said:
-            _need_same(full, tokens, said["likelihoods"])
+        _need_same(full, tokens, answer(child.hear(full.options.stall_s)))
         while "done" in (said := child.hear(full.options.stall_s)):
             yield Progress(said["step"], said["done"], said["of"], said["unit"])
     finally:

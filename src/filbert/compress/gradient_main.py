@@ -6,8 +6,8 @@ Rounding errors of different rows have nothing to do with one another, and a row
 steadier.
 Gradients of a few windows at a time lie on disk; then each tensor meets what each type makes of it.
 
-Told once what to read; says {"likelihoods": …} of a few tokens, then {"step": …, "done": …, "of": …} as it goes, then
-{"answer": {tensor: {type: nats a token}}}.
+Told once what to read; says {"answer": …} with the log-likelihoods of a few tokens, then {"step": …, "done": …, "of": …}
+as it goes, then {"answer": {tensor: {type: nats a token}}}.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ def measure(config: Mapping[str, Any], say: Say) -> dict[str, dict[str, float]]:
     weights, tensors, header = read_all([Path(part) for part in config["parts"]])
     model = network(header, list(weights))
     sets = config["sets"]
-    say({"likelihoods": likelihoods(model, weights, sets[0][0][: config["checked"]])})
+    say({"answer": likelihoods(model, weights, sets[0][0][: config["checked"]])})
     matrices = [tensors[name] for name in config["names"]]
     for tensor in matrices:
         weights[tensor.name].requires_grad_()
