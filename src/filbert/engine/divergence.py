@@ -38,7 +38,7 @@ class Divergence:
         self, full: LoadPlan, texts: Sequence[tuple[str, bool]], window: int, windows_per_text: int, kept: Path
     ) -> None:
         """texts: each with whether its special tokens are read as such, and of each the first windows of so many tokens
-        count. kept: a folder in which what the full model says stays: 2 bytes for each token of its vocabulary, a token
+        count. kept: a folder in which what the full model says stays: 4 bytes for each token of its vocabulary, a token
         of the windows. Raises BadInput for windows longer than the model was trained with."""
         if window > (full.header.context_length or window):
             raise BadInput(
