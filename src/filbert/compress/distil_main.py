@@ -11,9 +11,8 @@ then the state is kept, and who asks the same again goes on from there.
 from __future__ import annotations
 
 import math
-import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,13 +22,10 @@ import torch
 
 from filbert.compress.blocks import SCALES, Blocks, blocks
 from filbert.compress.network import Network, network, output, read, start
-from filbert.core.errors import FilbertError
 from filbert.core.files import write_whole
-from filbert.engine.lifeline import heard, open_lifeline
-from filbert.engine.scorer_main import told
+from filbert.engine.answering import Say, answer_once
 from filbert.models.gguf import read_header
 
-Say = Callable[[dict[str, Any]], None]
 ROTATION = "rope_freqs.weight"
 LEGACY = frozenset(("Q4_1", "Q5_1"))  # their minimum is where a block begins, not a multiple of a kind of scale
 BETAS = (0.9, 0.99)
@@ -202,7 +198,7 @@ def step(
     return total / len(tokens)
 
 
-def distil(config: Mapping[str, Any], say: Say) -> None:
+def distil(config: Mapping[str, Any], say: Say) -> dict[str, Any]:
     start(config["threads"])
     torch.manual_seed(0)
     target, state = Path(config["target"]), Path(config["state"])
@@ -232,6 +228,7 @@ def distil(config: Mapping[str, Any], say: Say) -> None:
             keep(state, adam, config["identity"], number + 1)
             kept = time.monotonic()
     student.write(target)
+    return {}
 
 
 def clip(adam: torch.optim.Adam, most: float) -> None:
@@ -267,16 +264,5 @@ def resumed(state: Path, adam: torch.optim.Adam, identity: str) -> int:
     return int(said["done"])
 
 
-def main() -> None:
-    say = open_lifeline()
-    config = next(heard())
-    try:
-        distil(config, say)
-        say({"answer": {}})
-    except (FilbertError, OSError) as exc:
-        say(told(exc))
-    os._exit(0)
-
-
 if __name__ == "__main__":
-    main()
+    answer_once(distil)

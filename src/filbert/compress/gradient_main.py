@@ -6,15 +6,14 @@ Rounding errors of different rows have nothing to do with one another, and a row
 steadier.
 Gradients of a few windows at a time lie on disk; then each tensor meets what each type makes of it.
 
-Told once what to read; says {"answer": …} with the log-likelihoods of a few tokens, then {"step": …, "done": …, "of": …}
-as it goes, then {"answer": {tensor: {type: nats a token}}}.
+Told once what to read; says {"answer": …} with the log-likelihoods of a few tokens, {"step": …, "done": …, "of": …} as
+it goes, then {"answer": {tensor: {type: nats a token}}}.
 """
 
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,14 +21,10 @@ from typing import Any
 import torch
 
 from filbert.compress.network import Network, network, output, read, read_all, start
-from filbert.core.errors import FilbertError
 from filbert.core.files import write_whole
-from filbert.engine.lifeline import heard, open_lifeline
-from filbert.engine.scorer_main import told
+from filbert.engine.answering import Say, answer_once
 from filbert.models.gguf_write import size_of
 from filbert.models.header import Tensor
-
-Say = Callable[[dict[str, Any]], None]
 
 
 class Gradients:
@@ -151,15 +146,5 @@ def losses(
     return found
 
 
-def main() -> None:
-    say = open_lifeline()
-    config = next(heard())
-    try:
-        say({"answer": measure(config, say)})
-    except (FilbertError, OSError) as exc:
-        say(told(exc))
-    os._exit(0)
-
-
 if __name__ == "__main__":
-    main()
+    answer_once(measure)

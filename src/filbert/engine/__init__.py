@@ -1,6 +1,7 @@
 """Run a model and measure with it. The only room that touches llama.cpp, and only in children.
 
 admission.py             who may use the context that requests share
+answering.py             the child's side of a question: its answer, or which error
 bounds.py                how many tokens a text has at most and at least, from its bytes
 budget.py                the memory that the children of all models may take together
 calibration.py           what this machine does with weights, measured once and kept

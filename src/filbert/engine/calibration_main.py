@@ -20,10 +20,10 @@ from typing import Any
 import numpy as np
 
 from filbert.core.errors import FilbertError
+from filbert.engine.answering import told
 from filbert.engine.calibration_model import Shape, write
 from filbert.engine.capi import Context, Engine, Rows, Weights, open_engine
 from filbert.engine.lifeline import heard, open_lifeline
-from filbert.engine.scorer_main import told
 from filbert.models.context_lengths import CONTEXT_STEP
 
 KINDS = (

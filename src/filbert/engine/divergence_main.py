@@ -12,23 +12,25 @@ from __future__ import annotations
 import json
 import os
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from filbert.core.errors import BadInput, BadModelFile, EngineError, FilbertError
+from filbert.core.errors import BadInput, BadModelFile, EngineError
 from filbert.core.files import need_room, write_whole
+from filbert.engine.answering import Say, answer_each
 from filbert.engine.capi import Context, Floats, Weights, open_engine
 from filbert.engine.importance_main import read_as_windows
 from filbert.engine.kept_logits import Said, beside, keep, kept, said, size_of_kept
-from filbert.engine.lifeline import bound_memory, heard, open_lifeline
+from filbert.engine.lifeline import bound_memory
 from filbert.engine.likelihood import SideBySide, predicting
 from filbert.engine.quantiser_main import Bytes, Quantiser, Task, importances
-from filbert.engine.scorer_main import Say, by_token, finite, sequence, told
+from filbert.engine.scorer_main import by_token, finite, sequence
 from filbert.models.gguf_write import size_of
 
 WINDOWS = "windows.json"  # written last: where it is, all is kept
@@ -188,24 +190,10 @@ def answered(loaded: Divergence, question: dict[str, Any]) -> Any:
     return [by_token(found) for found in loaded.compare(folder)]
 
 
-def main() -> None:
-    say = open_lifeline()
-    questions = heard()
-    config = next(questions)
-    try:
-        bound_memory(config["memory_limit"])
-        loaded = Divergence(config, say)
-        say({"answer": {}})
-    except FilbertError as exc:
-        say(told(exc))
-        os._exit(0)
-    for question in questions:
-        try:
-            say({"answer": answered(loaded, question)})
-        except (FilbertError, OSError) as exc:
-            say(told(exc))
-    os._exit(0)
+def start(config: dict[str, Any], say: Say) -> Callable[[dict[str, Any]], Any]:
+    bound_memory(config["memory_limit"])
+    return partial(answered, Divergence(config, say))
 
 
 if __name__ == "__main__":
-    main()
+    answer_each(start)

@@ -8,7 +8,6 @@ it goes, so that who asks the same again goes on from there.
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,11 +17,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from filbert.core.errors import BadInput, BadModelFile, FilbertError
+from filbert.core.errors import BadInput, BadModelFile
 from filbert.core.files import write_whole
+from filbert.engine.answering import Say, answer_once
 from filbert.engine.capi import Context, Engine, Floats, Weights, open_engine
-from filbert.engine.lifeline import bound_memory, heard, open_lifeline
-from filbert.engine.scorer_main import cut, sequence, start_of, told
+from filbert.engine.lifeline import bound_memory
+from filbert.engine.scorer_main import cut, sequence, start_of
 from filbert.models.gguf import read_header
 from filbert.models.gguf_write import Value, header_bytes, padded, placed
 from filbert.models.header import Tensor
@@ -94,7 +94,8 @@ class Collector:
         return np.lib.stride_tricks.as_strided(data.view(kind), shape, strides)
 
 
-def collect(config: Mapping[str, Any], say: Any) -> None:
+def collect(config: Mapping[str, Any], say: Say) -> dict[str, Any]:
+    bound_memory(config["memory_limit"])
     engine = open_engine()
     weights = Weights(engine, config["path"], as_stored=True)
     collector = Collector(engine, config["names"])
@@ -119,6 +120,7 @@ def collect(config: Mapping[str, Any], say: Any) -> None:
             write(collector.seen, target, config, number)
             kept = time.monotonic()
         say({"window": number, "of": len(windows)})
+    return {}
 
 
 def read_as_windows(weights: Weights, texts: Sequence[tuple[str, bool]], window: int) -> list[list[int]]:
@@ -165,17 +167,5 @@ def read(file: Path, tensor: Tensor) -> Sums:
     return values.astype(np.float64).reshape(tensor.shape[::-1])
 
 
-def main() -> None:
-    say = open_lifeline()
-    config = next(heard())
-    try:
-        bound_memory(config["memory_limit"])
-        collect(config, say)
-        say({"answer": {}})
-    except (FilbertError, OSError) as exc:
-        say(told(exc))
-    os._exit(0)
-
-
 if __name__ == "__main__":
-    main()
+    answer_once(collect)

@@ -8,20 +8,20 @@ importance matrix as llama-quantize reads it (tools/quantize).
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
-from filbert.core.errors import BadInput, BadModelFile, EngineError, FilbertError
+from filbert.core.errors import BadInput, BadModelFile, EngineError
+from filbert.engine.answering import Say, answer_each
 from filbert.engine.capi import NUMBERS, Engine, Floats, open_engine
-from filbert.engine.lifeline import bound_memory, heard, open_lifeline
-from filbert.engine.scorer_main import Say, told
+from filbert.engine.lifeline import bound_memory
 from filbert.models.gguf_write import size_of
 
 PART_BYTES = 48 << 20  # of numbers held at once, as F32
@@ -189,7 +189,7 @@ def _sums(importance: dict[str, Any], task: Task) -> tuple[Floats, Floats]:
     return sums, np.fromfile(importance["path"], np.float32, n_counts, offset=importance["counts"]).reshape(-1, 1)
 
 
-def answered(quantiser: Quantiser, question: dict[str, Any], say: Say) -> Any:
+def answered(quantiser: Quantiser, say: Say, question: dict[str, Any]) -> Any:
     task = Task(**question["task"])
     if types := question.get("types"):
         found = {}
@@ -202,24 +202,10 @@ def answered(quantiser: Quantiser, question: dict[str, Any], say: Say) -> Any:
     return {}
 
 
-def main() -> None:
-    say = open_lifeline()
-    questions = heard()
-    config = next(questions)
-    try:
-        bound_memory(config["memory_limit"])
-        quantiser = Quantiser(open_engine(), ThreadPoolExecutor(config["threads"]))
-        say({"answer": {}})
-    except FilbertError as exc:
-        say(told(exc))
-        os._exit(0)
-    for question in questions:
-        try:
-            say({"answer": answered(quantiser, question, say)})
-        except (FilbertError, OSError) as exc:
-            say(told(exc))
-    os._exit(0)
+def start(config: dict[str, Any], say: Say) -> Callable[[dict[str, Any]], Any]:
+    bound_memory(config["memory_limit"])
+    return partial(answered, Quantiser(open_engine(), ThreadPoolExecutor(config["threads"])), say)
 
 
 if __name__ == "__main__":
-    main()
+    answer_each(start)

@@ -15,13 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from filbert.core.errors import BadInput, ContextOverflow, FilbertError
+from filbert.engine.answering import Say, told
 from filbert.engine.capi import Context, Rows, Weights, open_engine
 from filbert.engine.forest import Forest, Item, Tokens
 from filbert.engine.lifeline import bound_memory, heard, open_lifeline
 from filbert.engine.likelihood import Flags, Numbers, SideBySide, likeliest, pick, predicting, side_by_side
 from filbert.engine.scoring import BRANCHES, SEQUENCES
 
-Say = Callable[[dict[str, Any]], None]
 Found = tuple[float, bool]  # log-likelihood of an ending, and whether each of its tokens was the likeliest
 Indices = NDArray[np.intp]
 SMALLEST_CONTEXT = 512
@@ -330,12 +330,6 @@ def answers(scorer: Scorer, question: dict[str, Any]) -> dict[str, Any]:
         "compare": scorer.compare,
     }
     return {"answer": doing[question.pop("do")](**question)}
-
-
-def told(exc: FilbertError | OSError) -> dict[str, Any]:
-    if isinstance(exc, OSError):
-        return {"error": {"errno": exc.errno, "file": exc.filename}}
-    return {"error": {"code": exc.code, "what": exc.what, "why": exc.why, "do": exc.do}}
 
 
 def main() -> None:
