@@ -10,7 +10,8 @@ import pytest
 
 import make_tiny
 from filbert.compress import gradient
-from filbert.compress.gradient import gradient_job, need_torch, windows_of
+from filbert.compress.extra import need_extra
+from filbert.compress.gradient import gradient_job, windows_of
 from filbert.compress.imatrix import Text
 from filbert.compress.prepare import Asked, table_job
 from filbert.core.errors import BadInput, EngineCrashed
@@ -30,10 +31,9 @@ def full(tmp_path: Path) -> LoadPlan:
     return LoadPlan(in_place(make_tiny.dense(tmp_path / "full.gguf")), LoadOptions(threads=1))
 
 
-def test_without_torch_the_command_that_adds_it_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gradient, "NEEDED", ("torch", "no_such_module"))
-    with pytest.raises(BadInput, match=r"pip install 'filbert\[convert\]'"):
-        need_torch("A better file")
+def test_without_torch_the_command_that_adds_it_is_told() -> None:
+    with pytest.raises(BadInput, match=r"no_such_module is not installed. `pip install 'filbert\[convert\]'"):
+        need_extra("A better file", ("sys", "no_such_module"))
 
 
 def test_windows_are_of_all_texts_and_no_longer_than_asked(full: LoadPlan) -> None:

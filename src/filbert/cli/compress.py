@@ -174,7 +174,7 @@ class Run:
 
     def need_sense(self) -> None:
         """Raises BadInput for an effort that cannot be made, before anything is measured."""
-        from filbert.compress.gradient import need_torch
+        from filbert.compress.extra import TO_TRAIN, need_extra
 
         if self.asked.options.effort == "none":
             return
@@ -183,7 +183,7 @@ class Run:
                 "A file is trained as a whole, and kept only if it is measured to be better.",
                 do="Leave --no-measure and --split-size out, or --effort.",
             )
-        need_torch("--effort")
+        need_extra("--effort", TO_TRAIN)
 
     def measure(self, made: Plan) -> Measure | None:
         from filbert.compress.measure import can_measure, measure_job

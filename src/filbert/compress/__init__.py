@@ -10,6 +10,7 @@ converter_main.py        the child that runs one of them
 distil.py                a file trained to predict what its source does
 distil_main.py           the child that trains it
 effort.py                better files at the same bytes, kept where no kind of text got worse
+extra.py                what only some of it needs, and whoever wants that installs
 gradient.py              sensitivities by gradients, with torch
 gradient_main.py         the child that computes them
 imatrix.py               importance matrices: which columns are used

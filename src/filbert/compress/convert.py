@@ -6,7 +6,6 @@ ends with ours.
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import re
 import tempfile
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from filbert.compress import converter
+from filbert.compress.extra import TO_CONVERT, need_extra
 from filbert.compress.staging import staged
 from filbert.compress.verify import MOST_PARAMETERS, Agreement, verified
 from filbert.core.errors import BadInput, BadModelFile, EngineError, FilbertError
@@ -35,7 +35,6 @@ from filbert.models.weights_folder import Stem, need_config, weights_in
 
 Type = Literal["F32", "F16", "BF16"]
 BYTES: Mapping[str, int] = {"F32": 4, "F16": 2, "BF16": 2}
-NEEDED = ("torch", "transformers", "safetensors", "sentencepiece", "google.protobuf")
 UNKNOWN = re.compile(r"Model (\S+) is not supported")
 SILENT_S = 120.0  # for a process that else speaks every second
 STEP = "converting"
@@ -68,7 +67,7 @@ class Converted:
 def convert_job(asked: Asked, target: Path, options: DownloadOptions) -> Job[Converted]:
     """Write the file, and beside it the projector's (`projector_of`). Raises BadInput, BadModelFile,
     UnknownModel, DownloadFailed, OfflineRefused, DiskFull, StoreReadOnly, StoreBusy."""
-    need_extra()
+    need_extra("Converting", TO_CONVERT)
     stem: Stem = "adapter_model" if asked.adapter else "model"
     source = yield from folder_of(asked.adapter or asked.model, stem, options)
     weights = [weight for file in weights_in(source, stem) for weight in read_safetensors(file)]
@@ -97,22 +96,6 @@ def convert_job(asked: Asked, target: Path, options: DownloadOptions) -> Job[Con
                 part_of(path).unlink(missing_ok=True)
     projector = projector_of(target) if asked.projector else None
     return Converted(target, read_header(target), projector, agreement, why_not)
-
-
-def need_extra() -> None:
-    if missing := [name for name in NEEDED if not _is_here(name)]:
-        raise BadInput(
-            "Converting needs the extra `convert`.",
-            why=f"{missing[0].partition('.')[0]} is not installed.",
-            do="`pip install 'filbert[convert]'` adds it.",
-        )
-
-
-def _is_here(module: str) -> bool:
-    try:
-        return importlib.util.find_spec(module) is not None
-    except ModuleNotFoundError:  # the package it is in
-        return False
 
 
 def folder_of(text: str, stem: Stem | None, options: DownloadOptions) -> Job[Path]:

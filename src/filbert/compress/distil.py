@@ -8,13 +8,14 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from filbert.compress.gradient import need_memory, need_torch
+from filbert.compress.extra import TO_TRAIN, need_extra
+from filbert.compress.gradient import need_memory
 from filbert.core.files import alone, move_whole, need_room
 from filbert.core.jobs import Job, Progress
 from filbert.engine.child import Child, answer
 from filbert.engine.load_plan import LoadPlan
 
-RATES = {"gain": 1e-4, "scale": 1.5e-4, "minimum": 1.5e-3}  # docs/decisions/013-effort.md
+RATES = {"gain": 1e-4, "scale": 1.5e-4, "minimum": 1.5e-3}  # docs/decisions/015-effort.md
 WARM = 10  # steps until the rates are whole
 CLIP = 2.0  # times the usual length of a gradient
 BYTES_A_WEIGHT = 30  # of memory: codes, weight, gradient and what made it, and the teacher's, in 32 bits
@@ -35,7 +36,7 @@ def distil_job(
     """Write the file, whose hash is sha256, trained that many steps, a window a step. kept: a folder of what the source
     says of the windows, which serves files of other sizes too. After a kill the same goes on from where it was. Raises
     BadInput without torch and for an architecture that it does not know; DiskFull."""
-    need_torch("A better file of the same size")
+    need_extra("A better file of the same size", TO_TRAIN)
     need_memory(full, BYTES_A_WEIGHT)
     part, state = (target.with_name(f".{target.name}{ending}") for ending in (".part", ".part.pt"))
     asked = [full.stored.sha256, sha256, steps, RATES, WARM, CLIP, [list(window) for window in windows]]

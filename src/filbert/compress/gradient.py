@@ -7,7 +7,6 @@ would its gradients be.
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import json
 import shutil
 from collections.abc import Iterator, Sequence
@@ -16,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from filbert.compress.extra import TO_TRAIN, need_extra
 from filbert.compress.imatrix import ImportanceMatrix, Text
 from filbert.compress.plan import Source
 from filbert.compress.recipe import BLOCKS, NEED_IMPORTANCE, quantisable
@@ -38,17 +38,6 @@ BYTES_A_WEIGHT = 10  # of memory: itself and its gradient in 32 bits, and what a
 CHECKED = 128  # tokens whose log-likelihoods are compared
 CLOSE = 0.05  # nats a token, the mean of how far they are apart; the engine's keys and values have 16 bits
 STEP = "gradients"
-NEEDED = ("torch", "gguf")
-
-
-def has_torch() -> bool:
-    return all(importlib.util.find_spec(name) for name in NEEDED)
-
-
-def need_torch(why: str) -> None:
-    """Raises BadInput where it is not installed. why: what needs it."""
-    if not has_torch():
-        raise BadInput(f"{why} needs torch.", why="It is not installed.", do="Run `pip install 'filbert[convert]'`.")
 
 
 def gradient_job(
@@ -57,7 +46,7 @@ def gradient_job(
     """Sensitivities to these types of all that can be quantised, from the tokens of these windows. kept: a folder for
     what is between, which is gone in the end; who asks the same again after a kill goes on from there. Raises BadInput
     without torch, for an architecture that it does not know, and where it and the engine disagree."""
-    need_torch("A sensitivity by gradients")
+    need_extra("A sensitivity by gradients", TO_TRAIN)
     need_memory(full, BYTES_A_WEIGHT)
     source = Source(full.stored, full.headers)
     roundings = list(_roundings(source, importance, types))

@@ -10,7 +10,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from filbert.compress.compress_options import Maker
-from filbert.compress.gradient import gradient_job, has_torch, need_torch, windows_of
+from filbert.compress.extra import TO_TRAIN, missing, need_extra
+from filbert.compress.gradient import gradient_job, windows_of
 from filbert.compress.imatrix import ImportanceMatrix, Text, imatrix_job, read_imatrix
 from filbert.compress.optimise import Table
 from filbert.compress.plan import Source
@@ -62,11 +63,11 @@ def table_job(asked: Asked) -> Job[Table]:
     """The table of a model. What was measured before is not measured again. Raises as `imatrix_job`, `gradient_job` and
     `swap_job`; BadInput of the second only where it was asked for by name."""
     if asked.maker == "gradient":
-        need_torch("A sensitivity by gradients")  # before anything is measured
+        need_extra("A sensitivity by gradients", TO_TRAIN)  # before anything is measured
     asked.folder.mkdir(parents=True, exist_ok=True)
     importance = asked.importance or (yield from _importance(asked))
     source = Source(asked.full.stored, asked.full.headers)
-    if asked.maker == "gradient" or (asked.maker == "auto" and has_torch()):
+    if asked.maker == "gradient" or (asked.maker == "auto" and not missing(TO_TRAIN)):
         try:
             return Table(source, importance, (yield from _sensitivity(asked, importance, "gradient")))
         except BadInput:
