@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from filbert.cli.compress_asked import Asked, check, one_way
-from filbert.cli.compressing_flags import FORCE, FULL_MODEL, file_of, need_free
+from filbert.cli.compressing_flags import FORCE, FULL_MODEL, file_of, need_free, read_calibration
 from filbert.cli.console import line_width, note, progress, say
 from filbert.cli.fidelity import on_tasks, tell_changes
 from filbert.cli.flags_from_options import with_options
@@ -136,6 +136,7 @@ def compress(
     wanted = several or ([] if curve else [one_way({**ways, "--recipe": recipe})])
     for each in filter(None, wanted):
         check(each)  # what is none is told before anything is downloaded
+    calibration = read_calibration(text or [], pairs or [])
     overrides = _overrides(tensor_type or [], output_type, embedding_type)
     split_bytes = bytes_of(split_size) if split_size else None
     stored = present(model, settings, load.threads, consent(settings))
@@ -143,7 +144,7 @@ def compress(
     importance = read_imatrix(imatrix) if imatrix else None
     asked = Asked(
         *(source, load, settings, compress, recipe, importance, overrides, split_bytes, allow_requantize),
-        *(text or [], pairs or [], dry_run),
+        *(calibration, dry_run),
     )
     evaluation = Evaluation(tasks, limit, data=data) if tasks else None
     run = Run(asked, measure, evaluation, force=force, dry_run=dry_run, as_json=as_json)

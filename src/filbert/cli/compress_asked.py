@@ -9,9 +9,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from filbert.cli.compressing_flags import Calibration
 from filbert.cli.console import note, progress
 from filbert.core.errors import BadInput
-from filbert.core.files import read_text_file
 from filbert.core.settings import Settings
 from filbert.engine.load_options import LoadOptions
 
@@ -75,8 +75,7 @@ class Asked:
     overrides: Sequence[Rule]
     split_bytes: int | None
     requantise: bool
-    text_files: Sequence[Path]
-    pair_files: Sequence[Path]
+    calibration: Calibration
     dry_run: bool
 
     def name(self, to: str) -> str:
@@ -134,18 +133,7 @@ class Asked:
 
     @cached_property
     def texts(self) -> list[Text]:
-        """What the model is compressed for: files that were named, else the texts that ship."""
-        from filbert.compress.imatrix import Text, conversations
-        from filbert.compress.texts import default_texts
-        from filbert.core.pairs import read_pairs
-        from filbert.engine.model import Model
-
-        found = [Text(path.name, read_text_file(path, str(path))) for path in self.text_files]
-        chats = [(path.name, read_pairs(read_text_file(path, str(path)), str(path))) for path in self.pair_files]
-        if chats or not found:
-            with Model(self.source.stored, self.load) as model:
-                found += [conversations(model, read, name) for name, read in chats] or default_texts(model)
-        return found
+        return self.calibration.of(self.source.stored, self.load)
 
     def again(self, to: str) -> str:
         """What makes the file again, for those who read of it: of files and models their names, not where they lie."""
@@ -154,8 +142,8 @@ class Asked:
         words += ["--imatrix", self.importance.path.name] if self.importance else []
         for each in self.overrides:
             words += ["--tensor-type", f"{each.tensor}={each.type}"]
-        for flag, files in (("--text", self.text_files), ("--pairs", self.pair_files)):
-            words += [word for file in files for word in (flag, file.name)]
+        words += [word for text in self.calibration.texts for word in ("--text", text.name)]
+        words += [word for name, _ in self.calibration.chats for word in ("--pairs", name)]
         if check(to) if to else None:
             words += ["--sensitivity", self.table.sensitivity.maker, "--refine", str(self.options.refine)]
         words += ["--effort", self.options.effort] if self.options.effort != "none" else []

@@ -7,12 +7,11 @@ from typing import Annotated
 
 import typer
 
-from filbert.cli.compressing_flags import FORCE, FULL_MODEL, file_of, need_free
+from filbert.cli.compressing_flags import FORCE, FULL_MODEL, file_of, need_free, read_calibration
 from filbert.cli.console import progress, say
 from filbert.cli.flags_from_options import with_options
 from filbert.cli.loading import consent, present
 from filbert.cli.measuring_flags import WINDOW, WINDOW_TOKENS
-from filbert.core.files import read_text_file
 from filbert.core.settings import Settings
 from filbert.engine.load_options import LoadOptions
 
@@ -41,21 +40,15 @@ def imatrix(
     It tells how much each column of a matrix is used, so that rounding errs where it matters least. Where no text is
     named, it reads one that comes with Filbert: chats, code, prose and many languages. The file is llama.cpp's.
     """
-    from filbert.compress.imatrix import Text, conversations, imatrix_job, quantisables
-    from filbert.compress.texts import default_texts
+    from filbert.compress.imatrix import imatrix_job, quantisables
     from filbert.core.jobs import run
-    from filbert.core.pairs import read_pairs
     from filbert.engine.load_plan import LoadPlan
-    from filbert.engine.model import Model
 
-    texts = [Text(path.name, read_text_file(path, str(path))) for path in text or []]
-    chats = [(path.name, read_pairs(read_text_file(path, str(path)), str(path))) for path in pairs or []]
+    calibration = read_calibration(text or [], pairs or [])  # before anything is downloaded
     stored = present(model, settings, load.threads, consent(settings))
     target = out or file_of(stored.name, ".imatrix.gguf")
     need_free(target, force=force)
-    if chats or not texts:
-        with Model(stored, load) as loaded:
-            texts += [conversations(loaded, read, name) for name, read in chats] or default_texts(loaded)
+    texts = calibration.of(stored, load)
     plan = LoadPlan(stored, load)
     with progress(settings) as watch:
         about = {"model": stored.name, "texts": [each.name for each in texts], "out": str(target)}
