@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 from filbert.core.errors import BadInput
-from filbert.core.files import bytes_of
+from filbert.core.files import SIZE, bytes_of
 
 Kind = Literal["size", "bpw", "device", "quality", "speed"]
 FORMS: dict[Kind, str] = {
-    "size": r"\d+(?:\.\d+)? ?[kMG]?B",
+    "size": SIZE.pattern,
     "bpw": r"(\d+(?:\.\d+)?) ?bpw",
     "device": r"device=(.+)",
     "quality": r"kld=(\d+(?:\.\d+)?(?:e-\d+)?)",
@@ -34,7 +34,8 @@ def wanted(text: str) -> Wanted | None:
     BadInput for one of nothing."""
     for kind, form in FORMS.items():
         if found := re.fullmatch(form, text.strip(), re.IGNORECASE):
-            value = bytes_of(found[found.lastindex or 0]) if kind in ("size", "device") else float(found[1])
+            told = found[0] if kind == "size" else found[1]
+            value = bytes_of(told) if kind in ("size", "device") else float(told)
             if not value > 0:
                 raise BadInput(f"{text!r} asks for nothing.", do="Ask for more than 0.")
             return Wanted(kind, value, re.sub(r"[\s/=]", "-", text.strip()))

@@ -17,6 +17,7 @@ from uuid import uuid4
 from filbert.core import paths
 from filbert.core.errors import BadInput, DiskFull, StoreBusy, StoreReadOnly
 
+SIZE = re.compile(r"(\d+(?:\.\d+)?) ?([kMG]?B)", re.IGNORECASE)
 MOST_TEXT_BYTES = 16 << 20
 
 
@@ -120,7 +121,7 @@ def size(size_bytes: float) -> str:
 
 def bytes_of(text: str) -> int:
     """As `size` writes them: 90MB, 1.5 GB. Raises BadInput."""
-    match = re.fullmatch(r"(\d+(?:\.\d+)?) ?([kMG]?B)", text.strip(), re.IGNORECASE)
+    match = SIZE.fullmatch(text.strip())
     if not match or not float(match[1]):
         raise BadInput(f"{text!r} is no size.", do="Write it as 90MB or 1.5GB.")
     return int(float(match[1]) * {"b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9}[match[2].lower()])
