@@ -18,7 +18,7 @@ import numpy as np
 from filbert.compress.extra import TO_TRAIN, need_extra
 from filbert.compress.imatrix import ImportanceMatrix, Text
 from filbert.compress.plan import Source
-from filbert.compress.recipe import BLOCKS, NEED_IMPORTANCE, quantisable
+from filbert.compress.recipe import fitting, quantisable
 from filbert.compress.sensitivity import Sensitivity
 from filbert.core.errors import BadInput
 from filbert.core.files import alone, need_room, size
@@ -101,9 +101,8 @@ def _roundings(source: Source, importance: ImportanceMatrix | None, types: Seque
         if not quantisable(tensor, source.headers[0].architecture):
             continue
         used = importance.of(tensor) if importance else None
-        for kind in types:
-            if tensor.shape[0] % BLOCKS[kind] == 0 and (used or kind not in NEED_IMPORTANCE):
-                yield Rounding(tensor, file, kind, used)
+        for kind in fitting(types, tensor.shape[0], is_covered=used is not None):
+            yield Rounding(tensor, file, kind, used)
 
 
 def _candidates(roundings: Sequence[Rounding], file: Path, threads: int) -> Job[list[dict[str, Any]]]:

@@ -235,6 +235,11 @@ def quantisable(tensor: Tensor, architecture: str) -> bool:
     return not (architecture in KEPT_IN and KEPT_IN[architecture].search(tensor.name))
 
 
+def fitting(types: Sequence[str], row: int, *, is_covered: bool) -> list[str]:
+    """Those of the types that rows of so many values can have. is_covered: by an importance matrix."""
+    return [kind for kind in types if row % BLOCKS[kind] == 0 and (is_covered or kind not in NEED_IMPORTANCE)]
+
+
 def fallback(kind: str, row: int) -> str:
     """The type, or where a row of so many values is no whole number of its blocks, another that llama.cpp takes."""
     if row % BLOCKS[kind]:

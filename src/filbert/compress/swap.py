@@ -24,7 +24,7 @@ import numpy as np
 
 from filbert.compress.imatrix import ImportanceMatrix
 from filbert.compress.plan import Source
-from filbert.compress.recipe import BLOCKS, NEED_IMPORTANCE, block_of, quantisable, role_of
+from filbert.compress.recipe import BLOCKS, block_of, fitting, quantisable, role_of
 from filbert.compress.sensitivity import Sensitivity
 from filbert.core.errors import BadInput
 from filbert.core.files import alone, write_whole
@@ -129,9 +129,8 @@ def roles(source: Source, importance: ImportanceMatrix | None, types: Sequence[s
     found = []
     for (name, row), bands in by_role.items():
         some_blind = any(tensor.name in blind for band in bands.values() for tensor in band)
-        fitting = [kind for kind in types if row % BLOCKS[kind] == 0 and not (some_blind and kind in NEED_IMPORTANCE)]
-        if fitting:
-            found.append(Role(f"{name} {row}", [bands[band] for band in sorted(bands)], fitting))
+        if possible := fitting(types, row, is_covered=not some_blind):
+            found.append(Role(f"{name} {row}", [bands[band] for band in sorted(bands)], possible))
     if not found:
         raise BadInput(
             f"No tensor of {source.stored.name} can have any of these types.",
