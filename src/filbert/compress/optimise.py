@@ -69,12 +69,17 @@ class Table:
         ]
 
     @cached_property
+    def allocations(self) -> list[Allocation]:
+        """From the smallest to that of least loss."""
+        return curve(self.choices)
+
+    @cached_property
     def count(self) -> int:
         return sum(tensor.count for tensor, _ in self.source.tensors.values())
 
     def _other_bytes(self, name: str = "", **how: Any) -> int:
         """Of a file, besides the tensors that were measured; its header says its name and how it was made."""
-        smallest = curve(self.choices)[0]
+        smallest = self.allocations[0]
         return self._plan(smallest, name, **how).size_bytes - smallest.size_bytes
 
     def of_size(self, size_bytes: int, name: str, **how: Any) -> Plan:
@@ -82,7 +87,7 @@ class Table:
         BadInput for less than the smallest takes, which it tells."""
         other = self._other_bytes(name, **how)
         room = size_bytes - other
-        smallest = curve(self.choices)[0].size_bytes
+        smallest = self.allocations[0].size_bytes
         if room < smallest:
             raise BadInput(
                 f"{self.source.stored.name} cannot be as small as {size(size_bytes)}.",
@@ -93,13 +98,13 @@ class Table:
 
     def of_bits(self, bits_a_weight: float, name: str, **how: Any) -> Plan:
         """The same, by what `Plan.bits_a_weight` tells."""
-        smallest = self._plan(curve(self.choices)[0], name)
+        smallest = self._plan(self.allocations[0], name, **how)
         around = smallest.size_bytes - smallest.bits_a_weight * self.count / 8
         return self.of_size(int(bits_a_weight * self.count / 8 + around), name, **how)
 
     def size_for(self, loss: float, name: str = "", **how: Any) -> int:
         """Bytes of the smallest file that the table tells to lose no more, or of that which loses least."""
-        found = curve(self.choices)
+        found = self.allocations
         enough = next((each for each in found if each.loss <= loss), found[-1])
         return enough.size_bytes + self._other_bytes(name, **how)
 
@@ -111,12 +116,17 @@ class Table:
 
     def curve(self, name: str = "", **how: Any) -> list[Point]:
         """From the smallest file to that of least loss, evenly in bytes."""
-        found = curve(self.choices)
+        found = self.allocations
         first, last = found[0].size_bytes, found[-1].size_bytes
         marks = [first + (last - first) * i / (CURVE_POINTS - 1) for i in range(CURVE_POINTS)]
-        other = self._other_bytes(name, **how)
         nearest = {min(range(len(found)), key=lambda i: abs(found[i].size_bytes - mark)) for mark in marks}
-        return [self._point(found[i], other) for i in sorted(nearest)]
+        other = self._other_bytes(name, **how)
+        measured = set(self.names)
+        kept = sum(each.size_bytes for tensor, (each, _) in self.source.tensors.items() if tensor not in measured)
+        return [
+            Point(each.size_bytes + other, 8 * (each.size_bytes + kept) / self.count, each.loss)
+            for each in (found[i] for i in sorted(nearest))
+        ]
 
     def stock(self) -> Iterator[Point]:
         """llama.cpp's mixes, as far as the table has their types."""
@@ -128,11 +138,6 @@ class Table:
                 continue
             if loss:
                 yield Point(made.size_bytes, made.bits_a_weight, loss, name)
-
-    def _point(self, found: Allocation, other_bytes: int) -> Point:
-        rest = sum(t.size_bytes for name, (t, _) in self.source.tensors.items() if name not in set(self.names))
-        bits = 8 * (found.size_bytes + rest) / self.count
-        return Point(found.size_bytes + other_bytes, bits, found.loss)
 
     def _plan(self, found: Allocation, name: str, **how: Any) -> Plan:
         types = {tensor: each[i].type for tensor, each, i in zip(self.names, self.choices, found.chosen, strict=True)}
