@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pyte
-from terminal import PseudoTerminal
+from terminal import PRESSED_AGAIN_S, PseudoTerminal
 
 SECONDS = 60
 
@@ -83,13 +83,19 @@ class Screen(PseudoTerminal):
         """Whether the last line is an empty prompt."""
         return self.emulator.text().rsplit("\n", 1)[-1] == ">"
 
-    def wait_for(self, text: str) -> None:
-        self.wait_until(lambda: text in self.emulator.text())
+    def wait_for(self, text: str, *, pressing: str = "") -> None:
+        self.wait_until(lambda: text in self.emulator.text(), pressing)
 
-    def wait_until(self, true: Callable[[], bool]) -> None:
-        until = time.monotonic() + SECONDS
+    def wait_until(self, true: Callable[[], bool], pressing: str = "") -> None:
+        """pressing: typed now, and again when nothing came of it, as `PseudoTerminal.wait` does."""
+        self.type(pressing)
+        pressed = time.monotonic()
+        until = pressed + SECONDS
         while not true():
             assert time.monotonic() < until, self.emulator.text()
+            if time.monotonic() > pressed + PRESSED_AGAIN_S:
+                self.type(pressing)
+                pressed = time.monotonic()
             assert self.read() or true(), f"ended at:\n{self.emulator.text()}"
 
     def write_cast(self, file: Path, title: str) -> None:

@@ -134,8 +134,7 @@ def test_a_model_to_download_is_asked_for_with_its_size(screen: Open) -> None:
     talk.wait_for("Nothing was downloaded. smollm2:135m-q4_1 goes on answering.")
     talk.type("/model gemma3:1b\r")
     talk.wait_until(lambda: talk.emulator.text().count("[y/N]:") == 2)
-    talk.type("\x03")
-    talk.wait_for("Stopped. smollm2:135m-q4_1 goes on answering.")
+    talk.wait_for("Stopped. smollm2:135m-q4_1 goes on answering.", pressing="\x03")
     leave(talk)
 
 
