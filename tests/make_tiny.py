@@ -79,6 +79,19 @@ def dense(path: Path, **changes: Any) -> Path:
     return path
 
 
+def uneven(path: Path) -> Path:
+    """One whose columns have all sizes, and whose norms make up for it: it says what `dense` says, and rounds worse."""
+    parts = dense_parts()
+    for block in range(BLOCKS):
+        for norm, readers in (("attn_norm", ("attn_q", "attn_k", "attn_v")), ("ffn_norm", ("ffn_gate", "ffn_up"))):
+            factors = parts.random.lognormal(0, 1, WIDTH).astype(np.float32)
+            parts.tensors[f"blk.{block}.{norm}.weight"] /= factors
+            for reader in readers:
+                parts.tensors[f"blk.{block}.{reader}.weight"] *= factors
+    write(path, parts)
+    return path
+
+
 def quantised(path: Path, kind: str = "Q8_0", **changes: Any) -> Path:
     parts = dense_parts(**changes)
     parts.quantised = gguf.GGMLQuantizationType[kind]

@@ -81,7 +81,7 @@ def test_a_quality_is_measured_and_a_speed_too(filbert: Run, full: str, text: st
         (["--quality", "0.02"], "Write it as `--quality kld=0.02`"),
         (["--size", "90MB", "--bpw", "4"], "--size and --bpw ask for different files"),
         (["--size", "70kB", "--sensitivity", "gradient"], "pip install 'filbert[convert]'"),
-        (["--to", "Q4_0", "--effort", "low"], "pip install 'filbert[convert]'"),
+        (["--to", "Q4_0", "--effort", "high"], "pip install 'filbert[convert]'"),
         (["--to", "Q4_0", "--effort", "much"], "none | low | high"),
         (["--to", "Q4_0", "--effort", "low", "--no-measure"], "Leave --no-measure"),
         (["--to", "Q4_0", "--out", "full.gguf"], "full.gguf is there already"),
@@ -101,3 +101,32 @@ def test_what_cannot_be_is_told_before_anything_is_measured(
 def test_the_table_is_believed_only_if_asked() -> None:
     assert CompressOptions().refine > 0
     assert CompressOptions().effort == "none"
+
+
+@pytest.mark.slow
+def test_a_model_that_rounds_badly_is_scaled_before(filbert: Run, text: str, home: Path, tmp_path: Path) -> None:
+    full, losses = str(make_tiny.uneven(tmp_path / "full.gguf")), []
+    for effort in ("none", "low"):
+        target = tmp_path / f"{effort}.gguf"
+        filbert("compress", full, "--to", "Q4_0", "--effort", effort, "--text", text, "-o", str(target))
+        said = making_of(read_header(target))
+        assert said
+        assert said.measured
+        assert (said.exponent is None) == (effort == "none")
+        assert ("re-scaled" in filbert("show", str(target)).stdout) == (effort == "low")
+        losses.append(said.measured.kinds[0].kl.value)
+    assert losses[1] < 0.8 * losses[0]
+    assert target.stat().st_size - (tmp_path / "none.gguf").stat().st_size < 200  # what the header tells
+    assert said.command.endswith("--effort low")
+    kept = {file.name for file in (home / "compressions").rglob("*.gguf")}
+    assert not [name for name in kept if name.startswith("equalised") and "imatrix" not in name]
+
+
+@pytest.mark.slow
+def test_a_model_that_rounds_well_stays_as_it_is(filbert: Run, full: str, text: str, tmp_path: Path) -> None:
+    target = tmp_path / "small.gguf"
+    done = filbert("compress", full, "--to", "Q8_0", "--effort", "low", "--text", text, "-o", str(target))
+    assert "as it is" in done.stderr
+    said = making_of(read_header(target))
+    assert said
+    assert said.exponent is None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -152,13 +153,14 @@ def compress(
         _tell_curve(asked.table, plot, as_json=as_json)
         return
     run.need_sense()
-    if several and out:
-        _release({asked.name(each): asked.plan(each) for each in several}, out, run)
-        return
-    target = out or file_of(stored.name, f"-{asked.name(wanted[0])}.gguf")
-    if not dry_run and not split_bytes:
-        need_free(target, force=force)  # before anything is measured
-    _one(asked.plan(wanted[0]), target, run)
+    with closing(asked):
+        if several and out:
+            _release({asked.name(each): asked.plan(each) for each in several}, out, run)
+            return
+        target = out or file_of(stored.name, f"-{asked.name(wanted[0])}.gguf")
+        if not dry_run and not split_bytes:
+            need_free(target, force=force)  # before anything is measured
+        _one(asked.plan(wanted[0]), target, run)
 
 
 @dataclass(frozen=True)
@@ -181,16 +183,17 @@ class Run:
             return
         if self.measures is False or self.asked.split_bytes:
             raise BadInput(
-                "A file is trained as a whole, and kept only if it is measured to be better.",
+                "What --effort makes is made as a whole, and kept only if it is measured to be better.",
                 do="Leave --no-measure and --split-size out, or --effort.",
             )
-        need_extra("--effort", TO_TRAIN)
+        if self.asked.options.effort == "high":
+            need_extra("--effort high", TO_TRAIN)
 
     def measure(self, made: Plan) -> Measure | None:
         from filbert.compress.measure import can_measure, measure_job
 
         if self.measures is None and not can_measure(made):
-            name = made.source.stored.name
+            name = made.source.original.name
             note(f"Not measured: {name} writes no text, or there is no memory for both.", self.settings)
             return None
         if self.measures is False:
@@ -230,13 +233,13 @@ def _one(made: Plan, target: Path, how: Run) -> None:
     if not how.as_json:
         say(told(made))
     files = [target.with_name(name) for name in made.names(target.name)]
-    eyes = [projector_of(files[0])] if made.source.stored.projector else []
+    eyes = [projector_of(files[0])] if made.source.original.projector else []
     making = None
     if not how.dry_run:
         for file in (files[0], card_of(files[0]), *eyes):
             need_free(file, force=how.force)
         with progress(how.settings) as watch:
-            about = {"model": made.source.stored.name, "recipe": made.recipe.name, "out": str(target)}
+            about = {"model": made.source.original.name, "recipe": made.recipe.name, "out": str(target)}
             run(
                 "compress",
                 about,
@@ -248,10 +251,10 @@ def _one(made: Plan, target: Path, how: Run) -> None:
         making = making_of(read_header(files[0]))
         if not how.as_json:
             say(lost(making))
-            if how.asked.options.effort != "none" and making and making.measured:
+            if how.asked.options.effort == "high" and making and making.measured:
                 say(trained(making.measured.trained_steps))
         if how.tasks and not how.as_json:
-            tell_changes(on_tasks([in_place(files[0]), made.source.stored], how.load, how.settings, how.tasks))
+            tell_changes(on_tasks([in_place(files[0]), made.source.original], how.load, how.settings, how.tasks))
     if how.as_json:
         say(json.dumps(_json(made, files, making), indent=1))
 
@@ -266,7 +269,7 @@ def _release(plans: Mapping[str, Plan], folder: Path, how: Run) -> None:
         each = [[wanted, told_size(made.size_bytes), f"{made.bits_a_weight:.2f}"] for wanted, made in plans.items()]
         say(table(("file", "size", "bits a weight"), each, line_width()))
         return
-    named = {file_of(made.source.stored.name, f"-{wanted}.gguf").name: made for wanted, made in plans.items()}
+    named = {file_of(made.source.original.name, f"-{wanted}.gguf").name: made for wanted, made in plans.items()}
     measures = {name: measure for name, made in named.items() if (measure := how.measure(made))}
     with progress(how.settings) as watch:
         about = {"batch": list(plans), "out": str(folder)}

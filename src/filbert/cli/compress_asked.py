@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from filbert.compress.imatrix import ImportanceMatrix, Text
     from filbert.compress.optimise import Table
     from filbert.compress.plan import Plan, Source
+    from filbert.compress.prepare import Asked as Preparing
     from filbert.compress.recipe import Recipe, Rule
     from filbert.compress.wanted import Wanted
 
@@ -88,6 +89,28 @@ class Asked:
 
     def plan(self, to: str) -> Plan:
         """to: as `--batch` has it, or "" where there is a recipe."""
+        from filbert.compress.effort import chosen_job
+        from filbert.compress.measure import can_measure
+        from filbert.core.jobs import run
+
+        if self.options.effort == "none":
+            return self._plan(to, self.again(to))
+        command = self.again(to)
+        made = self._covered._plan(to, command)
+        if self.dry_run or not can_measure(made) or not (other := self._equalised):
+            return made
+        equalised = other._plan(to, command)
+        if (found := check(to) if to else None) and found.kind == "quality":
+            return min(equalised, made, key=lambda each: each.size_bytes)
+        with progress(self.settings) as watch:
+            about = {"model": self.source.stored.name, "wanted": to}
+            chosen = run("compress", about, chosen_job(made, equalised, self.load), watch)
+        if chosen is made:
+            note("Re-scaled, some kind of text gets worse: the model is rounded as it is.", self.settings)
+        return chosen
+
+    def _plan(self, to: str, command: str) -> Plan:
+        """command: what makes it again."""
         from filbert.compress.plan import plan
         from filbert.compress.recipe import read_recipe, stock
         from filbert.compress.refine import refined_job
@@ -96,7 +119,7 @@ class Asked:
         from filbert.engine.load_plan import LoadPlan
 
         how: dict[str, Any] = {
-            "command": self.again(to),
+            "command": command,
             "split_bytes": self.split_bytes,
             "requantise": self.requantise,
         }
@@ -107,12 +130,12 @@ class Asked:
             raise BadInput(
                 "Types of tensors are chosen by what was asked for.", do="Leave --tensor-type and its like out."
             )
-        about = {"model": self.source.stored.name, "wanted": to}
+        about = {"model": self.source.original.name, "wanted": to}
         with progress(self.settings) as watch:
             made = run("compress", about, plan_job(self.table, found, self.load, how), watch)
         if self.dry_run or not self.options.refine or found.kind in ("quality", "speed"):
             return made
-        full = LoadPlan(self.source.stored, self.load)
+        full = LoadPlan(self.source.original, self.load)
         with progress(self.settings) as watch:
             job = refined_job(self.table, full, made, self.texts, self.options.refine, how)
             refined = run("compress", about, job, watch)
@@ -121,15 +144,54 @@ class Asked:
 
     @cached_property
     def table(self) -> Table:
-        from filbert.compress.prepare import Asked, table_job
+        from filbert.compress.prepare import table_job
         from filbert.core.jobs import run
-        from filbert.engine.load_plan import LoadPlan
 
-        asked = Asked(LoadPlan(self.source.stored, self.load), self.texts, self.importance, self.options.sensitivity)
         with progress(self.settings) as watch:
-            found = run("sensitivity", {"model": self.source.stored.name}, table_job(asked), watch)
+            found = run("sensitivity", {"model": self.source.original.name}, table_job(self._measuring), watch)
         note(f"Which tensors matter was told by {found.sensitivity.maker}s.", self.settings)
         return found
+
+    @cached_property
+    def _covered(self) -> Asked:
+        """The same with an importance matrix, that of the texts where none was named."""
+        from filbert.compress.prepare import importance_job
+        from filbert.core.jobs import run
+
+        if self.importance:
+            return self
+        with progress(self.settings) as watch:
+            found = run("imatrix", {"model": self.source.stored.name}, importance_job(self._measuring), watch)
+        return replace(self, importance=found)
+
+    @cached_property
+    def _equalised(self) -> Asked | None:
+        """The same of the source re-scaled; None where that does not round better."""
+        from filbert.compress.equalise import equalised_job
+        from filbert.core.jobs import run
+
+        importance = self._covered.importance
+        assert importance
+        with progress(self.settings) as watch:
+            job = equalised_job(self._measuring.full, importance, self.texts)
+            found = run("equalise", {"model": self.source.stored.name}, job, watch)
+        if not found:
+            note("The model rounds best as it is: nothing of it is re-scaled.", self.settings)
+            return None
+        return replace(self, source=found.source, importance=found.importance)
+
+    def close(self) -> None:
+        """Remove the source re-scaled, which is as large as itself."""
+        if other := self.__dict__.get("_equalised"):
+            other.source.stored.path.unlink(missing_ok=True)
+
+    @property
+    def _measuring(self) -> Preparing:
+        from filbert.compress.prepare import Asked as Preparing
+        from filbert.engine.load_plan import LoadPlan
+
+        full = LoadPlan(self.source.stored, self.load)
+        return Preparing(full, self.texts, self.importance, self.options.sensitivity)
 
     @cached_property
     def texts(self) -> list[Text]:

@@ -10,6 +10,7 @@ converter_main.py        the child that runs one of them
 distil.py                a file trained to predict what its source does
 distil_main.py           the child that trains it
 effort.py                better files at the same bytes, kept where no kind of text got worse
+equalise.py              the source re-scaled, so that it rounds better
 extra.py                what only some of it needs, and whoever wants that installs
 gradient.py              sensitivities by gradients, with torch
 gradient_main.py         the child that computes them
@@ -30,6 +31,7 @@ search.py                from what a person wants to a plan
 sensitivity.py           what each tensor costs in each type: a table
 staging.py               what a converter sees of a model: what was checked, and no code
 swap.py                  that table, measured by rounding tensors in a loaded model
+symmetry.py              factors that a network does not notice
 texts.py                 the texts that ship, to calibrate and to check with
 verify.py                whether a converted model says what its source says
 wanted.py                what a file is to be, in a person's words

@@ -106,6 +106,8 @@ def made_of(making: Making) -> Iterator[tuple[str, str]]:
     yield "made from", f"{making.source} (sha256 {making.source_sha256})"
     yield "recipe", f"{making.recipe} (types: sha256 {making.types_sha256[:12]})"
     yield "importance matrix", f"sha256 {making.imatrix_sha256}" if making.imatrix_sha256 else "none"
+    if making.exponent is not None:
+        yield "re-scaled", f"before it was rounded, so that its columns round better (exponent {making.exponent:g})"
     if making.measured and making.measured.trained_steps:
         yield "trained", f"{making.measured.trained_steps} steps, on what its source predicts"
 

@@ -29,5 +29,7 @@ class CompressOptions(Options):
         "believed.",
     )
     effort: Effort = Field(
-        "none", description="Train the file's scales on its source's predictions: none, low or high. Needs torch."
+        "none",
+        description="Better at the same size. low: the source is re-scaled so that it rounds better; high: the file's "
+        "scales are trained on its predictions, too, which needs torch.",
     )

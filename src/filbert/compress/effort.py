@@ -1,4 +1,5 @@
-"""Better files at the same bytes: trained, measured beside what they were, and kept where no kind of text got worse."""
+"""Better files at the same bytes: re-scaled before they are rounded, trained afterwards; each measured beside what was,
+and kept where no kind of text got worse."""
 
 from __future__ import annotations
 
@@ -12,13 +13,16 @@ from filbert.compress.distil import distil_job
 from filbert.compress.gradient import windows_of
 from filbert.compress.imatrix import Text
 from filbert.compress.making import Measured
-from filbert.compress.measure import Measure
+from filbert.compress.measure import Measure, measure_job
+from filbert.compress.plan import Plan
 from filbert.compress.prepare import folder_of
+from filbert.compress.search import tried
 from filbert.core.files import move_whole, sha256_of, write_whole
 from filbert.core.jobs import Job
+from filbert.engine.load_options import LoadOptions
 from filbert.engine.load_plan import LoadPlan
 
-STEPS: dict[Effort, int] = {"none": 0, "low": 100, "high": 400}
+STEPS: dict[Effort, int] = {"none": 0, "low": 0, "high": 400}
 WINDOW, WINDOWS = 512, 200  # tokens, and windows of them: a step takes one
 OPERATIONS = 8  # a weight and token: forward of both, backward of one
 OPERATIONS_A_CORE = 3e10  # a second, in 32 bits, of a processor with AVX2
@@ -39,6 +43,19 @@ class Training:
         return self.steps * WINDOW * count * OPERATIONS / OPERATIONS_A_CORE / self.full.threads / 60
 
 
+def chosen_job(plain: Plan, equalised: Plan, load: LoadOptions) -> Job[Plan]:
+    """The second, where no kind of text is further from the source than by the first."""
+    found = []
+    for made in (plain, equalised):
+        found.append((yield from tried(made, partial(measure_job, made, load=load))))
+    return plain if is_worse(found[1], found[0]) else equalised
+
+
+def is_worse(now: Measured, before: Measured) -> bool:
+    """On some kind of text."""
+    return any(ours.kl.value > theirs.kl.value for ours, theirs in zip(now.kinds, before.kinds, strict=True))
+
+
 def better(measure: Measure, training: Training) -> Measure:
     """What measures a file, and puts a trained one into its place if that is better on each kind of text."""
     return partial(_better_job, measure, training)
@@ -55,7 +72,7 @@ def _better_job(measure: Measure, training: Training, file: Path) -> Job[Measure
             training.full, file, sha256_of(file), trained, windows, training.steps, folder_of(training.full) / "teacher"
         )
     after = yield from measure(trained)
-    if any(now.kl.value > was.kl.value for now, was in zip(after.kinds, before.kinds, strict=True)):
+    if is_worse(after, before):
         trained.unlink()
         return before
     with write_whole(story) as written:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from filbert.compress.recipe import quantisable
 from filbert.core.errors import BadInput
-from filbert.core.files import alone, move_whole, sha256_of
+from filbert.core.files import alone, move_whole, sha256_of, write_whole
 from filbert.core.jobs import Job
 from filbert.core.pairs import Pair
 from filbert.engine import capi_layout
@@ -48,12 +48,15 @@ class Text:
 
 @dataclass(frozen=True)
 class ImportanceMatrix:
+    """made_of: the sha256 of the one that `rescaled` made it of."""
+
     path: Path
     header: Header
+    made_of: str = ""
 
     @cached_property
     def sha256(self) -> str:
-        return sha256_of(self.path)
+        return self.made_of or sha256_of(self.path)
 
     @property
     def n_windows(self) -> int:
@@ -83,6 +86,17 @@ class ImportanceMatrix:
                 do="Make one with `filbert imatrix`.",
             )
         return Importance(str(self.path), sums.offset, counts.offset, counts.count)
+
+    def usage(self, tensor: Tensor) -> NDArray[np.float32] | None:
+        """Means of squares, of shape (matrices, columns); 0 of a matrix that nothing was seen of. None where it knows
+        nothing of the tensor. Raises as `of`."""
+        if not (found := self.of(tensor)):
+            return None
+        row, matrix = tensor.shape[:2]
+        matrices = tensor.count // (row * matrix)
+        sums = np.fromfile(self.path, np.float32, row * matrices, offset=found.sums).reshape(matrices, row)
+        counts = self._counts(tensor).reshape(-1, 1)
+        return np.divide(sums, counts, out=np.zeros_like(sums), where=counts > 0)
 
     def gaps(self, tensors: Sequence[Tensor]) -> list[str]:
         """What it does not know of these tensors, a sentence each. Raises as `of`."""
@@ -125,6 +139,18 @@ def read_imatrix(path: Path) -> ImportanceMatrix:
                 f"{path.name} is damaged.", why=f"{tensor.name} is of type {tensor.type}.", do="Make it anew."
             )
     return ImportanceMatrix(path, header)
+
+
+def rescaled(importance: ImportanceMatrix, factors: Mapping[str, NDArray[np.float32]], target: Path) -> None:
+    """Write the importance matrix of the same model with its columns multiplied. factors: by tensor, arrays of
+    (matrices or 1, columns)."""
+    data = bytearray(importance.path.read_bytes())
+    for tensor in importance.header.tensors:
+        if (found := factors.get(tensor.name.removesuffix(SUMS))) is not None and tensor.name.endswith(SUMS):
+            sums = np.frombuffer(data, np.float32, tensor.count, tensor.offset).reshape(-1, found.shape[1])
+            sums /= np.square(found)
+    with write_whole(target) as file:
+        file.write(data)
 
 
 def conversations(model: Model, pairs: Sequence[Pair], name: str) -> Text:

@@ -4,6 +4,7 @@
     filbert.recipe.name, .sha256        the recipe; the hash of which type it gave to which tensor
     filbert.imatrix.sha256              "" where there was none
     filbert.command                     what makes it again, without anybody's folders
+    filbert.equalised.exponent          of `equalise.py`; NaN where the source was rounded as it is
     filbert.versions                    what made it
     filbert.trained.steps               after the quantiser, by --effort; 0 where it was not
     filbert.measured.text, .sha256      what it was measured on beside its source, in windows of `.window` tokens
@@ -63,7 +64,7 @@ NOT_MEASURED = Measured([Kind(name) for name in KINDS])
 
 @dataclass(frozen=True, slots=True)
 class Making:
-    """imatrix_sha256: "" where there was none."""
+    """imatrix_sha256: "" where there was none; exponent: None where the source was rounded as it is."""
 
     source: str
     source_sha256: str
@@ -71,6 +72,7 @@ class Making:
     types_sha256: str
     imatrix_sha256: str
     command: str
+    exponent: float | None = None
     versions: str = VERSIONS
     measured: Measured | None = None
 
@@ -84,6 +86,7 @@ class Making:
             "filbert.recipe.sha256": self.types_sha256,
             "filbert.imatrix.sha256": self.imatrix_sha256,
             "filbert.command": self.command,
+            "filbert.equalised.exponent": math.nan if self.exponent is None else self.exponent,
             "filbert.versions": self.versions,
             "filbert.trained.steps": found.trained_steps,
             "filbert.measured.text": found.text,
@@ -116,6 +119,7 @@ class Making:
             "types_sha256": self.types_sha256,
             "imatrix_sha256": self.imatrix_sha256,
             "command": self.command,
+            "exponent": self.exponent,
             "versions": self.versions,
             "measured": measured,
         }
@@ -141,11 +145,17 @@ def making_of(header: Header) -> Making | None:
             types_sha256=str(told["recipe.sha256"]),
             imatrix_sha256=str(told["imatrix.sha256"]),
             command=str(told["command"]),
+            exponent=_exponent(told),
             versions=str(told["versions"]),
             measured=_measured(told),
         )
     except (KeyError, TypeError, ValueError, IndexError):
         return None
+
+
+def _exponent(told: dict[str, Any]) -> float | None:
+    found = float(told.get("equalised.exponent", math.nan))
+    return None if math.isnan(found) else round(found, 6)
 
 
 def _measured(told: dict[str, Any]) -> Measured | None:

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
+
+from pydantic import TypeAdapter
 
 from filbert.compress.making import KINDS, Measured, measured_of
 from filbert.compress.plan import Plan
+from filbert.compress.prepare import folder_of
 from filbert.compress.texts import check_sha256, check_texts
-from filbert.core.jobs import Job
+from filbert.core.files import make_folder, sha256_of, write_whole
+from filbert.core.jobs import Job, Progress
 from filbert.core.machine import memory
-from filbert.engine.fidelity import fidelities_job
+from filbert.engine import capi_layout
+from filbert.engine.fidelity import Fidelity, fidelities_job
 from filbert.engine.load_options import LoadOptions
-from filbert.engine.load_plan import SCORING
+from filbert.engine.load_plan import SCORING, LoadPlan
 from filbert.engine.model import Model
 from filbert.models import fit
 from filbert.models.store import in_place
@@ -30,13 +38,28 @@ def can_measure(made: Plan) -> bool:
 
 
 def measure_job(made: Plan, file: Path, load: LoadOptions) -> Job[Measured]:
-    """file: what was written by the plan. Raises BadInput where there is no memory for both, EngineError."""
+    """file: what was written by the plan; the same bytes are not measured twice. Raises BadInput where there is no
+    memory for both, EngineError."""
+    yield Progress("reading the file")
+    asked = [sha256_of(file), check_sha256(), _window(made), MOST_WINDOWS, capi_layout.VERSION]
+    name = f"measured-{hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:16]}.json"
+    kept = folder_of(LoadPlan(made.source.original, load)) / name
+    if kept.exists():
+        return TypeAdapter(Measured).validate_python(json.loads(kept.read_text("utf-8")))
+    found = measured_of((yield from _fidelities(made, file, load)), check_sha256())
+    make_folder(kept.parent)
+    with write_whole(kept) as written:
+        written.write(json.dumps(asdict(found)).encode())
+    return found
+
+
+def _fidelities(made: Plan, file: Path, load: LoadOptions) -> Job[list[Fidelity]]:
+    """Of all check texts together, and of each."""
     with Model(in_place(file), load) as model:  # its worker writes the chats, and gives its memory to the scorer
         texts = {text.name: text for text in check_texts(model)}
     asked = [(texts[name].text, texts[name].special) for name in KINDS[1:]]
-    with Model(in_place(file), load) as model, Model(made.source.stored, load) as source:
-        found = yield from fidelities_job(model, source, asked, _window(made), MOST_WINDOWS, made.command)
-    return measured_of(found, check_sha256())
+    with Model(in_place(file), load) as model, Model(made.source.original, load) as source:
+        return (yield from fidelities_job(model, source, asked, _window(made), MOST_WINDOWS, made.command))
 
 
 def _window(made: Plan) -> int:

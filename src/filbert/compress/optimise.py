@@ -90,7 +90,7 @@ class Table:
         smallest = self.allocations[0].size_bytes
         if room < smallest:
             raise BadInput(
-                f"{self.source.stored.name} cannot be as small as {size(size_bytes)}.",
+                f"{self.source.original.name} cannot be as small as {size(size_bytes)}.",
                 why=f"The smallest file of these types takes {other + smallest:,} bytes.",
                 do="Allow more, or take a smaller model.",
             )
@@ -169,6 +169,6 @@ def draw(found: Table, file: Path) -> None:
 
     line = [(point.size_bytes / 1e6, point.loss) for point in found.curve()]
     stock = [(point.recipe, point.size_bytes / 1e6, point.loss, (point.loss, point.loss)) for point in found.stock()]
-    title = f"{found.source.stored.name}: what compression costs"
+    title = f"{found.source.original.name}: what compression costs"
     drawn = chart.curve(stock, title, "size, MB", "KL divergence, foretold, nats a token", line)
     drawn.write(file)

@@ -25,10 +25,17 @@ HEAD = ("tensors", "types", "bytes")
 
 @dataclass(frozen=True)
 class Source:
-    """A model to compress. headers: of its files, in order."""
+    """A model to compress. headers: of its files, in order. Where these are the same model re-scaled by `equalise.py`,
+    origin is the model as it was released, and exponent how."""
 
     stored: StoredModel
     headers: Sequence[Header]
+    origin: StoredModel | None = None
+    exponent: float | None = None
+
+    @property
+    def original(self) -> StoredModel:
+        return self.origin or self.stored
 
     @cached_property
     def tensors(self) -> Mapping[str, tuple[Tensor, Path]]:
@@ -38,6 +45,14 @@ class Source:
 
     def model(self, has_importance: bool) -> Model:
         return Model(self.headers[0], [tensor for tensor, _ in self.tensors.values()], has_importance)
+
+
+@dataclass(frozen=True)
+class Equalised:
+    """A model re-scaled, and the importance matrix that it has then."""
+
+    source: Source
+    importance: ImportanceMatrix
 
 
 @dataclass(frozen=True)
@@ -145,7 +160,7 @@ class Plan:
     @cached_property
     def making(self) -> Making:
         """Reads the source and the importance matrix for their hashes, which may take a while."""
-        return self._made_of(self.source.stored.sha256, self.importance.sha256 if self.importance else "")
+        return self._made_of(self.source.original.sha256, self.importance.sha256 if self.importance else "")
 
     def header(self, part: Part, making: Making) -> bytes:
         return self._header(part, making, len(self.parts))
@@ -172,8 +187,8 @@ class Plan:
             imatrix_sha256 = source_sha256 if self.importance else ""
         types = json.dumps([(each.tensor.name, each.type) for each in self.tensors])
         types_sha256 = hashlib.sha256(types.encode()).hexdigest()
-        name = Path(self.source.stored.name).name
-        return Making(name, source_sha256, self.recipe.name, types_sha256, imatrix_sha256, self.command)
+        name, exponent = Path(self.source.original.name).name, self.source.exponent
+        return Making(name, source_sha256, self.recipe.name, types_sha256, imatrix_sha256, self.command, exponent)
 
 
 def plan(
@@ -192,7 +207,7 @@ def plan(
     lossy = [each.tensor for each in made.tensors if each.tensor.type not in FULL and each.type != each.tensor.type]
     if lossy and not requantise:
         raise BadInput(
-            f"{source.stored.name} is compressed already.",
+            f"{source.original.name} is compressed already.",
             why=f"{len(lossy)} of its tensors are {lossy[0].type} and the like: their errors would be added to ours.",
             do="Take the full model, or add --allow-requantize.",
         )

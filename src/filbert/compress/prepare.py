@@ -65,7 +65,7 @@ def table_job(asked: Asked) -> Job[Table]:
     if asked.maker == "gradient":
         need_extra("A sensitivity by gradients", TO_TRAIN)  # before anything is measured
     asked.folder.mkdir(parents=True, exist_ok=True)
-    importance = asked.importance or (yield from _importance(asked))
+    importance = asked.importance or (yield from importance_job(asked))
     source = Source(asked.full.stored, asked.full.headers)
     if asked.maker == "gradient" or (asked.maker == "auto" and not missing(TO_TRAIN)):
         try:
@@ -76,10 +76,12 @@ def table_job(asked: Asked) -> Job[Table]:
     return Table(source, importance, (yield from _sensitivity(asked, importance, "swap")))
 
 
-def _importance(asked: Asked) -> Job[ImportanceMatrix]:
+def importance_job(asked: Asked) -> Job[ImportanceMatrix]:
+    """That of a part of the texts. Raises as `imatrix_job`."""
     texts = shortened(asked.texts, IMATRIX_CHARACTERS, 0)
     window = min(IMATRIX_WINDOW, asked.full.header.context_length or IMATRIX_WINDOW)
     file = asked.named("imatrix", window, IMATRIX_CHARACTERS).with_suffix(".gguf")
+    asked.folder.mkdir(parents=True, exist_ok=True)
     if not file.exists():
         yield from imatrix_job(asked.full, texts, window, file)
     return read_imatrix(file)

@@ -55,9 +55,9 @@ def quantise_job(made: Plan, target: Path, *, threads: int | None = None, measur
         if measure:
             making = replace(made.making, measured=(yield from measure(files[0])))
             _write_header(files[0], made.header(made.parts[0], making))
-        if made.source.stored.projector:
+        if made.source.original.projector:
             yield Progress("copying the projector")
-            _bring(made.source.stored.projector, projector_of(target.with_name(files[0].name)))
+            _bring(made.source.original.projector, projector_of(target.with_name(files[0].name)))
         for file in reversed(files):  # the first of them stands for all
             move_whole(file, target.with_name(file.name))
         shutil.rmtree(work)

@@ -68,14 +68,14 @@ def _of_quality(table: Table, wanted: Wanted, load: LoadOptions, how: Mapping[st
     size as for the next, so that each measurement mends the next guess."""
     more, nearest = OF_ACTIVATIONS, math.inf
     best: Plan | None = None
-    tried: set[int] = set()
+    sizes: set[int] = set()
     for number in range(TRIES):
         yield Progress("trying sizes", number, TRIES, "files")
         made = table.of_size(table.size_for(wanted.value - more, wanted.text, **how), wanted.text, **how)
-        if made.size_bytes in tried:
+        if made.size_bytes in sizes:
             break
-        tried.add(made.size_bytes)
-        found = yield from _tried(made, partial(measure_job, made, load=load))
+        sizes.add(made.size_bytes)
+        found = yield from tried(made, partial(measure_job, made, load=load))
         kl = found.kinds[0].kl.value
         nearest, more = min(nearest, kl), kl - table.loss(made)
         if kl <= wanted.value and (best is None or made.size_bytes < best.size_bytes):
@@ -84,7 +84,7 @@ def _of_quality(table: Table, wanted: Wanted, load: LoadOptions, how: Mapping[st
             break
     if best is None:
         raise BadInput(
-            f"No file of {table.source.stored.name} is as near to it as {wanted.value:g} nats a token.",
+            f"No file of {table.source.original.name} is as near to it as {wanted.value:g} nats a token.",
             why=f"The nearest that was measured is {nearest:.4f} from it.",
             do="Ask for less, or keep the full model.",
         )
@@ -98,7 +98,7 @@ def _of_speed(table: Table, wanted: Wanted, load: LoadOptions, how: Mapping[str,
     while low <= high:
         middle = (low + high) // 2
         made = table.of_size(points[middle].size_bytes, wanted.text, **how)
-        speed = yield from _tried(made, partial(_speed, load=load))
+        speed = yield from tried(made, partial(_speed, load=load))
         fastest = max(fastest, speed)
         if speed >= wanted.value:
             best, low = made, middle + 1
@@ -106,14 +106,14 @@ def _of_speed(table: Table, wanted: Wanted, load: LoadOptions, how: Mapping[str,
             high = middle - 1
     if best is None:
         raise BadInput(
-            f"No file of {table.source.stored.name} writes {wanted.value:g} tokens a second on this machine.",
+            f"No file of {table.source.original.name} writes {wanted.value:g} tokens a second on this machine.",
             why=f"The fastest that was measured writes {fastest:.1f}.",
             do="Ask for less, or take a smaller model.",
         )
     return best
 
 
-def _tried(made: Plan, measure: Callable[[Path], Job[T]]) -> Job[T]:
+def tried(made: Plan, measure: Callable[[Path], Job[T]]) -> Job[T]:
     """A file that is written, measured and gone."""
     with tempfile.TemporaryDirectory(prefix="filbert-try-") as folder:
         file = yield from quantise_job(made, Path(folder) / "try.gguf")

@@ -1,0 +1,260 @@
+"""The same model with other numbers in it, which round better: its columns are scaled as `symmetry.py` allows.
+
+Of a column, c is the root mean square of its weights and a how much it is used, by the importance matrix. Rounding errs
+by a share of the largest weight in a block of columns, and an error costs as much as its column is used; if the largest
+is the p-norm of a block, the sum of what errors cost is least where c² is scaled to (a c²)^(2 / (p + 2)). So the factor
+of a column is (a c²)^e / c, where e is 0 for columns of one size, and larger the more those that are used much are to
+be spared; which e is best is measured in the engine.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from filbert.compress.imatrix import ImportanceMatrix, Text, read_imatrix, rescaled
+from filbert.compress.plan import Equalised, Source, plan
+from filbert.compress.prepare import folder_of, shortened
+from filbert.compress.quantise import quantise_job
+from filbert.compress.recipe import FULL, quantisable, stock
+from filbert.compress.symmetry import Symmetry, symmetries
+from filbert.core.errors import BadModelFile
+from filbert.core.files import alone, make_folder, need_room, write_whole
+from filbert.core.jobs import Job, Progress
+from filbert.engine import capi_layout
+from filbert.engine.divergence import Divergence
+from filbert.engine.load_plan import LoadPlan
+from filbert.models.gguf import read_header
+from filbert.models.gguf_write import header_bytes, padded, placed, size_of
+from filbert.models.header import Tensor
+from filbert.models.store import in_place
+
+EXPONENTS = (0.0, 0.05, 0.1, 0.15)
+JUDGED = "Q4_K_M"  # the mix that exponents are compared in
+CHARACTERS, WINDOW, WINDOWS = 60_000, 256, 2  # of each text
+SAME = 0.01  # nats a token at most, between a model and itself re-scaled: its values are rounded, too
+SURE = 2.0  # standard errors by which it must be better
+MOST_FACTOR = 64.0
+LEAST_SHARE = 1e-3  # of the mean: columns and uses below count as that
+CHUNK = 1 << 22  # weights
+STORED = {"F32": np.float32, "F16": np.float16, "BF16": np.uint16}
+
+Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Rows of a tensor, from the number `first` of one of its matrices on."""
+
+    matrix: int
+    first: int
+    rows: Floats
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """Of a symmetry's columns, arrays of (experts or 1, columns): the mean squares of their weights, each matrix by its
+    own mean, and how much they are used."""
+
+    symmetry: Symmetry
+    squares: Floats
+    used: Floats
+
+    def factors(self, exponent: float) -> Floats:
+        found = (self.used * self.squares) ** exponent / np.sqrt(self.squares)
+        found /= np.exp(np.log(found).mean(1, keepdims=True))
+        return np.clip(found, 1 / MOST_FACTOR, MOST_FACTOR).astype(np.float32)
+
+
+@dataclass(frozen=True, slots=True)
+class Factors:
+    """By the names of tensors: what columns are multiplied with, and rows divided by; arrays of (experts or 1, n)."""
+
+    columns: Mapping[str, Floats]
+    rows: Mapping[str, Floats]
+
+    def applied(self, tensor: Tensor, part: Part) -> Floats:
+        rows, last = part.rows, part.first + len(part.rows)
+        if (of_columns := self.columns.get(tensor.name)) is not None:
+            rows = rows * of_columns[part.matrix % len(of_columns)]
+        if (of_rows := self.rows.get(tensor.name)) is None:
+            return rows
+        if len(tensor.shape) == 1 or tensor.name.endswith(".bias"):
+            return rows / of_rows[part.first : last]
+        return rows / of_rows[part.matrix % len(of_rows), part.first : last, None]
+
+
+def equalised_job(full: LoadPlan, importance: ImportanceMatrix, texts: Sequence[Text]) -> Job[Equalised | None]:
+    """The model re-scaled with the exponent that is best in the engine, beside its importance matrix; None where the
+    model has no symmetries, or is best as it is. What was found is kept; the file is as large as the model, and for the
+    caller to remove. Raises as `Divergence` and `quantise_job` do."""
+    source = Source(full.stored, full.headers)
+    compressed = any(tensor.type not in FULL for tensor, _ in source.tensors.values())
+    if compressed or full.header.kind != "language" or not symmetries(full.headers):
+        return None
+    asked = [importance.sha256, [(text.text, text.special) for text in texts], EXPONENTS, JUDGED, capi_layout.VERSION]
+    name = f"equalised-{hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:16]}"
+    story, target = (folder_of(full) / f"{name}{ending}" for ending in (".json", ".gguf"))
+    make_folder(target.parent)
+    with alone(target):
+        columns = [] if target.exists() else (yield from _columns(source, importance))
+        if not story.exists():
+            losses = yield from _losses(full, source, importance, columns, texts)
+            told = {"exponent": _best(losses), "losses": [[exponent, list(kl)] for exponent, kl in losses.items()]}
+            with write_whole(story) as file:
+                file.write(json.dumps(told).encode())
+        exponent: float | None = json.loads(story.read_text("utf-8"))["exponent"]
+        if exponent is None:
+            return None
+        if not target.exists():
+            yield from write_job(source, importance, factors_of(columns, exponent), target)
+    return equalised(source, target, exponent, importance)
+
+
+def equalised(source: Source, file: Path, exponent: float, importance: ImportanceMatrix) -> Equalised:
+    """What `write_job` wrote."""
+    matrix = replace(read_imatrix(_matrix_of(file)), made_of=importance.sha256)
+    return Equalised(Source(in_place(file), [read_header(file)], source.stored, exponent), matrix)
+
+
+def _losses(
+    full: LoadPlan, source: Source, importance: ImportanceMatrix, columns: Sequence[Columns], texts: Sequence[Text]
+) -> Job[dict[float | None, NDArray[np.float64]]]:
+    """By exponents, and of the model as it is under None: KL divergence of each window, nats a token. Only the last
+    where the engine finds the re-scaled model to be another one."""
+    found: dict[float | None, NDArray[np.float64]] = {}
+    heard = [(text.text, text.special) for text in shortened(texts, CHARACTERS, 2)]
+    folder = folder_of(full) / "equalising"
+    shutil.rmtree(folder, ignore_errors=True)  # of one that was killed
+    folder.mkdir()
+    with Divergence(full, heard, WINDOW, WINDOWS, folder / "logits") as divergence:
+        whole, rounded = folder / "whole.gguf", folder / "rounded.gguf"
+
+        def measured(file: Path) -> Job[NDArray[np.float64]]:
+            windows = yield from divergence.of(LoadPlan(in_place(file), full.options))
+            return np.array([np.mean(np.array(window.kl, np.float64)) for text in windows for window in text])
+
+        for number, exponent in enumerate((None, *EXPONENTS)):
+            yield Progress("re-scalings", number, 1 + len(EXPONENTS), "files")
+            of, matrix = source, importance
+            if exponent is not None:
+                yield from write_job(source, importance, factors_of(columns, exponent), whole)
+                if number == 1 and not (yield from measured(whole)).mean() <= SAME:
+                    break
+                made = equalised(source, whole, exponent, importance)
+                of, matrix = made.source, made.importance
+            yield from quantise_job(plan(of, stock(JUDGED), matrix), rounded, threads=full.threads)
+            found[exponent] = yield from measured(rounded)
+    shutil.rmtree(folder)
+    return found
+
+
+def _best(losses: Mapping[float | None, NDArray[np.float64]]) -> float | None:
+    """None where none is better than the model as it is by more than chance, window by window."""
+    best = min(losses, key=lambda exponent: float(losses[exponent].mean()))
+    apart = losses[best] - losses[None]
+    return best if apart.mean() < -SURE * apart.std(ddof=1) / np.sqrt(len(apart)) else None
+
+
+def factors_of(columns: Sequence[Columns], exponent: float) -> Factors:
+    multiplied: dict[str, Floats] = {}
+    divided: dict[str, Floats] = {}
+    for each in columns:
+        factors = each.factors(exponent)
+        divided.update(dict.fromkeys(each.symmetry.rows, factors))
+        queries, values = each.symmetry.heads
+        of_queries = np.repeat(factors.reshape(len(factors), values, -1), queries // values, 1)
+        multiplied.update(dict.fromkeys(each.symmetry.columns, of_queries.reshape(len(factors), -1)))
+    return Factors(multiplied, divided)
+
+
+def _columns(source: Source, importance: ImportanceMatrix) -> Job[list[Columns]]:
+    found = []
+    all_of_them = symmetries(source.headers)
+    for number, symmetry in enumerate(all_of_them):
+        yield Progress("columns", number, len(all_of_them), "symmetries")
+        rounded = [
+            source.tensors[name]
+            for name in symmetry.columns
+            if quantisable(source.tensors[name][0], source.headers[0].architecture)
+        ]
+        squares = [_squares(tensor, file) for tensor, file in rounded]
+        squares = [each / each.mean() for each in squares if each.mean() > 0]
+        used = [usage for tensor, _ in rounded if (usage := importance.usage(tensor)) is not None]
+        if not squares or not used or not all(np.isfinite(each).all() for each in (*squares, *used)):
+            continue  # what is no number, the quantiser tells
+        has_own = bool(source.tensors[symmetry.rows[0]][0].shape[2:])  # each expert its factors
+        found.append(Columns(symmetry, *(_pooled(each, symmetry, has_own) for each in (squares, used))))
+    return found
+
+
+def _pooled(several: Sequence[Floats], symmetry: Symmetry, has_own: bool) -> Floats:
+    """Of the matrices whose columns have one factor, and of the columns that read one value, the mean."""
+    found = np.mean([each if has_own else each.mean(0, keepdims=True) for each in several], 0)
+    queries, values = symmetry.heads
+    found = found.reshape(len(found), values, queries // values, -1).mean(2).reshape(len(found), -1)
+    pooled: Floats = np.maximum(found, LEAST_SHARE * found.mean())
+    return pooled
+
+
+def _squares(tensor: Tensor, file: Path) -> Floats:
+    """The mean squares of columns: (experts or 1, columns)."""
+    row, matrix = tensor.shape[:2]
+    sums = np.zeros((tensor.count // (row * matrix), row))
+    for part in _parts(tensor, file):
+        sums[part.matrix] += np.square(part.rows, dtype=np.float64).sum(0)
+    return (sums / matrix).astype(np.float32)
+
+
+def _parts(tensor: Tensor, file: Path) -> Iterator[Part]:
+    """All rows, some at a time."""
+    row, matrix, *_ = (*tensor.shape, 1)
+    if tensor.offset + tensor.size_bytes > file.stat().st_size:
+        raise BadModelFile(f"{file.name} ends within {tensor.name}.", do="Get the file again.")
+    stored = np.memmap(file, STORED[tensor.type], "r", tensor.offset, (tensor.count // (row * matrix), matrix, row))
+    step = max(1, CHUNK // row)
+    for number, rows in enumerate(stored):
+        for first in range(0, matrix, step):
+            some = rows[first : first + step]
+            wide = (some.astype(np.uint32) << 16).view(np.float32) if tensor.type == "BF16" else some.astype(np.float32)
+            yield Part(number, first, wide)
+
+
+def write_job(source: Source, importance: ImportanceMatrix, factors: Factors, target: Path) -> Job[None]:
+    """The model with these factors in it, and beside it the importance matrix that it has then. Matrices in BF16 become
+    F16, which takes as much and rounds eight times finer."""
+    touched = factors.columns.keys() | factors.rows.keys()
+    types = {
+        name: "F16" if name in touched and tensor.type == "BF16" else tensor.type
+        for name, (tensor, _) in source.tensors.items()
+    }
+    places = placed((name, tensor.shape, types[name]) for name, (tensor, _) in source.tensors.items())
+    need_room(target.parent, sum(padded(place.size_bytes) for place in places))
+    rescaled(importance, factors.columns, _matrix_of(target))
+    with write_whole(target) as file:
+        file.write(header_bytes(source.headers[0], {}, places))
+        for number, (tensor, path) in enumerate(source.tensors.values()):
+            yield Progress("re-scaling", number, len(places), "tensors")
+            for data in _data(tensor, path, factors if tensor.name in touched else None, types[tensor.name]):
+                file.write(data)
+            size_bytes = size_of(tensor.shape, types[tensor.name])
+            file.write(bytes(padded(size_bytes) - size_bytes))
+
+
+def _data(tensor: Tensor, path: Path, factors: Factors | None, kind: str) -> Iterator[memoryview]:
+    if factors:
+        yield from (factors.applied(tensor, part).astype(STORED[kind]).data for part in _parts(tensor, path))
+        return
+    stored = np.memmap(path, np.uint8, "r", tensor.offset, (tensor.size_bytes,))
+    yield from (stored[at : at + CHUNK].data for at in range(0, tensor.size_bytes, CHUNK))
+
+
+def _matrix_of(file: Path) -> Path:
+    return file.with_suffix(".imatrix.gguf")
