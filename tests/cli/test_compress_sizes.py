@@ -11,6 +11,7 @@ from terminal import Run
 import make_tiny
 from filbert.compress.compress_options import CompressOptions
 from filbert.compress.making import making_of
+from filbert.core.files import sha256_of
 from filbert.models.gguf import read_header
 
 BY_SWAPS = ("--sensitivity", "swap")
@@ -104,19 +105,26 @@ def test_the_table_is_believed_only_if_asked() -> None:
 
 
 @pytest.mark.slow
-def test_a_model_that_rounds_badly_is_scaled_before(filbert: Run, text: str, home: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "wanted", [("--to", "Q4_0"), ("--size", "80kB", *BY_SWAPS, "--refine", "0")], ids=["to", "size"]
+)
+def test_a_model_that_rounds_badly_is_scaled_before(
+    filbert: Run, text: str, home: Path, tmp_path: Path, wanted: tuple[str, ...]
+) -> None:
     full, losses = str(make_tiny.uneven(tmp_path / "full.gguf")), []
     for effort in ("none", "low"):
         target = tmp_path / f"{effort}.gguf"
-        filbert("compress", full, "--to", "Q4_0", "--effort", effort, "--text", text, "-o", str(target))
+        filbert("compress", full, *wanted, "--effort", effort, "--text", text, "-o", str(target))
         said = making_of(read_header(target))
         assert said
         assert said.measured
         assert (said.exponent is None) == (effort == "none")
+        assert said.source == "full.gguf"
         assert ("re-scaled" in filbert("show", str(target)).stdout) == (effort == "low")
         losses.append(said.measured.kinds[0].kl.value)
     assert losses[1] < 0.8 * losses[0]
-    assert target.stat().st_size - (tmp_path / "none.gguf").stat().st_size < 200  # what the header tells
+    assert said.source_sha256 == sha256_of(Path(full))
+    assert target.stat().st_size < 1.01 * (tmp_path / "none.gguf").stat().st_size
     assert said.command.endswith("--effort low")
     kept = {file.name for file in (home / "compressions").rglob("*.gguf")}
     assert not [name for name in kept if name.startswith("equalised") and "imatrix" not in name]

@@ -13,6 +13,7 @@ from filbert.compress import gradient
 from filbert.compress.extra import need_extra
 from filbert.compress.gradient import gradient_job, windows_of
 from filbert.compress.imatrix import Text
+from filbert.compress.plan import Source
 from filbert.compress.prepare import Asked, table_job
 from filbert.core.errors import BadInput, EngineCrashed
 from filbert.core.jobs import Progress, finish
@@ -98,7 +99,7 @@ def test_an_architecture_that_it_does_not_know_is_refused_and_left_to_swaps(tmp_
     windows = windows_of(full, [TEXT], 2, 64)
     with pytest.raises(BadInput, match="--sensitivity swap"):
         finish(gradient_job(full, None, TYPES, windows, tmp_path / "kept"))
-    found = finish(table_job(Asked(full, [TEXT], None, "auto", TYPES)))
+    found = finish(table_job(Asked(Source(stored, full.headers), full.options, [TEXT], None, "auto", TYPES)))
     assert found.sensitivity.maker == "swap"
 
 

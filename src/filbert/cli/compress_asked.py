@@ -188,10 +188,8 @@ class Asked:
     @property
     def _measuring(self) -> Preparing:
         from filbert.compress.prepare import Asked as Preparing
-        from filbert.engine.load_plan import LoadPlan
 
-        full = LoadPlan(self.source.stored, self.load)
-        return Preparing(full, self.texts, self.importance, self.options.sensitivity)
+        return Preparing(self.source, self.load, self.texts, self.importance, self.options.sensitivity)
 
     @cached_property
     def texts(self) -> list[Text]:

@@ -22,6 +22,7 @@ from filbert.core.errors import BadInput
 from filbert.core.jobs import Job
 from filbert.engine import capi_layout
 from filbert.engine.divergence import Divergence
+from filbert.engine.load_options import LoadOptions
 from filbert.engine.load_plan import LoadPlan
 
 TYPES = (
@@ -36,13 +37,18 @@ SWAP_CHARACTERS, SWAP_WINDOW, SWAP_WINDOWS = 60_000, 192, 1  # of each text: som
 
 @dataclass(frozen=True)
 class Asked:
-    """importance: None to make one; types: that tensors may get."""
+    """load: how the source is; importance: None to make one; types: that tensors may get."""
 
-    full: LoadPlan
+    source: Source
+    load: LoadOptions
     texts: Sequence[Text]
     importance: ImportanceMatrix | None
     maker: Maker = "auto"
     types: Sequence[str] = TYPES
+
+    @property
+    def full(self) -> LoadPlan:
+        return LoadPlan(self.source.stored, self.load)
 
     @property
     def folder(self) -> Path:
@@ -66,14 +72,13 @@ def table_job(asked: Asked) -> Job[Table]:
         need_extra("A sensitivity by gradients", TO_TRAIN)  # before anything is measured
     asked.folder.mkdir(parents=True, exist_ok=True)
     importance = asked.importance or (yield from importance_job(asked))
-    source = Source(asked.full.stored, asked.full.headers)
     if asked.maker == "gradient" or (asked.maker == "auto" and not missing(TO_TRAIN)):
         try:
-            return Table(source, importance, (yield from _sensitivity(asked, importance, "gradient")))
+            return Table(asked.source, importance, (yield from _sensitivity(asked, importance, "gradient")))
         except BadInput:
             if asked.maker == "gradient":
                 raise
-    return Table(source, importance, (yield from _sensitivity(asked, importance, "swap")))
+    return Table(asked.source, importance, (yield from _sensitivity(asked, importance, "swap")))
 
 
 def importance_job(asked: Asked) -> Job[ImportanceMatrix]:
