@@ -156,11 +156,15 @@ def compress(
     with closing(asked):
         if several and out:
             _release({asked.name(each): asked.plan(each) for each in several}, out, run)
-            return
-        target = out or file_of(stored.name, f"-{asked.name(wanted[0])}.gguf")
-        if not dry_run and not split_bytes:
-            need_free(target, force=force)  # before anything is measured
-        _one(asked.plan(wanted[0]), target, run)
+        else:
+            target = out or file_of(stored.name, f"-{asked.name(wanted[0])}.gguf")
+            if not dry_run and not split_bytes:
+                need_free(target, force=force)  # before anything is measured
+            _one(asked.plan(wanted[0]), target, run)
+    if compress.effort == "high":
+        from filbert.compress.effort import forget_teacher
+
+        forget_teacher(asked.full)
 
 
 @dataclass(frozen=True)
@@ -203,12 +207,10 @@ class Run:
     def _better(self, measure: Measure) -> Measure:
         """With what effort was asked for."""
         from filbert.compress.effort import STEPS, Training, better
-        from filbert.engine.load_plan import LoadPlan
 
         if not (steps := STEPS[self.asked.options.effort]):
             return measure
-        full = LoadPlan(self.asked.source.stored, self.load)
-        training = Training(full, self.asked.texts, steps)
+        training = Training(self.asked.full, self.asked.texts, steps)
         note(f"Training takes {steps} steps: about {training.minutes:.0f} minutes if nothing else runs.", self.settings)
         return better(measure, training)
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from filbert.compress.prepare import Asked as Preparing
     from filbert.compress.recipe import Recipe, Rule
     from filbert.compress.wanted import Wanted
+    from filbert.engine.load_plan import LoadPlan
 
 FLAGS = {"size": "--size", "bpw": "--bpw", "device": "--device", "quality": "--quality", "speed": "--speed"}
 EXAMPLES = {"size": "90MB", "bpw": "4.5", "device": "8GB", "quality": "kld=0.02", "speed": "20"}
@@ -107,6 +108,8 @@ class Asked:
             chosen = run("compress", about, chosen_job(made, equalised, self.load), watch)
         if chosen is made:
             note("Re-scaled, some kind of text gets worse: the model is rounded as it is.", self.settings)
+        else:
+            note("Re-scaled before it is rounded: no kind of text gets worse.", self.settings)
         return chosen
 
     def _plan(self, to: str, command: str) -> Plan:
@@ -173,7 +176,7 @@ class Asked:
         importance = self._covered.importance
         assert importance
         with progress(self.settings) as watch:
-            job = equalised_job(self._measuring.full, importance, self.texts)
+            job = equalised_job(self.full, importance, self.texts)
             found = run("equalise", {"model": self.source.stored.name}, job, watch)
         if not found:
             note("The model rounds best as it is: nothing of it is re-scaled.", self.settings)
@@ -181,9 +184,15 @@ class Asked:
         return replace(self, source=found.source, importance=found.importance)
 
     def close(self) -> None:
-        """Remove the source re-scaled, which is as large as itself."""
+        """Remove the source re-scaled, which is as large as itself and soon made again."""
         if other := self.__dict__.get("_equalised"):
             other.source.stored.path.unlink(missing_ok=True)
+
+    @property
+    def full(self) -> LoadPlan:
+        from filbert.engine.load_plan import LoadPlan
+
+        return LoadPlan(self.source.stored, self.load)
 
     @property
     def _measuring(self) -> Preparing:

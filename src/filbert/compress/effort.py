@@ -3,6 +3,7 @@ and kept where no kind of text got worse."""
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -68,9 +69,8 @@ def _better_job(measure: Measure, training: Training, file: Path) -> Job[Measure
         return replace(before, trained_steps=training.steps)
     if not trained.exists():
         windows = windows_of(training.full, training.texts, WINDOWS, WINDOW)
-        yield from distil_job(
-            training.full, file, sha256_of(file), trained, windows, training.steps, folder_of(training.full) / "teacher"
-        )
+        teacher = _teacher(training.full)
+        yield from distil_job(training.full, file, sha256_of(file), trained, windows, training.steps, teacher)
     after = yield from measure(trained)
     if is_worse(after, before):
         trained.unlink()
@@ -79,3 +79,12 @@ def _better_job(measure: Measure, training: Training, file: Path) -> Job[Measure
         written.write(sha256_of(trained).encode())
     move_whole(trained, file)
     return replace(after, trained_steps=training.steps)
+
+
+def forget_teacher(full: LoadPlan) -> None:
+    """Remove what the full model says of the training's windows, which serves all files that are trained in one go."""
+    shutil.rmtree(_teacher(full), ignore_errors=True)
+
+
+def _teacher(full: LoadPlan) -> Path:
+    return folder_of(full) / "teacher"
