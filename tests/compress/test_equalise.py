@@ -6,6 +6,7 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import gguf
 import numpy as np
@@ -15,11 +16,12 @@ import make_tiny
 from filbert.compress import equalise
 from filbert.compress.equalise import Factors, equalised_job, write_job
 from filbert.compress.imatrix import ImportanceMatrix, Text, imatrix_job, read_imatrix
-from filbert.compress.plan import Source
+from filbert.compress.plan import Plan, Source
 from filbert.compress.prepare import folder_of
+from filbert.compress.quantise import quantise_job
 from filbert.compress.symmetry import Symmetry, symmetries
 from filbert.core.errors import BadModelFile, DiskFull
-from filbert.core.jobs import finish
+from filbert.core.jobs import Job, finish
 from filbert.core.settings import checked
 from filbert.engine.divergence import Divergence
 from filbert.engine.load_options import LoadOptions
@@ -132,14 +134,13 @@ def test_it_rounds_better_and_is_not_measured_twice(tmp_path: Path, monkeypatch:
     found = finish(equalised_job(plan_of(full), importance, [TEXT]))
     assert found
     (story,) = folder_of(plan_of(full)).glob("equalised-*.json")
-    told = json.loads(story.read_text("utf-8"))
-    losses = {exponent: np.mean(kl) for exponent, kl in told["losses"]}
+    losses = {exponent: np.mean(kl) for exponent, kl in json.loads(story.read_text("utf-8"))}
     assert list(losses) == [None, *equalise.EXPONENTS]
-    assert found.source.exponent == told["exponent"] == min(losses, key=lambda each: losses[each])
-    assert losses[told["exponent"]] < 0.6 * losses[None]
+    assert found.source.exponent == min(losses, key=lambda each: losses[each])
+    assert losses[found.source.exponent] < 0.6 * losses[None]
     assert found.source.original == in_place(full)
     assert found.importance.sha256 == importance.sha256
-    assert not (folder_of(plan_of(full)) / "equalising").exists()
+    assert not story.with_suffix(".work").exists()
 
     monkeypatch.setattr(equalise, "Divergence", None)
     was = found.source.stored.path.read_bytes()
@@ -147,6 +148,30 @@ def test_it_rounds_better_and_is_not_measured_twice(tmp_path: Path, monkeypatch:
     found.source.stored.path.unlink()
     assert finish(equalised_job(plan_of(full), importance, [TEXT])) == found
     assert found.source.stored.path.read_bytes() == was
+
+
+@pytest.mark.slow
+def test_after_a_kill_it_goes_on_with_what_was_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    full = make_tiny.uneven(tmp_path / "full.gguf")
+    job, compared = equalised_job(plan_of(full), matrix_of(full), [TEXT]), 0
+    for event in job:  # until the second exponent is measured
+        compared += event.step == "re-scalings"
+        if compared == 3:
+            break
+    job.close()
+    (story,) = folder_of(plan_of(full)).glob("equalised-*.json")
+    before = json.loads(story.read_text("utf-8"))
+    assert [exponent for exponent, _ in before] == [None, 0.0]
+    rounded = []
+
+    def counted(made: Plan, target: Path, **how: Any) -> Job[Path]:
+        rounded.append(made.source.exponent)
+        return quantise_job(made, target, **how)
+
+    monkeypatch.setattr(equalise, "quantise_job", counted)
+    assert finish(equalised_job(plan_of(full), matrix_of(full), [TEXT]))
+    assert rounded == list(equalise.EXPONENTS[1:])
+    assert json.loads(story.read_text("utf-8"))[:2] == before
 
 
 def test_columns_of_exponent_0_have_one_size(tmp_path: Path) -> None:
@@ -167,8 +192,8 @@ def test_what_the_engine_finds_to_be_another_model_is_left_alone(
     wrong = [Symmetry(("blk.0.attn_q.weight",), ("blk.0.attn_norm.weight",))]  # keys and values read the norm, too
     monkeypatch.setattr(equalise, "symmetries", lambda headers: wrong)
     assert finish(equalised_job(plan_of(full), matrix_of(full), [TEXT])) is None
-    (story,) = folder_of(plan_of(full)).glob("equalised-*.json")
-    assert len(json.loads(story.read_text("utf-8"))["losses"]) == 1
+    assert finish(equalised_job(plan_of(full), matrix_of(full), [TEXT])) is None
+    assert sorted(file.suffix for file in folder_of(plan_of(full)).glob("equalised-*")) == [".json"]
 
 
 @pytest.mark.parametrize("made", [make_tiny.embedder, make_tiny.quantised], ids=["embedder", "compressed"])

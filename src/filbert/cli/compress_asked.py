@@ -169,7 +169,7 @@ class Asked:
 
     @cached_property
     def _equalised(self) -> Asked | None:
-        """The same of the source re-scaled; None where that does not round better."""
+        """The same of the source re-scaled; None where it does not round better."""
         from filbert.compress.equalise import equalised_job
         from filbert.core.jobs import run
 
@@ -179,7 +179,7 @@ class Asked:
             job = equalised_job(self.full, importance, self.texts)
             found = run("equalise", {"model": self.source.stored.name}, job, watch)
         if not found:
-            note("The model rounds best as it is: nothing of it is re-scaled.", self.settings)
+            note("Not re-scaled: it would round no better, or nothing of it can be.", self.settings)
             return None
         return replace(self, source=found.source, importance=found.importance)
 

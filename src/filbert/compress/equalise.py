@@ -105,17 +105,11 @@ def equalised_job(full: LoadPlan, importance: ImportanceMatrix, texts: Sequence[
     make_folder(target.parent)
     with alone(target):
         columns = [] if target.exists() else (yield from _columns(source, importance))
-        if not story.exists():
-            losses = yield from _losses(full, source, importance, columns, texts)
-            told = {"exponent": _best(losses), "losses": [[exponent, list(kl)] for exponent, kl in losses.items()]}
-            with write_whole(story) as file:
-                file.write(json.dumps(told).encode())
-        exponent: float | None = json.loads(story.read_text("utf-8"))["exponent"]
-        if exponent is None:
-            return None
-        if not target.exists():
+        losses = yield from _losses(full, source, importance, columns, texts, story)
+        exponent = _best(losses)
+        if exponent is not None and not target.exists():
             yield from write_job(source, importance, factors_of(columns, exponent), target)
-    return equalised(source, target, exponent, importance)
+    return None if exponent is None else equalised(source, target, exponent, importance)
 
 
 def equalised(source: Source, file: Path, exponent: float, importance: ImportanceMatrix) -> Equalised:
@@ -125,42 +119,60 @@ def equalised(source: Source, file: Path, exponent: float, importance: Importanc
 
 
 def _losses(
-    full: LoadPlan, source: Source, importance: ImportanceMatrix, columns: Sequence[Columns], texts: Sequence[Text]
-) -> Job[dict[float | None, NDArray[np.float64]]]:
-    """By exponents, and of the model as it is under None: KL divergence of each window, nats a token. Only the last
-    where the engine finds the re-scaled model to be another one."""
-    found: dict[float | None, NDArray[np.float64]] = {}
+    full: LoadPlan,
+    source: Source,
+    importance: ImportanceMatrix,
+    columns: Sequence[Columns],
+    texts: Sequence[Text],
+    story: Path,
+) -> Job[dict[float | None, list[float]]]:
+    """By exponents, and of the model as it is under None: KL divergence of each window, nats a token. The former are
+    not there, and the latter is empty, where the engine finds the re-scaled model to be another one. story: what was
+    measured, of which nothing is measured again."""
+    found: dict[float | None, list[float]] = dict(json.loads(story.read_text("utf-8")) if story.exists() else [])
+    asked = [None, *EXPONENTS]
+    if len(found) == len(asked) or (None in found and not found[None]):
+        return found
     heard = [(text.text, text.special) for text in shortened(texts, CHARACTERS, 2)]
-    folder = folder_of(full) / "equalising"
-    shutil.rmtree(folder, ignore_errors=True)  # of one that was killed
-    folder.mkdir()
+    folder = story.with_suffix(".work")
+    folder.mkdir(exist_ok=True)
     with Divergence(full, heard, WINDOW, WINDOWS, folder / "logits") as divergence:
         whole, rounded = folder / "whole.gguf", folder / "rounded.gguf"
 
-        def measured(file: Path) -> Job[NDArray[np.float64]]:
+        def measured(file: Path) -> Job[list[float]]:
             windows = yield from divergence.of(LoadPlan(in_place(file), full.options))
-            return np.array([np.mean(np.array(window.kl, np.float64)) for text in windows for window in text])
+            return [float(np.mean(np.array(window.kl, np.float64))) for text in windows for window in text]
 
-        for number, exponent in enumerate((None, *EXPONENTS)):
-            yield Progress("re-scalings", number, 1 + len(EXPONENTS), "files")
+        for number, exponent in enumerate(asked):
+            if exponent in found:
+                continue
+            yield Progress("re-scalings", number, len(asked), "files")
             of, matrix = source, importance
             if exponent is not None:
                 yield from write_job(source, importance, factors_of(columns, exponent), whole)
-                if number == 1 and not (yield from measured(whole)).mean() <= SAME:
+                if number == 1 and not np.mean((yield from measured(whole))) <= SAME:
+                    found = {None: []}
                     break
                 made = equalised(source, whole, exponent, importance)
                 of, matrix = made.source, made.importance
             yield from quantise_job(plan(of, stock(JUDGED), matrix), rounded, threads=full.threads)
             found[exponent] = yield from measured(rounded)
+            _keep(found, story)
+    _keep(found, story)
     shutil.rmtree(folder)
     return found
 
 
-def _best(losses: Mapping[float | None, NDArray[np.float64]]) -> float | None:
+def _keep(found: Mapping[float | None, Sequence[float]], story: Path) -> None:
+    with write_whole(story) as file:
+        file.write(json.dumps(list(found.items())).encode())
+
+
+def _best(losses: Mapping[float | None, Sequence[float]]) -> float | None:
     """None where none is better than the model as it is by more than chance, window by window."""
-    best = min(losses, key=lambda exponent: float(losses[exponent].mean()))
-    apart = losses[best] - losses[None]
-    return best if apart.mean() < -SURE * apart.std(ddof=1) / np.sqrt(len(apart)) else None
+    best = min(losses, key=lambda exponent: sum(losses[exponent]))
+    apart = np.array(losses[best]) - np.array(losses[None])
+    return best if apart.any() and apart.mean() < -SURE * apart.std(ddof=1) / np.sqrt(len(apart)) else None
 
 
 def factors_of(columns: Sequence[Columns], exponent: float) -> Factors:
