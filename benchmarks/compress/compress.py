@@ -166,7 +166,7 @@ def main() -> None:
     parser.add_argument("--against", default=",".join(MIXES | UNIFORM))
     parser.add_argument("--sensitivity", default="auto")
     parser.add_argument("--efforts", default="none,low")
-    parser.add_argument("--steps", type=int, default=STEPS["high"])
+    parser.add_argument("--steps", type=int, default=STEPS)
     parser.add_argument("--windows", type=int, default=32)
     parser.add_argument("--no-times", action="store_true")
     asked = parser.parse_args()

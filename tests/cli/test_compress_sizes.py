@@ -101,7 +101,7 @@ def test_what_cannot_be_is_told_before_anything_is_measured(
 
 def test_the_table_is_believed_only_if_asked() -> None:
     assert CompressOptions().refine > 0
-    assert CompressOptions().effort == "none"
+    assert CompressOptions().effort == "auto"
 
 
 @pytest.mark.slow

@@ -145,14 +145,14 @@ def compress(
     importance = read_imatrix(imatrix) if imatrix else None
     asked = Asked(
         *(source, load, settings, compress, recipe, importance, overrides, split_bytes, allow_requantize),
-        *(calibration, dry_run),
+        *(calibration, measure, dry_run),
     )
     evaluation = Evaluation(tasks, limit, data=data) if tasks else None
-    run = Run(asked, measure, evaluation, force=force, dry_run=dry_run, as_json=as_json)
+    run = Run(asked, evaluation, force=force, dry_run=dry_run, as_json=as_json)
     if curve:
         _tell_curve(asked.table, plot, as_json=as_json)
         return
-    run.need_sense()
+    run.need_sense(wanted)
     with closing(asked):
         if several and out:
             _release({asked.name(each): asked.plan(each) for each in several}, out, run)
@@ -169,38 +169,39 @@ def compress(
 
 @dataclass(frozen=True)
 class Run:
-    """How it is done and told. measures: None for where this machine can; tasks: that the source and the file are asked
-    afterwards."""
+    """How it is done and told. tasks: that the source and the file are asked afterwards."""
 
     asked: Asked
-    measures: bool | None
     tasks: Evaluation | None
     force: bool
     dry_run: bool
     as_json: bool
 
-    def need_sense(self) -> None:
-        """Raises BadInput for an effort that cannot be made, before anything is measured."""
+    def need_sense(self, wanted: Sequence[str]) -> None:
+        """Raises BadInput for what cannot be had of --effort and --sensitivity, before anything is measured."""
         from filbert.compress.extra import TO_TRAIN, need_extra
 
-        if self.asked.options.effort == "none":
+        options = self.asked.options
+        if options.sensitivity == "gradient" and any(map(check, filter(None, wanted))):
+            need_extra("A sensitivity by gradients", TO_TRAIN)
+        if options.effort in ("auto", "none"):
             return
-        if self.measures is False or self.asked.split_bytes:
+        if self.asked.measures is False or self.asked.split_bytes:
             raise BadInput(
                 "What --effort makes is made as a whole, and kept only if it is measured to be better.",
                 do="Leave --no-measure and --split-size out, or --effort.",
             )
-        if self.asked.options.effort == "high":
+        if options.effort == "high":
             need_extra("--effort high", TO_TRAIN)
 
     def measure(self, made: Plan) -> Measure | None:
         from filbert.compress.measure import can_measure, measure_job
 
-        if self.measures is None and not can_measure(made):
+        if self.asked.measures is None and not can_measure(made.source, made.size_bytes):
             name = made.source.original.name
             note(f"Not measured: {name} writes no text, or there is no memory for both.", self.settings)
             return None
-        if self.measures is False:
+        if self.asked.measures is False:
             return None
         return self._better(partial(measure_job, made, load=self.load))
 
@@ -208,10 +209,10 @@ class Run:
         """With what effort was asked for."""
         from filbert.compress.effort import STEPS, Training, better
 
-        if not (steps := STEPS[self.asked.options.effort]):
+        if self.asked.options.effort != "high":
             return measure
-        training = Training(self.asked.full, self.asked.texts, steps)
-        note(f"Training takes {steps} steps: about {training.minutes:.0f} minutes if nothing else runs.", self.settings)
+        training = Training(self.asked.full, self.asked.texts, STEPS)
+        note(f"Training takes {STEPS} steps: about {training.minutes:.0f} minutes if nothing else runs.", self.settings)
         return better(measure, training)
 
     @property

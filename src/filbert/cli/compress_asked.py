@@ -16,7 +16,7 @@ from filbert.core.settings import Settings
 from filbert.engine.load_options import LoadOptions
 
 if TYPE_CHECKING:
-    from filbert.compress.compress_options import CompressOptions
+    from filbert.compress.compress_options import CompressOptions, Effort
     from filbert.compress.imatrix import ImportanceMatrix, Text
     from filbert.compress.optimise import Table
     from filbert.compress.plan import Plan, Source
@@ -66,7 +66,7 @@ def check(to: str) -> Wanted | None:
 
 @dataclass
 class Asked:
-    """How a source is compressed, all but to what."""
+    """How a source is compressed, all but to what. measures: what a file lost; None for where this machine can."""
 
     source: Source
     load: LoadOptions
@@ -78,6 +78,7 @@ class Asked:
     split_bytes: int | None
     requantise: bool
     calibration: Calibration
+    measures: bool | None
     dry_run: bool
 
     def name(self, to: str) -> str:
@@ -88,32 +89,40 @@ class Asked:
             return found.text
         return (read_recipe(self.recipe) if self.recipe else stock(to)).name
 
+    def effort(self, to: str) -> Effort:
+        from filbert.compress.measure import can_measure
+
+        if (told := self.options.effort) != "auto":
+            return told
+        is_sized = bool(to and check(to)) and self.measures is not False and not self.split_bytes
+        return "low" if is_sized and can_measure(self.source, self.source.stored.size_bytes) else "none"
+
     def plan(self, to: str) -> Plan:
         """to: as `--batch` has it, or "" where there is a recipe."""
-        from filbert.compress.effort import chosen_job
-        from filbert.compress.measure import can_measure
+        if self.effort(to) == "none":
+            return self._plan(to, self)
+        if other := self._equalised:
+            made = other._plan(to, self)
+            if self.dry_run or self._gains(made):
+                return made
+        return self._covered._plan(to, self)
+
+    def _gains(self, equalised: Plan) -> bool:
+        """Whether it is better than the same types of the source as it is."""
+        from filbert.compress.effort import gains_job
+        from filbert.compress.plan import plan
         from filbert.core.jobs import run
 
-        if self.options.effort == "none":
-            return self._plan(to, self.again(to))
-        command = self.again(to)
-        made = self._covered._plan(to, command)
-        if self.dry_run or not can_measure(made) or not (other := self._equalised):
-            return made
-        equalised = other._plan(to, command)
-        if (found := check(to) if to else None) and found.kind == "quality":
-            return min(equalised, made, key=lambda each: each.size_bytes)
+        plain = plan(self.source, equalised.recipe, self._covered.importance, command=equalised.command)
         with progress(self.settings) as watch:
-            about = {"model": self.source.stored.name, "wanted": to}
-            chosen = run("compress", about, chosen_job(made, equalised, self.load), watch)
-        if chosen is made:
-            note("Re-scaled, some kind of text gets worse: the model is rounded as it is.", self.settings)
-        else:
-            note("Re-scaled before it is rounded: no kind of text gets worse.", self.settings)
-        return chosen
+            about = {"model": self.source.stored.name, "recipe": equalised.recipe.name}
+            found = run("compress", about, gains_job(equalised, plain, self.load), watch)
+        told = "no kind of text gets worse" if found else "some kind of text gets worse, so the source stays as it is"
+        note(f"Re-scaled (exponent {equalised.source.exponent:g}): {told}.", self.settings)
+        return found
 
-    def _plan(self, to: str, command: str) -> Plan:
-        """command: what makes it again."""
+    def _plan(self, to: str, asked: Asked) -> Plan:
+        """asked: by the person."""
         from filbert.compress.plan import plan
         from filbert.compress.recipe import read_recipe, stock
         from filbert.compress.refine import refined_job
@@ -122,7 +131,7 @@ class Asked:
         from filbert.engine.load_plan import LoadPlan
 
         how: dict[str, Any] = {
-            "command": command,
+            "command": asked.again(to, self.table.sensitivity.maker if to and check(to) else ""),
             "split_bytes": self.split_bytes,
             "requantise": self.requantise,
         }
@@ -204,8 +213,9 @@ class Asked:
     def texts(self) -> list[Text]:
         return self.calibration.of(self.source.stored, self.load)
 
-    def again(self, to: str) -> str:
-        """What makes the file again, for those who read of it: of files and models their names, not where they lie."""
+    def again(self, to: str, maker: str) -> str:
+        """What makes the file again, for those who read of it: of files and models their names, not where they lie.
+        maker: of the table."""
         words = ["filbert", "compress", Path(self.source.stored.name).name]
         words += ["--recipe", self.recipe.name] if self.recipe else flags_of(to)
         words += ["--imatrix", self.importance.path.name] if self.importance else []
@@ -213,9 +223,10 @@ class Asked:
             words += ["--tensor-type", f"{each.tensor}={each.type}"]
         words += [word for text in self.calibration.texts for word in ("--text", text.name)]
         words += [word for name, _ in self.calibration.chats for word in ("--pairs", name)]
-        if check(to) if to else None:
-            words += ["--sensitivity", self.table.sensitivity.maker, "--refine", str(self.options.refine)]
-        words += ["--effort", self.options.effort] if self.options.effort != "none" else []
+        if maker:
+            words += ["--sensitivity", maker, "--refine", str(self.options.refine)]
+        if maker or self.effort(to) != "none":
+            words += ["--effort", self.effort(to)]
         words += ["--split-size", f"{self.split_bytes}B"] if self.split_bytes else []
         words += ["--allow-requantize"] if self.requantise else []
         return shlex.join(words)

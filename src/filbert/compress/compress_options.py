@@ -28,8 +28,9 @@ class CompressOptions(Options):
         description="Other mixes of the same size that are measured in the engine; the best is taken. 0: the table is "
         "believed.",
     )
-    effort: Effort = Field(
-        "none",
+    effort: Literal["auto", Effort] = Field(
+        "auto",
         description="Better at the same size. low: the source is re-scaled so that it rounds better; high: the file's "
-        "scales are trained on its predictions, too, which needs torch.",
+        "scales are trained on its predictions, too, which needs torch. Left to itself: low for the best of a size, "
+        "none for --to and --recipe.",
     )

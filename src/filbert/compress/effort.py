@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from filbert.compress.compress_options import Effort
 from filbert.compress.distil import distil_job
 from filbert.compress.gradient import windows_of
 from filbert.compress.imatrix import Text
@@ -23,7 +22,7 @@ from filbert.core.jobs import Job
 from filbert.engine.load_options import LoadOptions
 from filbert.engine.load_plan import LoadPlan
 
-STEPS: dict[Effort, int] = {"none": 0, "low": 0, "high": 400}
+STEPS = 400  # of training, by a high effort
 WINDOW, WINDOWS = 512, 200  # tokens, and windows of them: a step takes one
 OPERATIONS = 8  # a weight and token: forward of both, backward of one
 OPERATIONS_A_CORE = 3e10  # a second, in 32 bits, of a processor with AVX2
@@ -44,12 +43,11 @@ class Training:
         return self.steps * WINDOW * count * OPERATIONS / OPERATIONS_A_CORE / self.full.threads / 60
 
 
-def chosen_job(plain: Plan, equalised: Plan, load: LoadOptions) -> Job[Plan]:
-    """The second, where no kind of text is further from the source than by the first."""
-    found = []
-    for made in (plain, equalised):
-        found.append((yield from tried(made, partial(measure_job, made, load=load))))
-    return plain if is_worse(found[1], found[0]) else equalised
+def gains_job(equalised: Plan, plain: Plan, load: LoadOptions) -> Job[bool]:
+    """Whether no kind of text is further from the source by the first than by the second."""
+    after = yield from tried(equalised, partial(measure_job, equalised, load=load))
+    before = yield from tried(plain, partial(measure_job, plain, load=load))
+    return not is_worse(after, before)
 
 
 def is_worse(now: Measured, before: Measured) -> bool:

@@ -11,7 +11,7 @@ from pathlib import Path
 from pydantic import TypeAdapter
 
 from filbert.compress.making import KINDS, Measured, measured_of
-from filbert.compress.plan import Plan
+from filbert.compress.plan import Plan, Source
 from filbert.compress.prepare import folder_of
 from filbert.compress.texts import check_sha256, check_texts
 from filbert.core.files import make_folder, sha256_of, write_whole
@@ -30,10 +30,10 @@ WINDOW, MOST_WINDOWS = 512, 4  # tokens; of each kind of text, so that each coun
 Measure = Callable[[Path], Job[Measured]]
 
 
-def can_measure(made: Plan) -> bool:
-    """Whether it is a model of text, and there is memory for it and its source together."""
-    header = made.source.headers[0]
-    needed = fit.estimate(made.source.headers, _window(made), SCORING).total + made.size_bytes
+def can_measure(source: Source, size_bytes: int) -> bool:
+    """Whether it is a model of text, and there is memory for it and a file of so many bytes together."""
+    header = source.headers[0]
+    needed = fit.estimate(source.headers, _window(source), SCORING).total + size_bytes
     return header.kind == "language" and needed < memory().available
 
 
@@ -41,7 +41,7 @@ def measure_job(made: Plan, file: Path, load: LoadOptions) -> Job[Measured]:
     """file: what was written by the plan; the same bytes are not measured twice. Raises BadInput where there is no
     memory for both, EngineError."""
     yield Progress("reading the file")
-    asked = [sha256_of(file), check_sha256(), _window(made), MOST_WINDOWS, capi_layout.VERSION]
+    asked = [sha256_of(file), check_sha256(), _window(made.source), MOST_WINDOWS, capi_layout.VERSION]
     name = f"measured-{hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:16]}.json"
     kept = folder_of(LoadPlan(made.source.original, load)) / name
     if kept.exists():
@@ -59,8 +59,8 @@ def _fidelities(made: Plan, file: Path, load: LoadOptions) -> Job[list[Fidelity]
         texts = {text.name: text for text in check_texts(model)}
     asked = [(texts[name].text, texts[name].special) for name in KINDS[1:]]
     with Model(in_place(file), load) as model, Model(made.source.original, load) as source:
-        return (yield from fidelities_job(model, source, asked, _window(made), MOST_WINDOWS, made.command))
+        return (yield from fidelities_job(model, source, asked, _window(made.source), MOST_WINDOWS, made.command))
 
 
-def _window(made: Plan) -> int:
-    return min(WINDOW, made.source.headers[0].context_length or WINDOW)
+def _window(source: Source) -> int:
+    return min(WINDOW, source.headers[0].context_length or WINDOW)
