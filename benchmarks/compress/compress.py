@@ -1,22 +1,20 @@
 """`filbert compress` beside llama.cpp's quantiser: what files of the same bytes lose, and how long they take to write.
 
     python benchmarks/compress/compress.py MODEL --quantize LLAMA_QUANTIZE --work FOLDER
-        [--against Q4_K_M,IQ4_XS,…] [--efforts none,low,high] [--sensitivity auto] [--steps 400] [--windows 32]
+        [--against Q4_K_M,IQ4_XS,…|''] [--efforts none,low,high] [--sensitivity auto] [--steps 400] [--windows 32]
 
 MODEL is a full model, such as `make benchmark-evaluate` leaves in `.harness`; LLAMA_QUANTIZE is llama.cpp's program,
 of the engine's own sources. Both get the same importance matrix, of the text that ships. Against each of llama.cpp's
 mixes, and against files of one single type, ours has as many bytes at most, at each `--effort`; the table is believed,
-without `--refine`. The mean KL divergence from MODEL is
-measured in the engine, at all positions of windows of 512 tokens of WikiText-2 (`FILBERT_DATA`), which nothing of ours
-has seen; the interval of the ratio is 95 %, by a bootstrap over windows, paired. What stands in FOLDER is not made
-again.
+without `--refine`. The mean KL divergence from MODEL is measured in the engine, at all positions of windows of 512 tokens
+of WikiText-2 (`FILBERT_DATA`), which nothing of ours has seen; the interval of the ratio is 95 %, by a bootstrap over
+windows, paired. What stands in FOLDER is not made again.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
-import resource
 import statistics
 import subprocess
 import time
@@ -26,6 +24,7 @@ from itertools import product
 from pathlib import Path
 
 import numpy as np
+import psutil
 
 from filbert.compress.distil import distil_job
 from filbert.compress.effort import STEPS, WINDOW, WINDOWS
@@ -123,18 +122,25 @@ def by_llama_quantize(program: Path, source: Path, target: Path, name: str, impo
     return time.monotonic() - start
 
 
-def times(bench: Bench, name: str) -> tuple[float, int]:
-    """Our time as a ratio to llama.cpp's, the median of rounds in turn; and the most memory that ours took."""
-    ratios = []
+def times(bench: Bench, name: str) -> tuple[float, float, int]:
+    """Our time as a ratio to llama.cpp's, the median of rounds in turn; its seconds; and the most memory that the
+    quantiser took."""
+    ratios, seconds, peaks = [], [], [0]
     for _ in range(ROUNDS):
         target = bench.work / "timed.gguf"
-        theirs = by_llama_quantize(bench.quantize, bench.full.stored.path, target, name, bench.importance.path)
+        seconds.append(by_llama_quantize(bench.quantize, bench.full.stored.path, target, name, bench.importance.path))
         target.unlink()
         start = time.monotonic()
-        finish(quantise_job(mix(bench, name), target, threads=os.cpu_count()))
-        ratios.append((time.monotonic() - start) / theirs)
+        finish(quantise_job(mix(bench, name), target, threads=os.cpu_count()), lambda event: peaks.append(resident()))
+        ratios.append((time.monotonic() - start) / seconds[-1])
         target.unlink()
-    return statistics.median(ratios), resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
+    return statistics.median(ratios), statistics.median(seconds), max(peaks)
+
+
+def resident() -> int:
+    """Bytes of this process and its children."""
+    own = psutil.Process()
+    return sum(each.memory_info().rss for each in (own, *own.children(recursive=True)))
 
 
 def mix(bench: Bench, name: str) -> Plan:
@@ -185,16 +191,16 @@ def main() -> None:
     with Divergence(full, [(text, False)], 512, asked.windows, asked.work / "logits") as divergence:
         bench = Bench(full, asked.work, asked.quantize, found, other, divergence, asked.steps)
         rows = []
-        for name, effort in product(asked.against.split(","), asked.efforts.split(",")):
+        for name, effort in product(filter(None, asked.against.split(",")), asked.efforts.split(",")):
             rows.append(bench.row(name, effort))
             print(table(HEAD, rows, 160), flush=True)
-        if not asked.no_times:
-            share, memory = times(bench, "Q4_K_M")
-            most = sum(sorted(tensor.size_bytes for tensor in full.header.tensors)[-2:]) + 300e6
-            print(
-                f"Q4_K_M written in {share:.2f} of llama.cpp's time (at most 1.1), with {memory / 1e6:.0f} MB of "
-                f"memory (at most the two largest tensors and 300 MB: {most / 1e6:.0f})"
-            )
+    if not asked.no_times:
+        share, seconds, memory = times(bench, "Q4_K_M")
+        most = sum(sorted(tensor.size_bytes for tensor in full.header.tensors)[-2:]) + 300e6
+        print(
+            f"Q4_K_M written in {share:.2f} of llama.cpp's {seconds:.1f} s (at most 1.1), with {memory / 1e6:.0f} MB "
+            f"of memory (at most the two largest tensors and 300 MB: {most / 1e6:.0f})"
+        )
 
 
 if __name__ == "__main__":

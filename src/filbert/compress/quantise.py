@@ -37,7 +37,7 @@ def quantise_job(made: Plan, target: Path, *, threads: int | None = None, measur
     work = target.with_name(f".{target.name}.part")
     story, files = work / "story.json", [work / name for name in made.names(target.name)]
     yield Progress("reading the source")  # a run is known by the sha256 of it, which takes a while of a large one
-    with alone(target):
+    with Quantiser(threads=threads) as quantiser, alone(target):
         done = _kept(made, files, story)
         need_room(target.parent, made.size_bytes - (sum(file.stat().st_size for file in files) if done else 0))
         if not done:
@@ -46,7 +46,7 @@ def quantise_job(made: Plan, target: Path, *, threads: int | None = None, measur
         for part, file in zip(made.parts, files, strict=True):
             _write_header(file, made.header(part, made.making))
         try:
-            yield from _tensors(made, files, story, done, threads)
+            yield from _tensors(made, files, story, done, quantiser)
         except (BadInput, BadModelFile):  # nothing of it will ever be of use
             shutil.rmtree(work)
             raise
@@ -64,27 +64,26 @@ def quantise_job(made: Plan, target: Path, *, threads: int | None = None, measur
     return target.with_name(files[0].name)
 
 
-def _tensors(made: Plan, files: Sequence[Path], story: Path, done: int, threads: int | None) -> Job[None]:
+def _tensors(made: Plan, files: Sequence[Path], story: Path, done: int, quantiser: Quantiser) -> Job[None]:
     total = sum(each.tensor.count for each in made.tensors)
     so_far = sum(each.tensor.count for each in made.tensors[:done])
     yield Progress(STEP, so_far, total, "weights")
     told = time.monotonic()
-    with Quantiser(threads=threads) as quantiser:
-        for number, (each, part, offset) in enumerate(_slots(made, files)):
-            if number < done:
-                continue
-            _, file = made.source.tensors[each.tensor.name]
-            if each.type == each.tensor.type:
-                _copy(file, each.tensor, part, offset)
-                yield Progress(STEP, so_far + each.tensor.count, total, "weights")
-            else:
-                importance = made.importance.of(each.tensor) if made.importance else None
-                asked = Rounding(each.tensor, file, each.type, importance)
-                yield from quantiser.quantise(asked, part, offset, so_far, total)
-            so_far += each.tensor.count
-            if time.monotonic() - told > TOLD_EACH_S or number + 1 == len(made.tensors):
-                _tell(story, made, files, number + 1)
-                told = time.monotonic()
+    for number, (each, part, offset) in enumerate(_slots(made, files)):
+        if number < done:
+            continue
+        _, file = made.source.tensors[each.tensor.name]
+        if each.type == each.tensor.type:
+            _copy(file, each.tensor, part, offset)
+            yield Progress(STEP, so_far + each.tensor.count, total, "weights")
+        else:
+            importance = made.importance.of(each.tensor) if made.importance else None
+            asked = Rounding(each.tensor, file, each.type, importance)
+            yield from quantiser.quantise(asked, part, offset, so_far, total)
+        so_far += each.tensor.count
+        if time.monotonic() - told > TOLD_EACH_S or number + 1 == len(made.tensors):
+            _tell(story, made, files, number + 1)
+            told = time.monotonic()
 
 
 def _slots(made: Plan, files: Sequence[Path]) -> Iterator[tuple[Planned, Path, int]]:

@@ -99,14 +99,11 @@ class Divergence:
     def _rounded(self, task: Task) -> Iterator[Bytes]:
         """A tensor as its own type holds what the other makes of it, part by part."""
         importance = importances(task)
-        with Path(task.source[0]).open("rb") as source:
-            source.seek(task.source[1])
-            for first, last in task.parts:
-                rows = self._quantiser.read(source, task, last - first)
-                data = self._quantiser.quantised(rows, task, first, importance)
-                back = self._quantiser.dequantised(data, task.to, last - first, task.row)
-                self._say({"rows": last})
-                yield self._quantiser.quantised(back, replace(task, to=task.type), first, None)
+        for first, last in task.parts:
+            data = self._quantiser.rounded(task, first, last, importance)
+            back = self._quantiser.dequantised(data, task.to, last - first, task.row)
+            self._say({"rows": last})
+            yield self._quantiser.quantised(back, replace(task, to=task.type), first, None)
 
     def _stored(self, task: Task) -> Iterator[Bytes]:
         with Path(task.source[0]).open("rb") as source:

@@ -54,16 +54,15 @@ class Rounding:
 
 
 class Quantiser:
-    """Use it in a `with`; the child ends with it."""
+    """Use it in a `with`; the child ends with it, and starts beside whatever else is done before it is needed."""
 
     def __init__(self, *, threads: int | None = None, openmp: Runtime = "bundled", stall_s: float = 120) -> None:
-        """Raises EngineMissing, EngineMismatch."""
+        """Raises EngineMissing; its methods raise EngineMismatch, too."""
         if reason := unsupported_by_engine():
             raise EngineMissing(reason, do="Compress on another machine.")
         config = {"threads": threads or cores(), "openmp": openmp, "memory_limit": MEMORY_LIMIT}
         self._child = Child("quantiser_main.py", config)
-        self._stall_s = stall_s
-        answer(self._child.hear(START_S))
+        self._stall_s, self._is_ready = stall_s, False
 
     def __enter__(self) -> Self:
         return self
@@ -74,7 +73,7 @@ class Quantiser:
     def quantise(self, asked: Rounding, target: Path, offset: int, done: int, total: int) -> Job[None]:
         """Write it into the target, from that byte on. done, total: weights of all tensors, for the progress. Raises
         BadInput for weights that are no numbers, OSError where the target cannot be written."""
-        self._child.tell({"task": asked.to_json(), "target": (str(target), offset)}, self._stall_s)
+        self._tell({"task": asked.to_json(), "target": (str(target), offset)})
         while "rows" in (said := self._child.hear(self._stall_s)):
             yield Progress(STEP, done + said["rows"] * asked.tensor.shape[0], total, "weights")
         answer(said)
@@ -82,7 +81,13 @@ class Quantiser:
     def errors(self, tensor: Rounding, types: Sequence[str]) -> dict[str, float]:
         """How far each type is from the tensor: the squares of what the rounding errs by, as a share of those of the
         weights; of each column times how much it is used. Raises BadInput for weights that are no numbers."""
-        self._child.tell({"task": tensor.to_json(), "types": list(types)}, self._stall_s)
+        self._tell({"task": tensor.to_json(), "types": list(types)})
         while "rows" in (said := self._child.hear(self._stall_s)):
             pass
         return dict(answer(said))
+
+    def _tell(self, question: dict[str, Any]) -> None:
+        if not self._is_ready:
+            answer(self._child.hear(START_S))
+            self._is_ready = True
+        self._child.tell(question, self._stall_s)

@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -60,13 +60,25 @@ class Quantiser:
         """The rows done, after each part. target: the file, and where in it. Raises BadInput for a weight that is no
         number."""
         importance = importances(task)
-        with Path(task.source[0]).open("rb") as source, Path(target[0]).open("r+b") as file:
-            source.seek(task.source[1])
+        with Path(target[0]).open("r+b") as file:
             file.seek(target[1])
             for first, last in task.parts:
-                rows = self.read(source, task, last - first)
-                file.write(self.quantised(rows, task, first, importance).data)
+                file.write(self.rounded(task, first, last, importance).data)
                 yield last
+
+    def rounded(self, task: Task, first: int, last: int, importance: Floats | None) -> Bytes:
+        """What rows between two numbers become. Raises BadInput for a weight that is no number."""
+        size = size_of((task.row,), task.type)
+
+        def rows(start: int, end: int) -> Floats:
+            stored = np.empty((end - start, size), np.uint8)
+            with Path(task.source[0]).open("rb", buffering=0) as source:  # mapped pages take twice as long to come
+                source.seek(task.source[1] + start * size)
+                if source.readinto(stored.data) < stored.size:
+                    raise BadModelFile(f"{task.source[0]} ends within {task.name}.", do="Get the file again.")
+            return self._numbers(stored, task.type, task.row)
+
+        return self._quantised(rows, task, first, last, importance)
 
     def errors(self, task: Task, types: Sequence[str]) -> Iterator[tuple[str, float]]:
         """Of each type the sum over weights of (error² x mean square of what the weight is multiplied with), as a share
@@ -93,62 +105,62 @@ class Quantiser:
         size, matrices = size_of((task.row,), task.type), task.n_rows // task.matrix
         stored = np.memmap(task.source[0], np.uint8, "r", task.source[1], (matrices, task.matrix, size))
         some = np.ascontiguousarray(stored[:, np.arange(n) * task.matrix // n]).reshape(-1)
-        return self._finite(self.dequantised(some, task.type, matrices * n, task.row), task)
-
-    def read(self, source: BinaryIO, task: Task, n_rows: int) -> Floats:
-        size = size_of((task.row, n_rows), task.type)
-        data = source.read(size)
-        if len(data) < size:
-            raise BadModelFile(f"{task.source[0]} ends within {task.name}.", do="Get the file again.")
-        return self._finite(self.dequantised(np.frombuffer(data, np.uint8), task.type, n_rows, task.row), task)
-
-    def _finite(self, rows: Floats, task: Task) -> Floats:
-        if not np.isfinite(rows).all():
-            raise BadInput(
-                f"{task.name} holds weights that are no numbers.",
-                why="NaN or infinity is in the source.",
-                do="Get the full model again, or convert it anew.",
-            )
-        return rows
+        return self.dequantised(some, task.type, matrices * n, task.row)
 
     def dequantised(self, data: Bytes, kind: str, n_rows: int, row: int) -> Floats:
+        stored, rows = data.reshape(n_rows, -1), np.empty((n_rows, row), np.float32)
+
+        def work(span: tuple[int, int]) -> None:
+            rows[slice(*span)] = self._numbers(stored[slice(*span)], kind, row)
+
+        list(self._threads.map(work, spans(0, n_rows, n_rows, max(1, CHUNK // row))))
+        return rows
+
+    def _numbers(self, stored: Bytes, kind: str, row: int) -> Floats:
+        """Rows of a file as numbers, by one thread."""
         if kind == "F32":
-            return data.view(np.float32).reshape(n_rows, row)
+            return stored.view(np.float32)
         if kind == "BF16":
-            return (data.view(np.uint16).astype(np.uint32) << 16).view(np.float32).reshape(n_rows, row)
-        rows = np.empty((n_rows, row), np.float32)
+            return (stored.view(np.uint16).astype(np.uint32) << 16).view(np.float32)
+        rows = np.empty((len(stored), row), np.float32)
         convert = self._engine.lib.ggml_get_type_traits(NUMBERS[kind.lower()]).to_float
-        size = size_of((row,), kind)
-        step = max(1, CHUNK // row)
-
-        def work(first: int) -> None:
-            n = min(step, n_rows - first)
-            convert(self._at(data, first * size), self._floats(rows[first]), n * row)
-
-        list(self._threads.map(work, range(0, n_rows, step)))
+        convert(self._at(stored, 0), self._floats(rows), rows.size)
         return rows
 
     def quantised(self, rows: Floats, task: Task, first: int, importance: Floats | None) -> Bytes:
         """first: the number of the first row in its tensor."""
+        return self._quantised(
+            lambda start, end: rows[start - first : end - first], task, first, first + len(rows), importance
+        )
+
+    def _quantised(
+        self, rows: Callable[[int, int], Floats], task: Task, first: int, last: int, importance: Floats | None
+    ) -> Bytes:
+        """rows: those between two numbers; each thread asks for its own."""
         ffi, lib, kind = self._engine.ffi, self._engine.lib, NUMBERS[task.to.lower()]
         size = size_of((task.row,), task.to)
-        data = np.empty(len(rows) * size, np.uint8)
+        data = np.empty((last - first) * size, np.uint8)
 
         def work(span: tuple[int, int]) -> None:
             start, end = span
+            numbers = rows(first + start, first + end)
+            if not np.isfinite(numbers).all():
+                raise BadInput(
+                    f"{task.name} holds weights that are no numbers.",
+                    why="NaN or infinity is in the source.",
+                    do="Get the full model again, or convert it anew.",
+                )
             weights = ffi.NULL if importance is None else self._floats(importance[(first + start) // task.matrix])
             target = self._at(data, start * size)
-            written = lib.ggml_quantize_chunk(
-                kind, self._floats(rows[start]), target, 0, end - start, task.row, weights
-            )
+            written = lib.ggml_quantize_chunk(kind, self._floats(numbers), target, 0, end - start, task.row, weights)
             if written != (end - start) * size or not lib.ggml_validate_row_data(kind, target, written):
                 raise EngineError(f"The engine could not quantise {task.name}.", do="Choose another type for it.")
 
-        list(self._threads.map(work, spans(first, len(rows), task.matrix, max(1, CHUNK // task.row))))
+        list(self._threads.map(work, spans(first, last - first, task.matrix, max(1, CHUNK // task.row))))
         return data
 
-    def _floats(self, row: Floats) -> Any:
-        return self._engine.ffi.cast("float *", row.ctypes.data)
+    def _floats(self, rows: Floats) -> Any:
+        return self._engine.ffi.cast("float *", rows.ctypes.data)
 
     def _at(self, data: Bytes, offset: int) -> Any:
         return self._engine.ffi.cast("void *", data.ctypes.data + offset)
