@@ -6,9 +6,9 @@
 MODEL is a full model, such as `make benchmark-evaluate` leaves in `.harness`; LLAMA_QUANTIZE is llama.cpp's program,
 of the engine's own sources. Both get the same importance matrix, of the text that ships. Against each of llama.cpp's
 mixes, and against files of one single type, ours has as many bytes at most, at each `--effort`; the table is believed,
-without `--refine`. The mean KL divergence from MODEL is measured in the engine, at all positions of windows of 512 tokens
-of WikiText-2 (`FILBERT_DATA`), which nothing of ours has seen; the interval of the ratio is 95 %, by a bootstrap over
-windows, paired. What stands in FOLDER is not made again.
+without `--refine`. The mean KL divergence from MODEL is measured in the engine, at all positions of windows of 512
+tokens of WikiText-2 (`FILBERT_DATA`), which nothing of ours has seen; the interval of the ratio is 95 %, by a bootstrap
+over windows, paired. What stands in FOLDER is not made again.
 """
 
 from __future__ import annotations
