@@ -86,6 +86,7 @@ def test_a_quality_is_measured_and_a_speed_too(filbert: Run, full: str, text: st
         (["--to", "Q4_0", "--effort", "much"], "none | low | high"),
         (["--to", "Q4_0", "--effort", "low", "--no-measure"], "Leave --no-measure"),
         (["--to", "Q4_0", "--out", "full.gguf"], "full.gguf is there already"),
+        (["--to", "Q4_0", "--tasks", "such"], "such"),
         (["--batch", "Q8_0,90MB"], "--batch writes a folder"),
     ],
 )

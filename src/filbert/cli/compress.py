@@ -147,7 +147,8 @@ def compress(
         *(source, load, settings, compress, recipe, importance, overrides, split_bytes, allow_requantize),
         *(calibration, measure, dry_run),
     )
-    evaluation = Evaluation(tasks, limit, data=data) if tasks else None
+    if evaluation := Evaluation(tasks, limit, data=data) if tasks else None:
+        evaluation.loaded()
     run = Run(asked, evaluation, force=force, dry_run=dry_run, as_json=as_json)
     if curve:
         _tell_curve(asked.table, plot, as_json=as_json)

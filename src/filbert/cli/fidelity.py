@@ -63,9 +63,11 @@ def fidelity(
     from filbert.models import results
 
     words = read_text_file(text, str(text)) if text else ""
+    if asked := Evaluation(tasks, limit, data=data) if tasks else None:
+        asked.loaded()
     stored = [present(name, settings, load.threads, consent(settings)) for name in (compressed, base)]
     on_text = _on_text(stored, load, settings, text, words, window, every_token) if text else None
-    changed = on_tasks(stored, load, settings, Evaluation(tasks, limit, data=data)) if tasks else []
+    changed = on_tasks(stored, load, settings, asked) if asked else []
     if as_json:
         told = on_text.to_json() if on_text else {"model": stored[0].name, "base": stored[1].name}
         say(json.dumps(told | ({"tasks": [change.to_json() for change in changed]} if tasks else {}), indent=1))

@@ -44,6 +44,14 @@ class Evaluation:
         told += ["--data", str(self.data)] if self.data else []
         return [*told, "--chat-template"] if self.chat_template else told
 
+    def loaded(self) -> list[Task]:
+        """Raises BadInput without the extra, and for a task that nobody knows: before anything is measured."""
+        need_pyarrow()
+        names = [
+            each for name in self.tasks.split(",") for each in (PAPER if name.strip() == "paper" else [name.strip()])
+        ]
+        return [load(name) for name in dict.fromkeys(names)]
+
     def job(self, model: Model) -> Job[list[TaskResult]]:
         """Raises BadInput, DownloadFailed, and what `evaluate_job` raises."""
         model.need("text")
@@ -52,12 +60,8 @@ class Evaluation:
 
     def scored(self, scorer: TokenScorer, words: Sequence[str], chat: Chat | None = None) -> Job[list[TaskResult]]:
         """words: the command without these flags; chat: how the model is shown a conversation. Raises as `job`."""
-        need_pyarrow()
-        names = [
-            each for name in self.tasks.split(",") for each in (PAPER if name.strip() == "paper" else [name.strip()])
-        ]
         found = []
-        for task in [load(name) for name in dict.fromkeys(names)]:
+        for task in self.loaded():
             found.append((yield from self._job(scorer, task, shlex.join([*words, *self.flags]), chat)))
         return found
 
