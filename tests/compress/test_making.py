@@ -141,10 +141,10 @@ def test_what_somebody_else_wrote_there_is_not_believed(
 
 
 def test_no_memory_and_no_text_are_no_measuring(made: Plan, tmp_path: Path) -> None:
-    assert can_measure(made)
+    assert can_measure(made.source, made.size_bytes)
     stored = in_place(make_tiny.embedder(tmp_path / "embedder.gguf"))
     source = Source(stored, check_split(stored.parts))
-    assert not can_measure(plan(source, stock("Q8_0")))
+    assert not can_measure(source, plan(source, stock("Q8_0")).size_bytes)
 
 
 @pytest.mark.slow
