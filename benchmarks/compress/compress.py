@@ -19,7 +19,7 @@ import statistics
 import subprocess
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 
@@ -97,8 +97,7 @@ class Bench:
         """Of each window, the mean."""
         kept = file.with_suffix(".npy")
         if not kept.exists():
-            (windows,) = done(self.divergence.of(LoadPlan(in_place(file), self.full.options)), file.name)
-            np.save(kept, [np.mean(np.array(window.kl, np.float64)) for window in windows])
+            np.save(kept, done(self.divergence.means_of(LoadPlan(in_place(file), self.full.options)), file.name))
         found: Numbers = np.load(kept)
         return found
 
@@ -178,14 +177,11 @@ def main() -> None:
     asked = parser.parse_args()
     asked.work.mkdir(parents=True, exist_ok=True)
     full = LoadPlan(in_place(asked.model), LoadOptions())
-    said = texts(full)
-    found = done(
-        table_job(Asked(Source(full.stored, full.headers), full.options, said, None, asked.sensitivity)), "table"
-    )
-    assert found.importance
-    other = done(equalised_job(full, found.importance, said), "re-scaled") if asked.efforts != "none" else None
+    plain = Asked(Source(full.stored, full.headers), full.options, texts(full), None, asked.sensitivity)
+    found = done(table_job(plain), "table")
+    other = done(equalised_job(plain), "re-scaled") if asked.efforts != "none" else None
     if other:
-        scaled = Asked(other.source, full.options, said, other.importance, asked.sensitivity)
+        scaled = replace(plain, source=other.source, importance=other.importance)
         other = done(table_job(scaled), "table, re-scaled")
     text = (Path(os.environ["FILBERT_DATA"]) / "text/wikitext2_valid.txt").read_text("utf-8")
     with Divergence(full, [(text, False)], 512, asked.windows, asked.work / "logits") as divergence:

@@ -17,7 +17,7 @@ from filbert.compress import equalise
 from filbert.compress.equalise import Factors, equalised_job, write_job
 from filbert.compress.imatrix import ImportanceMatrix, Text, imatrix_job, read_imatrix
 from filbert.compress.plan import Plan, Source
-from filbert.compress.prepare import folder_of
+from filbert.compress.prepare import Asked, folder_of
 from filbert.compress.quantise import quantise_job
 from filbert.compress.symmetry import Symmetry, symmetries
 from filbert.core.errors import BadModelFile, DiskFull
@@ -39,6 +39,10 @@ def plan_of(file: Path) -> LoadPlan:
 def source_of(file: Path) -> Source:
     stored = in_place(file)
     return Source(stored, check_split(stored.parts))
+
+
+def asked_of(file: Path, importance: ImportanceMatrix) -> Asked:
+    return Asked(source_of(file), plan_of(file).options, [TEXT], importance)
 
 
 def matrix_of(file: Path) -> ImportanceMatrix:
@@ -131,7 +135,7 @@ def test_16_bit_matrices_stay_as_large_and_get_finer(tmp_path: Path) -> None:
 def test_it_rounds_better_and_is_not_measured_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     full = make_tiny.uneven(tmp_path / "full.gguf")
     importance = matrix_of(full)
-    found = finish(equalised_job(plan_of(full), importance, [TEXT]))
+    found = finish(equalised_job(asked_of(full, importance)))
     assert found
     (story,) = folder_of(plan_of(full)).glob("equalised-*.json")
     losses = {exponent: np.mean(kl) for exponent, kl in json.loads(story.read_text("utf-8"))}
@@ -142,18 +146,18 @@ def test_it_rounds_better_and_is_not_measured_twice(tmp_path: Path, monkeypatch:
     assert found.importance.sha256 == importance.sha256
     assert not story.with_suffix(".work").exists()
 
-    monkeypatch.setattr(equalise, "Divergence", None)
+    monkeypatch.setattr(equalise, "unseen", None)
     was = found.source.stored.path.read_bytes()
-    assert finish(equalised_job(plan_of(full), importance, [TEXT])) == found
+    assert finish(equalised_job(asked_of(full, importance))) == found
     found.source.stored.path.unlink()
-    assert finish(equalised_job(plan_of(full), importance, [TEXT])) == found
+    assert finish(equalised_job(asked_of(full, importance))) == found
     assert found.source.stored.path.read_bytes() == was
 
 
 @pytest.mark.slow
 def test_after_a_kill_it_goes_on_with_what_was_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     full = make_tiny.uneven(tmp_path / "full.gguf")
-    job, compared = equalised_job(plan_of(full), matrix_of(full), [TEXT]), 0
+    job, compared = equalised_job(asked_of(full, matrix_of(full))), 0
     for event in job:  # until the second exponent is measured
         compared += event.step == "re-scalings"
         if compared == 3:
@@ -169,7 +173,7 @@ def test_after_a_kill_it_goes_on_with_what_was_measured(tmp_path: Path, monkeypa
         return quantise_job(made, target, **how)
 
     monkeypatch.setattr(equalise, "quantise_job", counted)
-    assert finish(equalised_job(plan_of(full), matrix_of(full), [TEXT]))
+    assert finish(equalised_job(asked_of(full, matrix_of(full))))
     assert rounded == list(equalise.EXPONENTS[1:])
     assert json.loads(story.read_text("utf-8"))[:2] == before
 
@@ -191,8 +195,8 @@ def test_what_the_engine_finds_to_be_another_model_is_left_alone(
     full = make_tiny.uneven(tmp_path / "full.gguf")
     wrong = [Symmetry(("blk.0.attn_q.weight",), ("blk.0.attn_norm.weight",))]  # keys and values read the norm, too
     monkeypatch.setattr(equalise, "symmetries", lambda headers: wrong)
-    assert finish(equalised_job(plan_of(full), matrix_of(full), [TEXT])) is None
-    assert finish(equalised_job(plan_of(full), matrix_of(full), [TEXT])) is None
+    assert finish(equalised_job(asked_of(full, matrix_of(full)))) is None
+    assert finish(equalised_job(asked_of(full, matrix_of(full)))) is None
     assert sorted(file.suffix for file in folder_of(plan_of(full)).glob("equalised-*")) == [".json"]
 
 
@@ -200,7 +204,7 @@ def test_what_the_engine_finds_to_be_another_model_is_left_alone(
 def test_what_writes_no_text_or_is_compressed_is_left_alone(made: Callable[[Path], Path], tmp_path: Path) -> None:
     full = made(tmp_path / "full.gguf")
     importance = matrix_of(llama(tmp_path / "other.gguf"))
-    assert finish(equalised_job(plan_of(full), importance, [TEXT])) is None
+    assert finish(equalised_job(asked_of(full, importance))) is None
     assert not list(folder_of(plan_of(full)).glob("equalis*"))
 
 

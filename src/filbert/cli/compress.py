@@ -135,7 +135,7 @@ def compress(
     if several and (any(ways.values()) or recipe or not out):
         raise BadInput("--batch writes a folder.", do="Name it with `--out FOLDER`, and say all sizes in --batch.")
     wanted = several or ([] if curve else [one_way({**ways, "--recipe": recipe})])
-    for each in filter(None, wanted):
+    for each in wanted:
         check(each)  # what is none is told before anything is downloaded
     calibration = read_calibration(text or [], pairs or [])
     overrides = _overrides(tensor_type or [], output_type, embedding_type)
@@ -183,7 +183,7 @@ class Run:
         from filbert.compress.extra import TO_TRAIN, need_extra
 
         options = self.asked.options
-        if options.sensitivity == "gradient" and any(map(check, filter(None, wanted))):
+        if options.sensitivity == "gradient" and any(map(check, wanted)):
             need_extra("A sensitivity by gradients", TO_TRAIN)
         if options.effort in ("auto", "none"):
             return

@@ -56,10 +56,12 @@ def check_form(to: str) -> Wanted | None:
 
 
 def check(to: str) -> Wanted | None:
-    """Raises BadInput for what is neither a type nor a size, a quality, …"""
+    """None for a type, and for "", which stands for a recipe. Raises BadInput for what is neither a type nor a size, a
+    quality, …"""
     from filbert.compress.recipe import stock
 
-    if not (found := check_form(to)):
+    found = check_form(to) if to else None
+    if to and not found:
         stock(to)
     return found
 
@@ -85,7 +87,7 @@ class Asked:
         """What the file is called after."""
         from filbert.compress.recipe import read_recipe, stock
 
-        if found := check(to) if to else None:
+        if found := check(to):
             return found.text
         return (read_recipe(self.recipe) if self.recipe else stock(to)).name
 
@@ -94,7 +96,7 @@ class Asked:
 
         if (told := self.options.effort) != "auto":
             return told
-        is_sized = bool(to and check(to)) and self.measures is not False and not self.split_bytes
+        is_sized = bool(check(to)) and self.measures is not False and not self.split_bytes
         return "low" if is_sized and can_measure(self.source, self.source.stored.size_bytes) else "none"
 
     def plan(self, to: str) -> Plan:
@@ -128,14 +130,13 @@ class Asked:
         from filbert.compress.refine import refined_job
         from filbert.compress.search import plan_job
         from filbert.core.jobs import run
-        from filbert.engine.load_plan import LoadPlan
 
         how: dict[str, Any] = {
-            "command": asked.again(to, self.table.sensitivity.maker if to and check(to) else ""),
+            "command": asked.again(to, self.table.sensitivity.maker if check(to) else ""),
             "split_bytes": self.split_bytes,
             "requantise": self.requantise,
         }
-        if not (found := check(to) if to else None):
+        if not (found := check(to)):
             recipe: Recipe = read_recipe(self.recipe) if self.recipe else stock(to)
             return plan(self.source, recipe.before(*self.overrides), self.importance, **how)
         if self.overrides:
@@ -147,9 +148,8 @@ class Asked:
             made = run("compress", about, plan_job(self.table, found, self.load, how), watch)
         if self.dry_run or not self.options.refine or found.kind in ("quality", "speed"):
             return made
-        full = LoadPlan(self.source.original, self.load)
         with progress(self.settings) as watch:
-            job = refined_job(self.table, full, made, self.texts, self.options.refine, how)
+            job = refined_job(self.table, asked.full, made, self.texts, self.options.refine, how)
             refined = run("compress", about, job, watch)
         note(str(refined), self.settings)
         return refined.plan
@@ -182,10 +182,8 @@ class Asked:
         from filbert.compress.equalise import equalised_job
         from filbert.core.jobs import run
 
-        importance = self._covered.importance
-        assert importance
         with progress(self.settings) as watch:
-            job = equalised_job(self.full, importance, self.texts)
+            job = equalised_job(self._covered._measuring)
             found = run("equalise", {"model": self.source.stored.name}, job, watch)
         if not found:
             note("Not re-scaled: it would round no better, or nothing of it can be.", self.settings)

@@ -9,7 +9,6 @@ be spared; which e is best is measured in the engine.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,17 +18,16 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from filbert.compress.imatrix import ImportanceMatrix, Text, read_imatrix, rescaled
-from filbert.compress.plan import Equalised, Source, plan
-from filbert.compress.prepare import folder_of, shortened
+from filbert.compress.imatrix import ImportanceMatrix, read_imatrix, rescaled
+from filbert.compress.plan import Source, plan
+from filbert.compress.prepare import Asked, importance_job
 from filbert.compress.quantise import quantise_job
 from filbert.compress.recipe import FULL, quantisable, stock
+from filbert.compress.refine import is_better, unseen
 from filbert.compress.symmetry import Symmetry, symmetries
 from filbert.core.errors import BadModelFile
 from filbert.core.files import alone, make_folder, need_room, write_whole
 from filbert.core.jobs import Job, Progress
-from filbert.engine import capi_layout
-from filbert.engine.divergence import Divergence
 from filbert.engine.load_plan import LoadPlan
 from filbert.models.gguf import read_header
 from filbert.models.gguf_write import header_bytes, padded, placed, size_of
@@ -38,15 +36,21 @@ from filbert.models.store import in_place
 
 EXPONENTS = (0.0, 0.05, 0.1, 0.15)
 JUDGED = "Q4_K_M"  # the mix that exponents are compared in
-CHARACTERS, WINDOW, WINDOWS = 60_000, 256, 2  # of each text
 SAME = 0.01  # nats a token at most, between a model and itself re-scaled: its values are rounded, too
-SURE = 2.0  # standard errors by which it must be better
 MOST_FACTOR = 64.0
 LEAST_SHARE = 1e-3  # of the mean: columns and uses below count as that
 CHUNK = 1 << 22  # weights
 STORED = {"F32": np.float32, "F16": np.float16, "BF16": np.uint16}
 
 Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Equalised:
+    """A model re-scaled, and the importance matrix that it has then."""
+
+    source: Source
+    importance: ImportanceMatrix
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,21 +95,21 @@ class Factors:
         return rows / of_rows[part.matrix % len(of_rows), part.first : last, None]
 
 
-def equalised_job(full: LoadPlan, importance: ImportanceMatrix, texts: Sequence[Text]) -> Job[Equalised | None]:
+def equalised_job(asked: Asked) -> Job[Equalised | None]:
     """The model re-scaled with the exponent that is best in the engine, beside its importance matrix; None where the
     model has no symmetries, or is best as it is. What was found is kept; the file is as large as the model, and for the
-    caller to remove. Raises as `Divergence` and `quantise_job` do."""
-    source = Source(full.stored, full.headers)
+    caller to remove. Raises as `importance_job`, `Divergence` and `quantise_job` do."""
+    source = asked.source
     compressed = any(tensor.type not in FULL for tensor, _ in source.tensors.values())
-    if compressed or full.header.kind != "language" or not symmetries(full.headers):
+    if compressed or source.headers[0].kind != "language" or not symmetries(source.headers):
         return None
-    asked = [importance.sha256, [(text.text, text.special) for text in texts], EXPONENTS, JUDGED, capi_layout.VERSION]
-    name = f"equalised-{hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:16]}"
-    story, target = (folder_of(full) / f"{name}{ending}" for ending in (".json", ".gguf"))
+    importance = asked.importance or (yield from importance_job(asked))
+    story = asked.named("equalised", importance.sha256, EXPONENTS, JUDGED).with_suffix(".json")
+    target = story.with_suffix(".gguf")
     make_folder(target.parent)
     with alone(target):
         columns = [] if target.exists() else (yield from _columns(source, importance))
-        losses = yield from _losses(full, source, importance, columns, texts, story)
+        losses = yield from _losses(asked, importance, columns, story)
         exponent = _best(losses)
         if exponent is not None and not target.exists():
             yield from write_job(source, importance, factors_of(columns, exponent), target)
@@ -119,46 +123,40 @@ def equalised(source: Source, file: Path, exponent: float, importance: Importanc
 
 
 def _losses(
-    full: LoadPlan,
-    source: Source,
-    importance: ImportanceMatrix,
-    columns: Sequence[Columns],
-    texts: Sequence[Text],
-    story: Path,
+    asked: Asked, importance: ImportanceMatrix, columns: Sequence[Columns], story: Path
 ) -> Job[dict[float | None, list[float]]]:
     """By exponents, and of the model as it is under None: KL divergence of each window, nats a token. The former are
     not there, and the latter is empty, where the engine finds the re-scaled model to be another one. story: what was
     measured, of which nothing is measured again."""
     found: dict[float | None, list[float]] = dict(json.loads(story.read_text("utf-8")) if story.exists() else [])
-    asked = [None, *EXPONENTS]
-    if len(found) == len(asked) or (None in found and not found[None]):
+    exponents = [None, *EXPONENTS]
+    if len(found) == len(exponents) or (None in found and not found[None]):
         return found
-    heard = [(text.text, text.special) for text in shortened(texts, CHARACTERS, 2)]
+    source, full = asked.source, asked.full
     folder = story.with_suffix(".work")
     folder.mkdir(exist_ok=True)
-    with Divergence(full, heard, WINDOW, WINDOWS, folder / "logits") as divergence:
+    with unseen(full, asked.texts, folder / "logits") as divergence:
         whole, rounded = folder / "whole.gguf", folder / "rounded.gguf"
 
         def measured(file: Path) -> Job[list[float]]:
-            windows = yield from divergence.of(LoadPlan(in_place(file), full.options))
-            return [float(np.mean(np.array(window.kl, np.float64))) for text in windows for window in text]
+            return list(map(float, (yield from divergence.means_of(LoadPlan(in_place(file), full.options)))))
 
-        for number, exponent in enumerate(asked):
+        for number, exponent in enumerate(exponents):
             if exponent in found:
                 continue
-            yield Progress("re-scalings", number, len(asked), "files")
+            yield Progress("re-scalings", number, len(exponents), "files")
             of, matrix = source, importance
             if exponent is not None:
                 yield from write_job(source, importance, factors_of(columns, exponent), whole)
                 if number == 1 and not np.mean((yield from measured(whole))) <= SAME:
                     found = {None: []}
+                    _keep(found, story)
                     break
                 made = equalised(source, whole, exponent, importance)
                 of, matrix = made.source, made.importance
             yield from quantise_job(plan(of, stock(JUDGED), matrix), rounded, threads=full.threads)
             found[exponent] = yield from measured(rounded)
             _keep(found, story)
-    _keep(found, story)
     shutil.rmtree(folder)
     return found
 
@@ -171,8 +169,7 @@ def _keep(found: Mapping[float | None, Sequence[float]], story: Path) -> None:
 def _best(losses: Mapping[float | None, Sequence[float]]) -> float | None:
     """None where none is better than the model as it is by more than chance, window by window."""
     best = min(losses, key=lambda exponent: sum(losses[exponent]))
-    apart = np.array(losses[best]) - np.array(losses[None])
-    return best if apart.any() and apart.mean() < -SURE * apart.std(ddof=1) / np.sqrt(len(apart)) else None
+    return best if best is not None and is_better(np.array(losses[best]), np.array(losses[None])) else None
 
 
 def factors_of(columns: Sequence[Columns], exponent: float) -> Factors:

@@ -48,14 +48,6 @@ class Source:
 
 
 @dataclass(frozen=True)
-class Equalised:
-    """A model re-scaled, and the importance matrix that it has then."""
-
-    source: Source
-    importance: ImportanceMatrix
-
-
-@dataclass(frozen=True)
 class Part:
     """A file of those that are written. number: from 0."""
 

@@ -53,8 +53,7 @@ def refined_job(
     """The best of so many mixes of the same size; stops when no role's losses, taken for more or for less, give a
     better one. how: as `plan` takes it. Raises as `Divergence` and `quantise_job` do."""
     kept = folder_of(full) / "logits"
-    asked = [(text.text, text.special) for text in shortened(texts, CHARACTERS, 2)]
-    with Divergence(full, asked, WINDOW, WINDOWS, kept) as divergence, tempfile.TemporaryDirectory() as folder:
+    with unseen(full, texts, kept) as divergence, tempfile.TemporaryDirectory() as folder:
         best, found = made, (yield from _measured(divergence, made, Path(folder)))
         first, tried = float(found.mean()), 0
         for changed in _changed(table):
@@ -66,10 +65,16 @@ def refined_job(
             yield Progress("other mixes", tried, tries, "mixes")
             tried += 1
             theirs = yield from _measured(divergence, other, Path(folder))
-            if _is_better(theirs, found):
+            if is_better(theirs, found):
                 best, found = other, theirs
     shutil.rmtree(kept, ignore_errors=True)
     return Refined(best, table.loss(made), first, float(found.mean()), tried)
+
+
+def unseen(full: LoadPlan, texts: Sequence[Text], kept: Path) -> Divergence:
+    """From the full model, on parts of the texts that the table does not read. kept: as Divergence has it."""
+    asked = [(text.text, text.special) for text in shortened(texts, CHARACTERS, 2)]
+    return Divergence(full, asked, WINDOW, WINDOWS, kept)
 
 
 def _changed(table: Table) -> Iterator[Table]:
@@ -89,12 +94,12 @@ def _changed(table: Table) -> Iterator[Table]:
 def _measured(divergence: Divergence, made: Plan, folder: Path) -> Job[Numbers]:
     """KL divergence of each window."""
     file = yield from quantise_job(made, folder / "mix.gguf")
-    texts = yield from divergence.of(LoadPlan(in_place(file), divergence.full.options))
+    found = yield from divergence.means_of(LoadPlan(in_place(file), divergence.full.options))
     file.unlink()
-    return np.array([np.mean(np.array(window.kl, np.float64)) for text in texts for window in text])
+    return found
 
 
-def _is_better(theirs: Numbers, ours: Numbers) -> bool:
+def is_better(theirs: Numbers, ours: Numbers) -> bool:
     """By more than chance: windows are compared one by one."""
     apart = theirs - ours
     return bool(apart.mean() < -SURE * apart.std(ddof=1) / np.sqrt(len(apart)))

@@ -84,6 +84,11 @@ class Divergence:
         windows = iter(found)
         return [[ComparedWindow(**next(windows)) for _ in text] for text in self._windows()]
 
+    def means_of(self, plan: LoadPlan) -> Job[Numbers]:
+        """The same as one number a window, as `swapped` has it."""
+        texts = yield from self.of(plan)
+        return np.array([np.mean(np.array(window.kl, np.float64)) for text in texts for window in text])
+
     def _kept(self) -> Job[None]:
         """See to it that what the full model says is on disk."""
         if not (self._folder / WINDOWS).exists():
