@@ -92,12 +92,17 @@ class Asked:
         return (read_recipe(self.recipe) if self.recipe else stock(to)).name
 
     def effort(self, to: str) -> Effort:
-        from filbert.compress.measure import can_measure
-
         if (told := self.options.effort) != "auto":
             return told
-        is_sized = bool(check(to)) and self.measures is not False and not self.split_bytes
-        return "low" if is_sized and can_measure(self.source, self.source.stored.size_bytes) else "none"
+        return "low" if check(to) and self._can_compare else "none"
+
+    @cached_property
+    def _can_compare(self) -> bool:
+        """Whether a file may be measured, and has room beside the source; decided once, for memory comes and goes."""
+        from filbert.compress.measure import can_measure
+
+        is_allowed = self.measures is not False and not self.split_bytes
+        return is_allowed and can_measure(self.source, self.source.stored.size_bytes)
 
     def plan(self, to: str) -> Plan:
         """to: as `--batch` has it, or "" where there is a recipe."""
