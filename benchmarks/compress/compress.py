@@ -44,6 +44,7 @@ from filbert.engine.likelihood import Numbers
 from filbert.engine.load_options import LoadOptions
 from filbert.engine.load_plan import LoadPlan
 from filbert.engine.model import Model
+from filbert.models.gguf import check_split
 from filbert.models.store import in_place
 from filbert.report.statistics import paired_bootstrap, ratio
 from filbert.report.table import table
@@ -177,7 +178,9 @@ def main() -> None:
     asked = parser.parse_args()
     asked.work.mkdir(parents=True, exist_ok=True)
     full = LoadPlan(in_place(asked.model), LoadOptions())
-    plain = Asked(Source(full.stored, full.headers), full.options, texts(full), None, asked.sensitivity)
+    plain = Asked(
+        Source(full.stored, check_split(full.stored.parts)), full.options, texts(full), None, asked.sensitivity
+    )
     found = done(table_job(plain), "table")
     other = done(equalised_job(plain), "re-scaled") if asked.efforts != "none" else None
     if other:

@@ -20,7 +20,7 @@ from filbert.compress.plan import Plan, Source
 from filbert.compress.prepare import Asked, folder_of
 from filbert.compress.quantise import quantise_job
 from filbert.compress.symmetry import Symmetry, symmetries
-from filbert.core.errors import BadModelFile, DiskFull
+from filbert.core.errors import BadModelFile, DiskFull, StoreBusy
 from filbert.core.jobs import Job, finish
 from filbert.core.settings import checked
 from filbert.engine.divergence import Divergence
@@ -137,7 +137,7 @@ def test_it_rounds_better_and_is_not_measured_twice(tmp_path: Path, monkeypatch:
     importance = matrix_of(full)
     found = finish(equalised_job(asked_of(full, importance)))
     assert found
-    (story,) = folder_of(plan_of(full)).glob("equalised-*.json")
+    (story,) = folder_of(in_place(full)).glob("equalised-*.json")
     losses = {exponent: np.mean(kl) for exponent, kl in json.loads(story.read_text("utf-8"))}
     assert list(losses) == [None, *equalise.EXPONENTS]
     assert found.source.exponent == min(losses, key=lambda each: losses[each])
@@ -148,10 +148,13 @@ def test_it_rounds_better_and_is_not_measured_twice(tmp_path: Path, monkeypatch:
 
     monkeypatch.setattr(equalise, "unseen", None)
     was = found.source.stored.path.read_bytes()
-    assert finish(equalised_job(asked_of(full, importance))) == found
-    found.source.stored.path.unlink()
-    assert finish(equalised_job(asked_of(full, importance))) == found
-    assert found.source.stored.path.read_bytes() == was
+    with pytest.raises(StoreBusy):
+        finish(equalised_job(asked_of(full, importance)))
+    found.close()
+    assert not found.source.stored.path.exists()
+    again = finish(equalised_job(asked_of(full, importance)))
+    assert (again.source, again.importance) == (found.source, found.importance)
+    assert again.source.stored.path.read_bytes() == was
 
 
 @pytest.mark.slow
@@ -163,7 +166,7 @@ def test_after_a_kill_it_goes_on_with_what_was_measured(tmp_path: Path, monkeypa
         if compared == 3:
             break
     job.close()
-    (story,) = folder_of(plan_of(full)).glob("equalised-*.json")
+    (story,) = folder_of(in_place(full)).glob("equalised-*.json")
     before = json.loads(story.read_text("utf-8"))
     assert [exponent for exponent, _ in before] == [None, 0.0]
     rounded = []
@@ -197,7 +200,7 @@ def test_what_the_engine_finds_to_be_another_model_is_left_alone(
     monkeypatch.setattr(equalise, "symmetries", lambda headers: wrong)
     assert finish(equalised_job(asked_of(full, matrix_of(full)))) is None
     assert finish(equalised_job(asked_of(full, matrix_of(full)))) is None
-    assert sorted(file.suffix for file in folder_of(plan_of(full)).glob("equalised-*")) == [".json"]
+    assert sorted(file.suffix for file in folder_of(in_place(full)).glob("equalised-*")) == [".json"]
 
 
 @pytest.mark.parametrize("made", [make_tiny.embedder, make_tiny.quantised], ids=["embedder", "compressed"])
@@ -205,7 +208,7 @@ def test_what_writes_no_text_or_is_compressed_is_left_alone(made: Callable[[Path
     full = made(tmp_path / "full.gguf")
     importance = matrix_of(llama(tmp_path / "other.gguf"))
     assert finish(equalised_job(asked_of(full, importance))) is None
-    assert not list(folder_of(plan_of(full)).glob("equalis*"))
+    assert not list(folder_of(in_place(full)).glob("equalis*"))
 
 
 def test_a_source_that_ends_early_is_told(tmp_path: Path) -> None:

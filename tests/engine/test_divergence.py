@@ -256,7 +256,7 @@ def test_windows_that_cannot_be(full: Path, tmp_path: Path) -> None:
         Divergence(plan_of(full), TEXTS, 4096, 3, tmp_path / "kept")
     with (
         opened(full, tmp_path / "kept", [TEXTS[0], ("short", False)]) as divergence,
-        pytest.raises(BadInput, match="Text 2 has less than 64"),
+        pytest.raises(BadInput, match="Text 2 is too short"),
     ):
         finish(divergence.swapped([]))
 

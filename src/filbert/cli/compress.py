@@ -134,6 +134,12 @@ def compress(
     several = [each for each in batch.split(",") if each]
     if several and (any(ways.values()) or recipe or not out):
         raise BadInput("--batch writes a folder.", do="Name it with `--out FOLDER`, and say all sizes in --batch.")
+    if plot and not curve:
+        raise BadInput("--plot draws a curve.", do="Add --curve.")
+    if tasks and (several or as_json or dry_run):
+        raise BadInput(
+            "--tasks asks one file, and tells in words.", do="Leave --batch, --json and --dry-run out, or --tasks."
+        )
     wanted = several or ([] if curve else [one_way({**ways, "--recipe": recipe})])
     for each in wanted:
         check(each)  # what is none is told before anything is downloaded
@@ -187,6 +193,12 @@ class Run:
             need_extra("A sensitivity by gradients", TO_TRAIN)
         if options.effort in ("auto", "none"):
             return
+        if not self.asked.can_compare:
+            raise BadInput(
+                f"There is no memory to compare {self.asked.source.stored.name} with what --effort makes.",
+                why="Both are loaded at once, or it writes no text.",
+                do="Close other programs, or add `--effort none`.",
+            )
         if self.asked.measures is False or self.asked.split_bytes:
             raise BadInput(
                 "What --effort makes is made as a whole, and kept only if it is measured to be better.",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +17,7 @@ from filbert.engine.load_options import LoadOptions
 
 if TYPE_CHECKING:
     from filbert.compress.compress_options import CompressOptions, Effort
+    from filbert.compress.equalise import Equalised
     from filbert.compress.imatrix import ImportanceMatrix, Text
     from filbert.compress.optimise import Table
     from filbert.compress.plan import Plan, Source
@@ -68,7 +69,8 @@ def check(to: str) -> Wanted | None:
 
 @dataclass
 class Asked:
-    """How a source is compressed, all but to what. measures: what a file lost; None for where this machine can."""
+    """How a source is compressed, all but to what. measures: what a file lost; None for where this machine can. small:
+    whether tensors may get types that only the smallest files need."""
 
     source: Source
     load: LoadOptions
@@ -82,6 +84,8 @@ class Asked:
     calibration: Calibration
     measures: bool | None
     dry_run: bool
+    small: bool = False
+    _rescaled: Equalised | None = field(default=None, init=False)
 
     def name(self, to: str) -> str:
         """What the file is called after."""
@@ -94,20 +98,23 @@ class Asked:
     def effort(self, to: str) -> Effort:
         if (told := self.options.effort) != "auto":
             return told
-        return "low" if check(to) and self._can_compare else "none"
+        return "low" if check(to) and self.can_compare else "none"
 
     @cached_property
-    def _can_compare(self) -> bool:
+    def can_compare(self) -> bool:
         """Whether a file may be measured, and has room beside the source; decided once, for memory comes and goes."""
         from filbert.compress.measure import can_measure
 
-        is_allowed = self.measures is not False and not self.split_bytes
-        return is_allowed and can_measure(self.source, self.source.stored.size_bytes)
+        if self.measures is False or self.split_bytes:
+            return False
+        if not (found := can_measure(self.source, self.source.stored.size_bytes)):
+            note(f"There is no memory for {self.source.stored.name} twice, or it writes no text.", self.settings)
+        return found
 
     def plan(self, to: str) -> Plan:
         """to: as `--batch` has it, or "" where there is a recipe."""
         if self.effort(to) == "none":
-            return self._plan(to, self)
+            return self._plan(to, self._covered if self.calibration.is_named else self)
         if other := self._equalised:
             made = other._plan(to, self)
             if self.dry_run or self._gains(made):
@@ -148,6 +155,8 @@ class Asked:
             raise BadInput(
                 "Types of tensors are chosen by what was asked for.", do="Leave --tensor-type and its like out."
             )
+        if not self.small and found.is_small(self.source.count):
+            return self._smaller._plan(to, asked)
         about = {"model": self.source.original.name, "wanted": to}
         with progress(self.settings) as watch:
             made = run("compress", about, plan_job(self.table, found, self.load, how), watch)
@@ -158,6 +167,10 @@ class Asked:
             refined = run("compress", about, job, watch)
         note(str(refined), self.settings)
         return refined.plan
+
+    @cached_property
+    def _smaller(self) -> Asked:
+        return replace(self, small=True)
 
     @cached_property
     def table(self) -> Table:
@@ -189,16 +202,19 @@ class Asked:
 
         with progress(self.settings) as watch:
             job = equalised_job(self._covered._measuring)
-            found = run("equalise", {"model": self.source.stored.name}, job, watch)
+            self._rescaled = found = run("equalise", {"model": self.source.stored.name}, job, watch)
         if not found:
             note("Not re-scaled: it would round no better, or nothing of it can be.", self.settings)
             return None
         return replace(self, source=found.source, importance=found.importance)
 
     def close(self) -> None:
-        """Remove the source re-scaled, which is as large as itself and soon made again."""
-        if other := self.__dict__.get("_equalised"):
-            other.source.stored.path.unlink(missing_ok=True)
+        """Remove what nobody needs any more: the source re-scaled, and what runs that were killed left long ago."""
+        from filbert.compress.prepare import clean
+
+        if self._rescaled:
+            self._rescaled.close()
+        clean()
 
     @property
     def full(self) -> LoadPlan:
@@ -208,9 +224,11 @@ class Asked:
 
     @property
     def _measuring(self) -> Preparing:
+        from filbert.compress.prepare import SMALL_TYPES, TYPES
         from filbert.compress.prepare import Asked as Preparing
 
-        return Preparing(self.source, self.load, self.texts, self.importance, self.options.sensitivity)
+        types = SMALL_TYPES + TYPES if self.small else TYPES
+        return Preparing(self.source, self.load, self.texts, self.importance, self.options.sensitivity, types)
 
     @cached_property
     def texts(self) -> list[Text]:

@@ -32,6 +32,10 @@ class Calibration:
     texts: Sequence[Text]
     chats: Sequence[tuple[str, Sequence[Pair]]]
 
+    @property
+    def is_named(self) -> bool:
+        return bool(self.texts or self.chats)
+
     def of(self, stored: StoredModel, load: LoadOptions) -> list[Text]:
         """Chats as the model's own template writes them."""
         from filbert.compress.imatrix import conversations

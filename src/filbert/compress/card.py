@@ -20,7 +20,8 @@ from filbert.report.page import Cell, Commands, Page, Section, Table, Words, mar
 
 HEAD = ("text", "tokens", "KL divergence, nats a token", "ratio of perplexities", "same likeliest token")
 NOTE = (
-    "In brackets are 95 % intervals, by a bootstrap over windows. A KL divergence of 0 means that it predicts as its "
+    "In brackets are 95 % intervals, by a bootstrap over windows, which are few, so that they are somewhat too narrow. "
+    "A KL divergence of 0 means that it predicts as its "
     "source does, a ratio of 1 that it is as good at the text."
 )
 

@@ -85,4 +85,4 @@ def forget_teacher(full: LoadPlan) -> None:
 
 
 def _teacher(full: LoadPlan) -> Path:
-    return folder_of(full) / "teacher"
+    return folder_of(full.stored) / "teacher"

@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -47,10 +48,16 @@ Floats = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Equalised:
-    """A model re-scaled, and the importance matrix that it has then."""
+    """A model re-scaled, and the importance matrix that it has then. Its file is as large as the model, and soon made
+    again: it is gone when this is closed, and nobody else has it until then."""
 
     source: Source
     importance: ImportanceMatrix
+    held: ExitStack
+
+    def close(self) -> None:
+        self.source.stored.path.unlink(missing_ok=True)
+        self.held.close()
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,8 +104,8 @@ class Factors:
 
 def equalised_job(asked: Asked) -> Job[Equalised | None]:
     """The model re-scaled with the exponent that is best in the engine, beside its importance matrix; None where the
-    model has no symmetries, or is best as it is. What was found is kept; the file is as large as the model, and for the
-    caller to remove. Raises as `importance_job`, `Divergence` and `quantise_job` do."""
+    model has no symmetries, or is best as it is. What was found is kept; the rest is for the caller to close. Raises
+    StoreBusy where another process has it; as `importance_job`, `Divergence` and `quantise_job` do."""
     source = asked.source
     compressed = any(tensor.type not in FULL for tensor, _ in source.tensors.values())
     if compressed or source.headers[0].kind != "language" or not symmetries(source.headers):
@@ -107,19 +114,24 @@ def equalised_job(asked: Asked) -> Job[Equalised | None]:
     story = asked.named("equalised", importance.sha256, EXPONENTS, JUDGED).with_suffix(".json")
     target = story.with_suffix(".gguf")
     make_folder(target.parent)
-    with alone(target):
+    with ExitStack() as held:
+        held.enter_context(alone(target))
         columns = [] if target.exists() else (yield from _columns(source, importance))
         losses = yield from _losses(asked, importance, columns, story)
         exponent = _best(losses)
         if exponent is not None and not target.exists():
             yield from write_job(source, importance, factors_of(columns, exponent), target)
-    return None if exponent is None else equalised(source, target, exponent, importance)
+        if exponent is None:
+            return None
+        return Equalised(*_written(source, target, exponent, importance), held.pop_all())
 
 
-def equalised(source: Source, file: Path, exponent: float, importance: ImportanceMatrix) -> Equalised:
+def _written(
+    source: Source, file: Path, exponent: float, importance: ImportanceMatrix
+) -> tuple[Source, ImportanceMatrix]:
     """What `write_job` wrote."""
     matrix = replace(read_imatrix(_matrix_of(file)), made_of=importance.sha256)
-    return Equalised(Source(in_place(file), [read_header(file)], source.stored, exponent), matrix)
+    return Source(in_place(file), [read_header(file)], source.stored, exponent), matrix
 
 
 def _losses(
@@ -152,8 +164,7 @@ def _losses(
                     found = {None: []}
                     _keep(found, story)
                     break
-                made = equalised(source, whole, exponent, importance)
-                of, matrix = made.source, made.importance
+                of, matrix = _written(source, whole, exponent, importance)
             yield from quantise_job(plan(of, stock(JUDGED), matrix), rounded, threads=full.threads)
             found[exponent] = yield from measured(rounded)
             _keep(found, story)

@@ -28,6 +28,7 @@ from filbert.engine.child import Child, answer
 from filbert.engine.load_plan import LoadPlan
 from filbert.engine.quantiser import Quantiser, Rounding
 from filbert.engine.scorer import Scorer
+from filbert.models.gguf import check_split
 from filbert.models.gguf_write import size_of
 
 MAKER = "gradient"
@@ -48,7 +49,7 @@ def gradient_job(
     without torch, for an architecture that it does not know, and where it and the engine disagree."""
     need_extra("A sensitivity by gradients", TO_TRAIN)
     need_memory(full, BYTES_A_WEIGHT)
-    source = Source(full.stored, full.headers)
+    source = Source(full.stored, check_split(full.stored.parts))
     roundings = list(_roundings(source, importance, types))
     asked = [full.stored.sha256, importance.sha256 if importance else "", list(types), list(windows)]
     identity = hashlib.sha256(json.dumps(asked).encode()).hexdigest()
@@ -88,8 +89,7 @@ def need_memory(full: LoadPlan, bytes_a_weight: int) -> None:
 def windows_of(full: LoadPlan, texts: Sequence[Text], n: int = WINDOWS, window: int = WINDOW) -> list[list[int]]:
     """So many windows of tokens at most, from everywhere in the texts."""
     with Scorer(full.stored, threads=full.threads, memory_limit=full.scorer_limit()) as scorer:
-        tokens = scorer.tokenize([text.text for text in texts])
-    found = [each[at : at + window] for each in tokens for at in range(0, len(each) - window + 1, window)]
+        found = [each for of in scorer.as_windows([(text.text, text.special) for text in texts], window) for each in of]
     if not found:
         raise BadInput(f"The texts have less than {window} tokens each.", do="Give longer ones.")
     order = np.random.default_rng(0).permutation(len(found))[:n]

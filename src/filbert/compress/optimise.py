@@ -73,10 +73,6 @@ class Table:
         """From the smallest to that of least loss."""
         return curve(self.choices)
 
-    @cached_property
-    def count(self) -> int:
-        return sum(tensor.count for tensor, _ in self.source.tensors.values())
-
     def _other_bytes(self, name: str = "", **how: Any) -> int:
         """Of a file, besides the tensors that were measured; its header says its name and how it was made."""
         smallest = self.allocations[0]
@@ -99,8 +95,8 @@ class Table:
     def of_bits(self, bits_a_weight: float, name: str, **how: Any) -> Plan:
         """The same, by what `Plan.bits_a_weight` tells."""
         smallest = self._plan(self.allocations[0], name, **how)
-        around = smallest.size_bytes - smallest.bits_a_weight * self.count / 8
-        return self.of_size(int(bits_a_weight * self.count / 8 + around), name, **how)
+        around = smallest.size_bytes - smallest.bits_a_weight * self.source.count / 8
+        return self.of_size(int(bits_a_weight * self.source.count / 8 + around), name, **how)
 
     def size_for(self, loss: float, name: str = "", **how: Any) -> int:
         """Bytes of the smallest file that the table tells to lose no more, or of that which loses least."""
@@ -124,7 +120,7 @@ class Table:
         measured = set(self.names)
         kept = sum(each.size_bytes for tensor, (each, _) in self.source.tensors.items() if tensor not in measured)
         return [
-            Point(each.size_bytes + other, 8 * (each.size_bytes + kept) / self.count, each.loss)
+            Point(each.size_bytes + other, 8 * (each.size_bytes + kept) / self.source.count, each.loss)
             for each in (found[i] for i in sorted(nearest))
         ]
 

@@ -43,6 +43,11 @@ class Source:
         files = zip(self.headers, self.stored.parts, strict=True)
         return {tensor.name: (tensor, path) for header, path in files for tensor in header.tensors}
 
+    @cached_property
+    def count(self) -> int:
+        """Of weights."""
+        return sum(tensor.count for tensor, _ in self.tensors.values())
+
     def model(self, has_importance: bool) -> Model:
         return Model(self.headers[0], [tensor for tensor, _ in self.tensors.values()], has_importance)
 

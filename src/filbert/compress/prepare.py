@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Sequence
+import time
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,6 +15,7 @@ from filbert.compress.compress_options import Maker
 from filbert.compress.extra import TO_TRAIN, missing, need_extra
 from filbert.compress.gradient import gradient_job, windows_of
 from filbert.compress.imatrix import ImportanceMatrix, Text, imatrix_job, read_imatrix
+from filbert.compress.making import VERSIONS
 from filbert.compress.optimise import Table
 from filbert.compress.plan import Source
 from filbert.compress.sensitivity import Sensitivity, read_sensitivity
@@ -20,19 +23,23 @@ from filbert.compress.swap import swap_job
 from filbert.core import paths
 from filbert.core.errors import BadInput
 from filbert.core.jobs import Job
-from filbert.engine import capi_layout
 from filbert.engine.divergence import Divergence
 from filbert.engine.load_options import LoadOptions
 from filbert.engine.load_plan import LoadPlan
+from filbert.models.store import StoredModel
 
 TYPES = (
     *("Q3_K", "IQ3_S", "IQ4_XS", "IQ4_NL", "Q4_0", "Q4_K", "Q4_1", "Q5_0", "Q5_K", "Q5_1", "Q6_K", "Q8_0"),
     "MXFP4",
 )
 SMALL_TYPES = ("IQ2_XXS", "IQ2_XS", "IQ2_S", "Q2_K", "IQ3_XXS")  # slow to make, and of use to few
-CHUNK = 2000  # characters that stay together when a text is shortened
-IMATRIX_CHARACTERS, IMATRIX_WINDOW = 70_000, 512
-SWAP_CHARACTERS, SWAP_WINDOW, SWAP_WINDOWS = 60_000, 192, 1  # of each text: some thousand tokens in all
+CHUNK = 2000  # characters that stay together when a text is parted
+CHARACTERS = 60_000  # of a part
+LEFT_S = 7 * 86400.0  # that what a killed run left waits for another
+PARTS = 4  # at least, so that what one of them tells is judged by another
+IMPORTANCE, TABLE, UNSEEN = (0, 3), (1,), (2,)  # the parts that are for each
+IMATRIX_WINDOW = 512
+SWAP_WINDOW, SWAP_WINDOWS = 192, 5  # of all texts together; of each one at least
 
 
 @dataclass(frozen=True)
@@ -52,17 +59,29 @@ class Asked:
 
     @property
     def folder(self) -> Path:
-        return folder_of(self.full)
+        return folder_of(self.source.stored)
 
     def named(self, what: str, *made_of: object) -> Path:
         """A file for what is made of these, the texts and the model."""
-        asked = [[(text.text, text.special) for text in self.texts], capi_layout.VERSION, *made_of]
+        asked = [[(text.text, text.special) for text in self.texts], VERSIONS, *made_of]
         return self.folder / f"{what}-{hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:16]}"
 
 
-def folder_of(full: LoadPlan) -> Path:
-    """Of what was measured of a model."""
-    return paths.compressions_folder() / full.stored.sha256[:16]
+def folder_of(model: StoredModel) -> Path:
+    """Of what was measured of it."""
+    return paths.compressions_folder() / model.sha256[:16]
+
+
+def clean() -> None:
+    """Remove what runs that were killed left, and nobody went on with for long: folders, and models re-scaled."""
+    for each in paths.compressions_folder().glob("*/*"):
+        with suppress(FileNotFoundError):  # another process was quicker
+            if time.time() - each.stat().st_mtime < LEFT_S:
+                continue
+            if each.is_dir():
+                shutil.rmtree(each, ignore_errors=True)
+            elif each.suffix == ".gguf" and "imatrix" not in each.name:
+                each.unlink()
 
 
 def table_job(asked: Asked) -> Job[Table]:
@@ -83,9 +102,9 @@ def table_job(asked: Asked) -> Job[Table]:
 
 def importance_job(asked: Asked) -> Job[ImportanceMatrix]:
     """That of a part of the texts. Raises as `imatrix_job`."""
-    texts = shortened(asked.texts, IMATRIX_CHARACTERS, 0)
+    texts = part_of(asked.texts, IMPORTANCE)
     window = min(IMATRIX_WINDOW, asked.full.header.context_length or IMATRIX_WINDOW)
-    file = asked.named("imatrix", window, IMATRIX_CHARACTERS).with_suffix(".gguf")
+    file = asked.named("imatrix", window).with_suffix(".gguf")
     asked.folder.mkdir(parents=True, exist_ok=True)
     if not file.exists():
         yield from imatrix_job(asked.full, texts, window, file)
@@ -97,23 +116,32 @@ def _sensitivity(asked: Asked, importance: ImportanceMatrix, maker: Maker) -> Jo
     if file.exists():
         return read_sensitivity(file)
     if maker == "gradient":
-        windows = windows_of(asked.full, asked.texts)
+        windows = windows_of(asked.full, part_of(asked.texts, TABLE))
         found = yield from gradient_job(asked.full, importance, asked.types, windows, file.with_suffix(""))
     else:
-        texts = [(text.text, text.special) for text in shortened(asked.texts, SWAP_CHARACTERS, 1)]
-        kept = asked.folder / "logits"
-        with Divergence(asked.full, texts, SWAP_WINDOW, SWAP_WINDOWS, kept) as divergence:
-            found = yield from swap_job(divergence, importance, asked.types, asked.folder / "swaps.json")
-        shutil.rmtree(kept, ignore_errors=True)
+        with divergence(asked.full, part_of(asked.texts, TABLE), SWAP_WINDOW, SWAP_WINDOWS) as swapping:
+            found = yield from swap_job(swapping, importance, asked.types, asked.folder / "swaps.json")
+        swapping.forget()
     found.write(file)
     return found
 
 
-def shortened(texts: Sequence[Text], characters: int, start: int) -> list[Text]:
-    """Of all texts together so many at most, pieces from everywhere; from another start, others."""
-    every = max(1, round(sum(len(text.text) for text in texts) / characters))
-    return [replace(text, text="".join(_chunks(text.text)[start % every :: every])) for text in texts]
+def divergence(
+    full: LoadPlan, texts: Sequence[Text], window: int, windows: int, kept: Path | None = None
+) -> Divergence:
+    """From the full model, on so many windows of these texts, of each as many. kept: as Divergence has it."""
+    asked = [(text.text, text.special) for text in texts]
+    return Divergence(full, asked, window, -(-windows // len(texts)), kept or folder_of(full.stored) / "logits")
 
 
-def _chunks(text: str) -> list[str]:
-    return [text[at : at + CHUNK] for at in range(0, len(text), CHUNK)]
+def part_of(texts: Sequence[Text], numbers: Collection[int]) -> list[Text]:
+    """Some parts of these texts: each has pieces from everywhere."""
+    every = max(PARTS, round(sum(len(text.text) for text in texts) / CHARACTERS))
+    return [replace(text, text="".join(_pieces(text.text, every, numbers))) for text in texts]
+
+
+def _pieces(text: str, every: int, numbers: Collection[int]) -> Iterator[str]:
+    length = max(1, min(CHUNK, len(text) // every))
+    for number, at in enumerate(range(0, len(text), length)):
+        if number % every in numbers:
+            yield text[at : at + length]

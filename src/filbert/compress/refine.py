@@ -3,8 +3,6 @@ know what a role's errors do together with those of others."""
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -16,16 +14,16 @@ import numpy as np
 from filbert.compress.imatrix import Text
 from filbert.compress.optimise import Table
 from filbert.compress.plan import Plan
-from filbert.compress.prepare import folder_of, shortened
-from filbert.compress.quantise import quantise_job
+from filbert.compress.prepare import UNSEEN, divergence, part_of
 from filbert.compress.recipe import role_of
+from filbert.compress.search import tried
 from filbert.core.jobs import Job, Progress
 from filbert.engine.divergence import Divergence
 from filbert.engine.likelihood import Numbers
 from filbert.engine.load_plan import LoadPlan
 from filbert.models.store import in_place
 
-CHARACTERS, WINDOW, WINDOWS = 60_000, 256, 2  # of each text, from other places than the table's
+WINDOW, WINDOWS = 256, 10  # of all texts together; of each one at least
 FACTORS = (1.5, 0.67)  # what a role's losses are taken to be more, or less
 SURE = 2.0  # standard errors by which a mix must be better
 
@@ -33,7 +31,7 @@ SURE = 2.0  # standard errors by which a mix must be better
 @dataclass(frozen=True, slots=True)
 class Refined:
     """foretold: by the table, of the first mix; measured: of the first, and of the one that was taken, on text that
-    neither the table nor training saw. All in nats a token."""
+    told nothing of it. All in nats a token."""
 
     plan: Plan
     foretold: float
@@ -52,9 +50,8 @@ def refined_job(
 ) -> Job[Refined]:
     """The best of so many mixes of the same size; stops when no role's losses, taken for more or for less, give a
     better one. how: as `plan` takes it. Raises as `Divergence` and `quantise_job` do."""
-    kept = folder_of(full) / "logits"
-    with unseen(full, texts, kept) as divergence, tempfile.TemporaryDirectory() as folder:
-        best, found = made, (yield from _measured(divergence, made, Path(folder)))
+    with unseen(full, texts) as judge:
+        best, found = made, (yield from _measured(judge, made))
         first, tried = float(found.mean()), 0
         for changed in _changed(table):
             if tried == tries:
@@ -64,17 +61,17 @@ def refined_job(
                 continue
             yield Progress("other mixes", tried, tries, "mixes")
             tried += 1
-            theirs = yield from _measured(divergence, other, Path(folder))
+            theirs = yield from _measured(judge, other)
             if is_better(theirs, found):
                 best, found = other, theirs
-    shutil.rmtree(kept, ignore_errors=True)
+    judge.forget()
     return Refined(best, table.loss(made), first, float(found.mean()), tried)
 
 
-def unseen(full: LoadPlan, texts: Sequence[Text], kept: Path) -> Divergence:
-    """From the full model, on parts of the texts that the table does not read. kept: as Divergence has it."""
-    asked = [(text.text, text.special) for text in shortened(texts, CHARACTERS, 2)]
-    return Divergence(full, asked, WINDOW, WINDOWS, kept)
+def unseen(full: LoadPlan, texts: Sequence[Text], kept: Path | None = None) -> Divergence:
+    """From the full model, on a part of the texts that neither importance nor the table are told by. kept: as
+    Divergence has it."""
+    return divergence(full, part_of(texts, UNSEEN), WINDOW, WINDOWS, kept)
 
 
 def _changed(table: Table) -> Iterator[Table]:
@@ -91,12 +88,9 @@ def _changed(table: Table) -> Iterator[Table]:
             yield replace(table, sensitivity=replace(table.sensitivity, losses=losses))
 
 
-def _measured(divergence: Divergence, made: Plan, folder: Path) -> Job[Numbers]:
+def _measured(judge: Divergence, made: Plan) -> Job[Numbers]:
     """KL divergence of each window."""
-    file = yield from quantise_job(made, folder / "mix.gguf")
-    found = yield from divergence.means_of(LoadPlan(in_place(file), divergence.full.options))
-    file.unlink()
-    return found
+    return (yield from tried(made, lambda file: judge.means_of(LoadPlan(in_place(file), judge.full.options))))
 
 
 def is_better(theirs: Numbers, ours: Numbers) -> bool:

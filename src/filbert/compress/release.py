@@ -28,7 +28,7 @@ from filbert.core.files import sha256_of, size, write_whole
 from filbert.core.jobs import Job, Progress
 from filbert.models.gguf import check_split, read_header
 from filbert.models.header import Header
-from filbert.models.parts import parts_beside
+from filbert.models.parts import parts_beside, projector_of
 from filbert.report.page import Cell, Commands, Page, Section, Table, Words, markdown
 
 README, INDEX, SUMS, CHART = "README.md", "index.json", "SHA256SUMS", "size-against-loss.svg"
@@ -37,22 +37,19 @@ HEAD = ("file", "size", "bits a weight", "KL divergence, nats a token", "ratio o
 
 @dataclass(frozen=True)
 class Made:
-    """A model of the release. hashes: of its files, by name."""
+    """A model of the release. files: of it and its projector, with the bytes and the sha256 of each."""
 
     name: str
     headers: Sequence[Header]
     making: Making
-    hashes: Mapping[str, str]
+    files: Mapping[str, tuple[int, str]]
 
     @property
     def size_bytes(self) -> int:
         return sum(header.size_bytes for header in self.headers)
 
     def to_json(self) -> dict[str, Any]:
-        files = [
-            {"name": header.source, "bytes": header.size_bytes, "sha256": self.hashes[header.source]}
-            for header in self.headers
-        ]
+        files = [{"name": name, "bytes": bytes_, "sha256": sha256} for name, (bytes_, sha256) in self.files.items()]
         return {
             "name": self.name,
             "files": files,
@@ -74,11 +71,13 @@ def release_job(
         write_card(first)
         parts = parts_beside(first)
         yield Progress(f"sha256 of {name}")
-        headers, hashes = check_split(parts), {part.name: sha256_of(part) for part in parts}
+        eyes = [projector_of(first)] if each.source.original.projector else []
+        files = {file.name: (file.stat().st_size, sha256_of(file)) for file in (*parts, *eyes)}
+        headers = check_split(parts)
         making = making_of(headers[0])
         assert making
-        made.append(Made(name, headers, making, hashes))
-    _write(folder / SUMS, "".join(f"{digest}  {name}\n" for each in made for name, digest in each.hashes.items()))
+        made.append(Made(name, headers, making, files))
+    _write(folder / SUMS, "".join(f"{sha256}  {name}\n" for each in made for name, (_, sha256) in each.files.items()))
     _write(folder / INDEX, json.dumps([each.to_json() for each in made], indent=1) + "\n")
     _write(folder / README, front_matter(made[0].headers[0]) + markdown(_page(made)))
     if len(_points(made)) > 1 and find_spec("matplotlib"):

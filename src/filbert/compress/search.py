@@ -13,16 +13,20 @@ from typing import Any, TypeVar
 from filbert.compress.measure import measure_job
 from filbert.compress.optimise import Table
 from filbert.compress.plan import Plan
+from filbert.compress.prepare import folder_of
 from filbert.compress.quantise import quantise_job
 from filbert.compress.wanted import Wanted
 from filbert.core.errors import BadInput
+from filbert.core.files import make_folder
 from filbert.core.jobs import Job, Progress
+from filbert.core.machine import Memory
 from filbert.core.settings import configured
 from filbert.engine.load_options import LoadOptions
 from filbert.engine.model import Model
 from filbert.engine.sampling import Sampling
 from filbert.models import fit
 from filbert.models.context_lengths import MOST_CONTEXT
+from filbert.models.gguf import read_header
 from filbert.models.store import in_place
 
 T = TypeVar("T")
@@ -32,6 +36,7 @@ NEAR = 0.03  # of a quality: that near below it is good enough
 OF_ACTIVATIONS = 0.004  # nats a token that the engine's 8-bit activations cost any file; the first guess only
 SPOKEN = 48  # tokens, to know a speed by
 PROMPT = "Once upon a time"
+TRY = "try-"  # how folders of files that are gone in the end begin
 
 
 def plan_job(table: Table, wanted: Wanted, load: LoadOptions, how: Mapping[str, Any]) -> Job[Plan]:
@@ -54,10 +59,12 @@ def _for_memory(table: Table, memory: int, name: str, how: Mapping[str, Any]) ->
     for what is held twice depends on the types."""
     header = table.source.headers[0]
     context = min(header.context_length or MOST_CONTEXT, MOST_CONTEXT)
-    left = memory - fit.estimate(table.source.headers, context).own
+    demand = fit.Demand(prompt_cache_bytes=fit.prompt_cache_default(Memory(memory, memory)))
+    with_it = [read_header(table.source.original.projector)] if table.source.original.projector else []
+    left = memory - fit.estimate([*table.source.headers, *with_it], context, demand).own
     while True:
         made = table.of_size(left, name, **how)
-        over = fit.estimate([made.as_header()], context).total - memory
+        over = fit.estimate([made.as_header(), *with_it], context, demand).total - memory
         if over <= 0:
             return made
         left -= over
@@ -94,28 +101,36 @@ def _of_quality(table: Table, wanted: Wanted, load: LoadOptions, how: Mapping[st
 def _of_speed(table: Table, wanted: Wanted, load: LoadOptions, how: Mapping[str, Any]) -> Job[Plan]:
     """The best of the curve that writes so many tokens a second, here and now."""
     points = table.curve(wanted.text, **how)
-    low, high, best, fastest = 0, len(points) - 1, None, 0.0
+    speeds: dict[int, float] = {}
+
+    def is_fast(i: int) -> Job[bool]:
+        if i not in speeds:
+            made = table.of_size(points[i].size_bytes, wanted.text, **how)
+            speeds[i] = yield from tried(made, partial(_speed, load=load))
+        return speeds[i] >= wanted.value
+
+    low, high = 0, len(points) - 1
     while low <= high:
         middle = (low + high) // 2
-        made = table.of_size(points[middle].size_bytes, wanted.text, **how)
-        speed = yield from tried(made, partial(_speed, load=load))
-        fastest = max(fastest, speed)
-        if speed >= wanted.value:
-            best, low = made, middle + 1
+        if (yield from is_fast(middle)):
+            low = middle + 1
         else:
             high = middle - 1
-    if best is None:
-        raise BadInput(
-            f"No file of {table.source.original.name} writes {wanted.value:g} tokens a second on this machine.",
-            why=f"The fastest that was measured writes {fastest:.1f}.",
-            do="Ask for less, or take a smaller model.",
-        )
-    return best
+    for i in reversed(range(len(points)) if high < 0 else [high]):  # a smaller file is not always a faster one
+        if (yield from is_fast(i)):
+            return table.of_size(points[i].size_bytes, wanted.text, **how)
+    raise BadInput(
+        f"No file of {table.source.original.name} writes {wanted.value:g} tokens a second on this machine.",
+        why=f"The fastest that was measured writes {max(speeds.values()):.1f}.",
+        do="Ask for less, or take a smaller model.",
+    )
 
 
 def tried(made: Plan, measure: Callable[[Path], Job[T]]) -> Job[T]:
     """A file that is written, measured and gone."""
-    with tempfile.TemporaryDirectory(prefix="filbert-try-") as folder:
+    kept = folder_of(made.source.original)
+    make_folder(kept)
+    with tempfile.TemporaryDirectory(prefix=TRY, dir=kept) as folder:
         file = yield from quantise_job(made, Path(folder) / "try.gguf")
         return (yield from measure(file))
 

@@ -13,12 +13,13 @@ from dataclasses import dataclass
 
 from filbert.models.header import Header, Tensor
 
-QKV = ("attn_q", "attn_k", "attn_v", "attn_qkv")
+QKV = ("attn_q", "attn_k", "attn_v", "attn_qkv", "attn_q_a", "attn_kv_a_mqa")
 FFN = (
     *("ffn_gate", "ffn_up", "ffn_gate_inp", "ffn_gate_exps", "ffn_up_exps"),
     *("ffn_gate_inp_shexp", "ffn_gate_shexp", "ffn_up_shexp"),
 )
 GATED = ("", "_exps", "_shexp")
+OUTPUT_NORM = ("output_norm.weight", "output_norm.bias")
 BETWEEN = ("attn_sub_norm", "ffn_sub_norm")  # a norm between a matrix and the one that reads it
 
 
@@ -37,7 +38,10 @@ def symmetries(headers: Sequence[Header]) -> list[Symmetry]:
     has them is for the engine to say."""
     tensors = {tensor.name: tensor for header in headers for tensor in header.tensors}
     blocks = range(headers[0].block_count or 0)
-    return [found for block in blocks for found in _of_block(f"blk.{block}.", block, headers[0], tensors)]
+    found = [each for block in blocks for each in _of_block(f"blk.{block}.", block, headers[0], tensors)]
+    if "output.weight" in tensors and (norm := [name for name in OUTPUT_NORM if name in tensors]):
+        found.append(Symmetry(("output.weight",), tuple(norm)))
+    return found
 
 
 def _of_block(block: str, number: int, header: Header, tensors: Mapping[str, Tensor]) -> Iterator[Symmetry]:

@@ -9,6 +9,7 @@ from typing import Literal
 from filbert.core.errors import BadInput
 from filbert.core.files import SIZE, bytes_of
 
+FEW_BITS = 3.8  # a weight, from which on types of less than three bits are of use
 Kind = Literal["size", "bpw", "device", "quality", "speed"]
 FORMS: dict[Kind, str] = {
     "size": SIZE.pattern,
@@ -27,6 +28,11 @@ class Wanted:
     kind: Kind
     value: float
     text: str
+
+    def is_small(self, count: int) -> bool:
+        """Whether so many weights in it have few bits each."""
+        bits = {"size": 8 * self.value / count, "bpw": self.value}
+        return bits.get(self.kind, FEW_BITS) < FEW_BITS
 
 
 def wanted(text: str) -> Wanted | None:

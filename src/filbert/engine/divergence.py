@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -88,6 +89,10 @@ class Divergence:
         """The same as one number a window, as `swapped` has it."""
         texts = yield from self.of(plan)
         return np.array([np.mean(np.array(window.kl, np.float64)) for text in texts for window in text])
+
+    def forget(self) -> None:
+        """Remove what the full model said."""
+        shutil.rmtree(self._folder, ignore_errors=True)
 
     def _kept(self) -> Job[None]:
         """See to it that what the full model says is on disk."""

@@ -25,12 +25,11 @@ from filbert.core.errors import BadInput, BadModelFile, EngineError
 from filbert.core.files import need_room, write_whole
 from filbert.engine.answering import Say, answer_each
 from filbert.engine.capi import Context, Floats, Weights, open_engine
-from filbert.engine.importance_main import read_as_windows
 from filbert.engine.kept_logits import Said, beside, keep, kept, said, size_of_kept
 from filbert.engine.lifeline import bound_memory
 from filbert.engine.likelihood import SideBySide, predicting
 from filbert.engine.quantiser_main import Bytes, Quantiser, Task, importances
-from filbert.engine.scorer_main import by_token, finite, sequence
+from filbert.engine.scorer_main import by_token, finite, read_as_windows, sequence
 from filbert.models.gguf_write import size_of
 
 WINDOWS = "windows.json"  # written last: where it is, all is kept
@@ -56,8 +55,8 @@ class Divergence:
         for number, found in enumerate(windows, 1):
             if not found:
                 raise BadInput(
-                    f"Text {number} has less than {self._window} tokens.",
-                    why="They are one window.",
+                    f"Text {number} is too short.",
+                    why=f"The part of it to measure with has less than one window of {self._window} tokens.",
                     do="Give a longer text, or choose a shorter window.",
                 )
         files, n = self._files(folder, windows), sum(map(len, windows))

@@ -9,7 +9,7 @@ it goes, so that who asks the same again goes on from there.
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from filbert.core.files import write_whole
 from filbert.engine.answering import Say, answer_once
 from filbert.engine.capi import Context, Engine, Floats, Weights, open_engine
 from filbert.engine.lifeline import bound_memory
-from filbert.engine.scorer_main import cut, sequence, start_of
+from filbert.engine.scorer_main import read_as_windows, sequence
 from filbert.models.gguf import read_header
 from filbert.models.gguf_write import Value, header_bytes, padded, placed
 from filbert.models.header import Tensor
@@ -121,13 +121,6 @@ def collect(config: Mapping[str, Any], say: Say) -> dict[str, Any]:
             kept = time.monotonic()
         say({"window": number, "of": len(windows)})
     return {}
-
-
-def read_as_windows(weights: Weights, texts: Sequence[tuple[str, bool]], window: int) -> list[list[int]]:
-    """Texts after one another. Of each comes whether its special tokens are read as such."""
-    start = start_of(weights)
-    tokens = start + [token for text, special in texts for token in weights.tokenize(text, special=special)]
-    return cut(start, tokens, window)
 
 
 def write(seen: Mapping[str, Seen], target: Path, config: Mapping[str, Any], n_windows: int) -> None:

@@ -183,6 +183,11 @@ class Scorer:
         """Tokens of each text, special tokens read as such, none added."""
         return list(self._ask({"do": "tokenize", "texts": list(texts)}))
 
+    def as_windows(self, texts: Sequence[tuple[str, bool]], window: int) -> list[list[list[int]]]:
+        """Of each text its windows of so many tokens, each begun as every text begins; the rest is left out. A text
+        comes with whether its special tokens are read as such."""
+        return list(self._ask({"do": "as_windows", "texts": list(texts), "window": window}))
+
     def pieces(self, tokens: Sequence[int]) -> list[bytes]:
         """What each token stands for, which may be a part of a character."""
         return [piece.encode("latin-1") for piece in self._ask({"do": "pieces", "tokens": self._checked(tokens)})]

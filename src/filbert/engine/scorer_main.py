@@ -48,6 +48,9 @@ class Scorer:
             "first": weights.bos if weights.bos >= 0 else weights.eos,
         }
 
+    def as_windows(self, texts: list[tuple[str, bool]], window: int) -> list[list[list[int]]]:
+        return [read_as_windows(self._weights, [text], window) for text in texts]
+
     def tokenize(self, texts: list[str]) -> list[list[int]]:
         return [self._weights.tokenize(text, special=True) for text in texts]
 
@@ -262,6 +265,13 @@ def cut(start: list[int], tokens: Sequence[int], window: int) -> list[list[int]]
     return [[*start, *tokens[first + len(start) : first + window]] for first in firsts]
 
 
+def read_as_windows(weights: Weights, texts: Sequence[tuple[str, bool]], window: int) -> list[list[int]]:
+    """Texts after one another. Of each comes whether its special tokens are read as such."""
+    start = start_of(weights)
+    tokens = start + [token for text, special in texts for token in weights.tokenize(text, special=special)]
+    return cut(start, tokens, window)
+
+
 def compared(context: Context, base: Context, tokens: list[int], start: int) -> dict[str, Any]:
     """Of the tokens from `start` to the last but one, a number each; None for what is none."""
     targets = np.array([*tokens[start + 1 :], 0], np.int32)
@@ -322,6 +332,7 @@ def answers(scorer: Scorer, question: dict[str, Any]) -> dict[str, Any]:
     """`question` names a method in "do"; the rest are its arguments."""
     doing: dict[str, Callable[..., Any]] = {
         "tokenize": scorer.tokenize,
+        "as_windows": scorer.as_windows,
         "pieces": scorer.pieces,
         "score": scorer.score,
         "predict": scorer.predict,
