@@ -54,6 +54,8 @@ def test_one_table_serves_every_size_and_the_curve(filbert: Run, full: str, text
     refused = filbert("compress", full, "--size", "1kB", *BY_SWAPS, "--text", text)
     assert refused.returncode
     assert "The smallest file of these types takes" in refused.stderr
+    refused = filbert("compress", full, "--device", "1MB", *BY_SWAPS, "--text", text, "--dry-run")
+    assert "does not run in 1 MB" in refused.stderr
     device = filbert("compress", full, "--device", "200MB", *BY_SWAPS, "--text", text, "--dry-run")
     assert "Q8_0" in device.stdout
 
@@ -85,7 +87,7 @@ def test_a_quality_is_measured_and_a_speed_too(filbert: Run, full: str, text: st
         (["--to", "Q4_0", "--effort", "high"], "pip install 'filbert[convert]'"),
         (["--to", "Q4_0", "--effort", "much"], "none | low | high"),
         (["--to", "Q4_0", "--effort", "low", "--no-measure"], "Leave --no-measure"),
-        (["--to", "Q4_0", "--out", "full.gguf"], "full.gguf is there already"),
+        (["--to", "Q4_0", "--out", "full.gguf"], "full.gguf is what it would be made of"),
         (["--to", "Q4_0", "--tasks", "such"], "such"),
         (["--batch", "Q8_0,90MB"], "--batch writes a folder"),
     ],

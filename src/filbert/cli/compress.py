@@ -126,16 +126,24 @@ def compress(
     """
     from filbert.compress.imatrix import read_imatrix
     from filbert.compress.plan import Source
+    from filbert.compress.release import need_ours
     from filbert.core.files import bytes_of
     from filbert.evaluate.evaluation import Evaluation
     from filbert.models.gguf import check_split
+    from filbert.report.chart import need_chart
 
     ways = {"--to": to, "--size": size, "--bpw": bpw, "--device": device, "--quality": quality, "--speed": speed}
-    several = [each for each in batch.split(",") if each]
+    several = [each.strip() for each in batch.split(",") if each.strip()]
     if several and (any(ways.values()) or recipe or not out):
         raise BadInput("--batch writes a folder.", do="Name it with `--out FOLDER`, and say all sizes in --batch.")
-    if plot and not curve:
-        raise BadInput("--plot draws a curve.", do="Add --curve.")
+    if several and out:
+        need_ours(out)
+    if plot:
+        if not curve or dry_run:
+            raise BadInput("--plot draws a curve.", do="Add --curve, and leave --dry-run out.")
+        need_chart(plot)
+    if (limit or data) and not tasks:
+        raise BadInput("--limit and --data are of --tasks.", do="Add --tasks, or leave them out.")
     if tasks and (several or as_json or dry_run):
         raise BadInput(
             "--tasks asks one file, and tells in words.", do="Leave --batch, --json and --dry-run out, or --tasks."
@@ -166,7 +174,7 @@ def compress(
         else:
             target = out or file_of(stored.name, f"-{asked.name(wanted[0])}.gguf")
             if not dry_run and not split_bytes:
-                need_free(target, force=force)  # before anything is measured
+                need_free(target, force=force, sources=asked.sources)  # before anything is measured
             _one(asked.plan(wanted[0]), target, run)
     if compress.effort == "high":
         from filbert.compress.effort import forget_teacher
@@ -193,16 +201,16 @@ class Run:
             need_extra("A sensitivity by gradients", TO_TRAIN)
         if options.effort in ("auto", "none"):
             return
+        if self.asked.measures is False or self.asked.split_bytes:
+            raise BadInput(
+                "What --effort makes is made as a whole, and kept only if it is measured to be better.",
+                do="Leave --no-measure and --split-size out, or --effort.",
+            )
         if not self.asked.can_compare:
             raise BadInput(
                 f"There is no memory to compare {self.asked.source.stored.name} with what --effort makes.",
                 why="Both are loaded at once, or it writes no text.",
                 do="Close other programs, or add `--effort none`.",
-            )
-        if self.asked.measures is False or self.asked.split_bytes:
-            raise BadInput(
-                "What --effort makes is made as a whole, and kept only if it is measured to be better.",
-                do="Leave --no-measure and --split-size out, or --effort.",
             )
         if options.effort == "high":
             need_extra("--effort high", TO_TRAIN)
@@ -238,7 +246,7 @@ class Run:
 
 
 def _one(made: Plan, target: Path, how: Run) -> None:
-    from filbert.compress.card import card_of, write_card
+    from filbert.compress.card import write_card
     from filbert.compress.making import making_of
     from filbert.compress.quantise import quantise_job
     from filbert.core.jobs import run
@@ -252,8 +260,8 @@ def _one(made: Plan, target: Path, how: Run) -> None:
     eyes = [projector_of(files[0])] if made.source.original.projector else []
     making = None
     if not how.dry_run:
-        for file in (files[0], card_of(files[0]), *eyes):
-            need_free(file, force=how.force)
+        for file in (*files, *eyes):
+            need_free(file, force=how.force, sources=how.asked.sources)
         with progress(how.settings) as watch:
             about = {"model": made.source.original.name, "recipe": made.recipe.name, "out": str(target)}
             run(

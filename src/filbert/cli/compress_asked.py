@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -35,9 +36,11 @@ def one_way(ways: Mapping[str, Any]) -> str:
     """What was asked for, as `--batch` has it. ways: by flag, what was told; --recipe is no text and gives "". Raises
     BadInput unless there is one."""
     told = [flag for flag, value in ways.items() if value]
-    if len(told) != 1:
+    if len(told) > 1:
+        raise BadInput(f"{' and '.join(told)} ask for different files.", do="Leave all but one out.")
+    if not told:
         raise BadInput(
-            "It is not said how." if not told else f"{' and '.join(told)} ask for different files.",
+            "It is not said how.",
             do="Add one of `--to Q4_K_M`, `--size 90MB`, `--bpw 4.5`, `--device 8GB`, `--quality kld=0.02`, "
             "`--speed 20` and `--recipe FILE`.",
         )
@@ -87,6 +90,13 @@ class Asked:
     small: bool = False
     _rescaled: Equalised | None = field(default=None, init=False)
 
+    @property
+    def sources(self) -> list[Path]:
+        """The files that are read."""
+        stored, matrix = self.source.stored, self.importance
+        others = (stored.projector, matrix.path if matrix else None, self.recipe)
+        return [*stored.parts, *(other for other in others if other)]
+
     def name(self, to: str) -> str:
         """What the file is called after."""
         from filbert.compress.recipe import read_recipe, stock
@@ -105,15 +115,14 @@ class Asked:
         """Whether a file may be measured, and has room beside the source; decided once, for memory comes and goes."""
         from filbert.compress.measure import can_measure
 
-        if self.measures is False or self.split_bytes:
-            return False
-        if not (found := can_measure(self.source, self.source.stored.size_bytes)):
-            note(f"There is no memory for {self.source.stored.name} twice, or it writes no text.", self.settings)
-        return found
+        is_allowed = self.measures is not False and not self.split_bytes
+        return is_allowed and can_measure(self.source, self.source.stored.size_bytes)
 
     def plan(self, to: str) -> Plan:
         """to: as `--batch` has it, or "" where there is a recipe."""
         if self.effort(to) == "none":
+            if check(to) and self.options.effort == "auto":
+                note("Not re-scaled: that takes measuring, in one file, and memory for MODEL twice.", self.settings)
             return self._plan(to, self._covered if self.calibration.is_named else self)
         if other := self._equalised:
             made = other._plan(to, self)
@@ -150,6 +159,12 @@ class Asked:
         }
         if not (found := check(to)):
             recipe: Recipe = read_recipe(self.recipe) if self.recipe else stock(to)
+            for each in self.overrides:
+                if not any(re.search(each.tensor, name) for name in self.source.tensors):
+                    raise BadInput(
+                        f"{each.tensor} names no tensor of {self.source.original.name}.",
+                        do="Leave it out, or name one as token_embd, attn_v or ffn_down.",
+                    )
             return plan(self.source, recipe.before(*self.overrides), self.importance, **how)
         if self.overrides:
             raise BadInput(

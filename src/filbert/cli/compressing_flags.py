@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
 FULL_MODEL = Annotated[
     str, typer.Argument(metavar="MODEL", help="A full model (F32, F16, BF16).", autocompletion=installed_names)
 ]
+LONGEST_NAME = 200  # bytes, that others are made of
+UNSAFE = re.compile(r"[^A-Za-z0-9._+=@ -]")  # what `safe_name` refuses
 FORCE = Annotated[bool, typer.Option("--force", help="Write over a file.")]
 
 
@@ -62,10 +66,21 @@ def read_calibration(texts: Sequence[Path], pairs: Sequence[Path]) -> Calibratio
 
 def file_of(name: str, ending: str) -> Path:
     """What a file of the model is called where nobody says."""
-    return Path(f"{Path(name).stem.replace(':', '-')}{ending}")
+    return Path(f"{UNSAFE.sub('-', Path(name).stem)}{ending}")
 
 
-def need_free(target: Path, *, force: bool) -> None:
-    """Raises BadInput for a file that is there and may not be written over."""
-    if target.exists() and not force:
+def need_free(target: Path, *, force: bool, sources: Iterable[Path] = ()) -> None:
+    """sources: what is read. Raises BadInput for a file that is there and may not be written over, and for a name that
+    no file can have."""
+    if target.suffix.lower() == ".md":
+        raise BadInput(f"{target} is what its model card would be called.", do="Choose another with --out.")
+    if len(os.fsencode(target.name)) > LONGEST_NAME:
+        raise BadInput(f"{target.name[:40]}… is too long for the name of a file.", do="Choose another with --out.")
+    if not target.exists():
+        return
+    if any(source.exists() and target.samefile(source) for source in sources):
+        raise BadInput(f"{target} is what it would be made of.", do="Choose another with --out.")
+    if not target.is_file():
+        raise BadInput(f"{target} is there already, and no plain file.", do="Choose another with --out.")
+    if not force:
         raise BadInput(f"{target} is there already.", do="Choose another with --out, or add --force.")

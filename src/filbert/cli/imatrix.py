@@ -47,7 +47,7 @@ def imatrix(
     calibration = read_calibration(text or [], pairs or [])  # before anything is downloaded
     stored = present(model, settings, load.threads, consent(settings))
     target = out or file_of(stored.name, ".imatrix.gguf")
-    need_free(target, force=force)
+    need_free(target, force=force, sources=stored.parts)
     texts = calibration.of(stored, load)
     plan = LoadPlan(stored, load)
     with progress(settings) as watch:

@@ -13,6 +13,7 @@ from filbert.cli.flags_from_options import with_options
 from filbert.cli.set import shown
 from filbert.core.files import size
 from filbert.core.settings import Settings
+from filbert.report.page import printable
 
 
 @with_options()
@@ -85,4 +86,4 @@ def _readable(label: str, value: Any) -> str:
     if label == "template":
         first = value.strip().splitlines()[0] if value.strip() else ""
         return f"{len(value):,} characters: {first[:60]}… (`--template` shows all)"
-    return f"{value:,}" if isinstance(value, int) else str(value)
+    return f"{value:,}" if isinstance(value, int) else printable(str(value))

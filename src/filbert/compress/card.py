@@ -6,8 +6,10 @@ It is made of the file's header alone, so that it can be written anew wherever t
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from shlex import quote
 
 from filbert.compress.making import Kind, Making, Measured, making_of
 from filbert.core.errors import BadInput
@@ -18,6 +20,7 @@ from filbert.models.header import Header
 from filbert.models.parts import parts_beside
 from filbert.report.page import Cell, Commands, Page, Section, Table, Words, markdown
 
+REPO = re.compile(r"[A-Za-z0-9._-]+/[A-Za-z0-9._-]+")  # of the hub
 HEAD = ("text", "tokens", "KL divergence, nats a token", "ratio of perplexities", "same likeliest token")
 NOTE = (
     "In brackets are 95 % intervals, by a bootstrap over windows, which are few, so that they are somewhat too narrow. "
@@ -52,7 +55,9 @@ def card(file: Path) -> str:
             Section(
                 "What it is made of", [Table(("", ""), [[Cell(name), Cell(told)] for name, told in about(headers)])]
             ),
-            Section("Run it", [Commands([f"filbert chat --model {file.name}", f"llama-cli -m {file.name}"])]),
+            Section(
+                "Run it", [Commands([f"filbert chat --model {quote(file.name)}", f"llama-cli -m {quote(file.name)}"])]
+            ),
             Section("Make it again", [Words(f"By {making.versions}:"), Commands([making.command])]),
         ],
     )
@@ -139,5 +144,5 @@ def front_matter(header: Header) -> str:
     """What a hub reads of a card. Strings of JSON are strings of YAML."""
     base, licence = base_model(header), header.text("general.license")
     lines = [f"license: {json.dumps(licence)}"] if licence else []
-    lines += [f"base_model: {json.dumps(base)}", "base_model_relation: quantized"] if base.count("/") == 1 else []
+    lines += [f"base_model: {json.dumps(base)}", "base_model_relation: quantized"] if REPO.fullmatch(base) else []
     return "\n".join(["---", *lines, "library_name: gguf", "tags: [gguf, filbert]", "---", "", ""])

@@ -138,6 +138,11 @@ def read_imatrix(path: Path) -> ImportanceMatrix:
             raise BadInput(
                 f"{path.name} is damaged.", why=f"{tensor.name} is of type {tensor.type}.", do="Make it anew."
             )
+        numbers = np.fromfile(path, np.float32, tensor.count, offset=tensor.offset)
+        if not (np.isfinite(numbers).all() and (numbers >= 0).all()):
+            raise BadInput(
+                f"{path.name} is damaged.", why=f"{tensor.name} holds what is no sum of squares.", do="Make it anew."
+            )
     return ImportanceMatrix(path, header)
 
 

@@ -44,13 +44,19 @@ def upload_of(folder: Path, to: str) -> Upload:
         index = json.loads((folder / INDEX).read_text("utf-8"))
         hashes = {safe_name(file["name"]): str(file["sha256"]) for each in index for file in each["files"]}
         cards = [card_of(folder / each["files"][0]["name"]).name for each in index]
-    except (OSError, ValueError, KeyError, TypeError, IndexError) as exc:
+        if not hashes:
+            raise ValueError("it names no file")
+    except (OSError, ValueError, KeyError, TypeError, IndexError, RecursionError) as exc:
         raise BadInput(
             f"{folder} is no release.",
             why=f"It has no {INDEX} that tells of its files.",
             do="Make one with `filbert compress MODEL --batch Q8_0,Q4_K_M -o FOLDER`.",
         ) from exc
     names = [README, INDEX, SUMS, *([CHART] if (folder / CHART).exists() else []), *cards, *hashes]
+    if linked := next((name for name in names if (folder / name).is_symlink()), None):
+        raise BadInput(
+            f"{folder / linked} is a link.", why="What it leads to is not of the release.", do="Put a copy there."
+        )
     if missing := next((name for name in names if not (folder / name).is_file()), None):
         raise BadInput(f"{folder} lacks {missing}.", do="Run the `filbert compress --batch` that made it again.")
     return Upload(folder, name.where, hashes, {each: (folder / each).stat().st_size for each in names})

@@ -15,6 +15,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from filbert.compress.measure import Measure
 from filbert.compress.plan import Plan
 from filbert.compress.recipe import Planned
@@ -22,10 +24,12 @@ from filbert.core.errors import BadInput, BadModelFile
 from filbert.core.files import alone, move_whole, need_room, write_whole
 from filbert.core.jobs import Job, Progress
 from filbert.engine.quantiser import STEP, Quantiser, Rounding
-from filbert.models.header import Tensor
+from filbert.models.header import Tensor, no_numbers
 from filbert.models.parts import projector_of
 
 COPY_BYTES = 1 << 22
+FLOATS = {"F64": np.float64, "F32": np.float32, "F16": np.float16}
+BF16_EXPONENT = 0x7F80  # all of its bits are those of infinity and NaN
 TOLD_EACH_S = 1.0
 
 
@@ -105,8 +109,16 @@ def _copy(source: Path, tensor: Tensor, target: Path, offset: int) -> None:
         part.seek(offset)
         left = tensor.size_bytes
         while left and (data := file.read(min(left, COPY_BYTES))):
+            if not all_numbers(data, tensor.type):
+                raise no_numbers(tensor.name)
             part.write(data)
             left -= len(data)
+
+
+def all_numbers(data: bytes, kind: str) -> bool:
+    if kind == "BF16":
+        return not (np.frombuffer(data, np.uint16) & BF16_EXPONENT == BF16_EXPONENT).any()
+    return kind not in FLOATS or bool(np.isfinite(np.frombuffer(data, FLOATS[kind])).all())
 
 
 def _write_header(file: Path, header: bytes) -> None:

@@ -304,7 +304,9 @@ def known_type(name: str) -> str:
     """The type as the format spells it. Raises ValueError."""
     plain = name.upper()
     if plain not in QUANTISED | FULL:
-        raise ValueError(f"{name!r} is no type a tensor can get{did_you_mean(plain, sorted(QUANTISED | FULL))}")
+        raise ValueError(
+            f"{name!r} is no type a tensor can get. {did_you_mean(plain, sorted(QUANTISED | FULL))}".rstrip()
+        )
     return plain
 
 
@@ -347,6 +349,8 @@ def _read(text: str, name: str) -> Recipe:
         return Recipe.model_validate(tomllib.loads(text))
     except tomllib.TOMLDecodeError as exc:
         raise BadInput(f"{name} is no TOML.", why=f"{exc}.", do="Mend the line it names.") from exc
+    except RecursionError as exc:
+        raise BadInput(f"{name} is no recipe.", why="It nests without end.", do="docs/compress.md shows one.") from exc
     except ValidationError as exc:
         raise BadInput(f"{name} is no recipe.", why=_why(exc), do="docs/compress.md shows one.") from exc
 

@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from filbert.compress.card import bits_a_weight, front_matter, on, told, write_card
@@ -62,6 +63,7 @@ def release_job(
     plans: Mapping[str, Plan], folder: Path, measures: Mapping[str, Measure], threads: int | None = None
 ) -> Job[list[Made]]:
     """plans, measures: by the name of the file. Raises BadInput for a file of that name which something else made."""
+    need_ours(folder)
     folder.mkdir(parents=True, exist_ok=True)
     made = []
     for name, each in plans.items():
@@ -77,12 +79,21 @@ def release_job(
         making = making_of(headers[0])
         assert making
         made.append(Made(name, headers, making, files))
-    _write(folder / SUMS, "".join(f"{sha256}  {name}\n" for each in made for name, (_, sha256) in each.files.items()))
     _write(folder / INDEX, json.dumps([each.to_json() for each in made], indent=1) + "\n")
+    _write(folder / SUMS, "".join(f"{sha256}  {name}\n" for each in made for name, (_, sha256) in each.files.items()))
     _write(folder / README, front_matter(made[0].headers[0]) + markdown(_page(made)))
     if len(_points(made)) > 1 and find_spec("matplotlib"):
         _draw(made, folder / CHART)
     return made
+
+
+def need_ours(folder: Path) -> None:
+    """Raises BadInput for a folder in which something lies that is called as a release's files are, and of none."""
+    if folder.exists() and not folder.is_dir():
+        raise BadInput(f"{folder} is no folder.", do="Name another with --out.")
+    other = next((folder / name for name in (README, SUMS, CHART) if (folder / name).exists()), None)
+    if other and not (folder / INDEX).exists():
+        raise BadInput(f"{other} is there already.", do="Take another folder, or take it away.")
 
 
 def _is_made(file: Path, made: Plan, *, is_measured: bool) -> bool:
@@ -122,7 +133,7 @@ def _page(made: Sequence[Made]) -> Page:
         "divergence: its predictions are the nearest to those of the model it was made from.",
         [
             Section("Which to take", [*words, Table(HEAD, rows(made))]),
-            Section("Run one", [Commands([f"filbert chat --model {smallest.name}", f"sha256sum -c {SUMS}"])]),
+            Section("Run one", [Commands([f"filbert chat --model {quote(smallest.name)}", f"sha256sum -c {SUMS}"])]),
             Section("Made by", [Commands([each.making.command for each in made])]),
         ],
     )

@@ -17,7 +17,7 @@ from filbert.compress.prepare import folder_of
 from filbert.compress.quantise import quantise_job
 from filbert.compress.wanted import Wanted
 from filbert.core.errors import BadInput
-from filbert.core.files import make_folder
+from filbert.core.files import make_folder, size
 from filbert.core.jobs import Job, Progress
 from filbert.core.machine import Memory
 from filbert.core.settings import configured
@@ -63,6 +63,12 @@ def _for_memory(table: Table, memory: int, name: str, how: Mapping[str, Any]) ->
     with_it = [read_header(table.source.original.projector)] if table.source.original.projector else []
     left = memory - fit.estimate([*table.source.headers, *with_it], context, demand).own
     while True:
+        if left <= 0:
+            raise BadInput(
+                f"{table.source.original.name} does not run in {size(memory)}.",
+                why=f"Its context of {context} tokens and what holds it take {size(memory - left)} without a weight.",
+                do="Allow more, or take a smaller model.",
+            )
         made = table.of_size(left, name, **how)
         over = fit.estimate([made.as_header(), *with_it], context, demand).total - memory
         if over <= 0:
@@ -116,7 +122,8 @@ def _of_speed(table: Table, wanted: Wanted, load: LoadOptions, how: Mapping[str,
             low = middle + 1
         else:
             high = middle - 1
-    for i in reversed(range(len(points)) if high < 0 else [high]):  # a smaller file is not always a faster one
+    # A smaller file is not always a faster one.
+    for i in [high] if high >= 0 else range(len(points) - 1, 0, -max(1, len(points) // TRIES)):
         if (yield from is_fast(i)):
             return table.of_size(points[i].size_bytes, wanted.text, **how)
     raise BadInput(

@@ -18,11 +18,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from filbert.core.errors import BadInput, BadModelFile, EngineError
+from filbert.core.errors import BadModelFile, EngineError
 from filbert.engine.answering import Say, answer_each
 from filbert.engine.capi import NUMBERS, Engine, Floats, open_engine
 from filbert.engine.lifeline import bound_memory
 from filbert.models.gguf_write import size_of
+from filbert.models.header import no_numbers
 
 PART_BYTES = 48 << 20  # of numbers held at once, as F32
 CHUNK = 1 << 15  # numbers a thread takes at a time
@@ -145,11 +146,7 @@ class Quantiser:
             start, end = span
             numbers = rows(first + start, first + end)
             if not np.isfinite(numbers).all():
-                raise BadInput(
-                    f"{task.name} holds weights that are no numbers.",
-                    why="NaN or infinity is in the source.",
-                    do="Get the full model again, or convert it anew.",
-                )
+                raise no_numbers(task.name)
             weights = ffi.NULL if importance is None else self._floats(importance[(first + start) // task.matrix])
             target = self._at(data, start * size)
             written = lib.ggml_quantize_chunk(kind, self._floats(numbers), target, 0, end - start, task.row, weights)
@@ -177,12 +174,13 @@ def spans(first: int, n_rows: int, matrix: int, step: int) -> Iterator[tuple[int
 
 
 def importances(task: Task) -> Floats | None:
-    """Of shape (matrices, columns): means of squares, 1 throughout for a matrix that nothing was seen of."""
+    """Of shape (matrices, columns): means of squares, 1 throughout for a matrix that nothing came to."""
     if not task.importance:
         return None
     sums, counts = _sums(task.importance, task)
-    means = np.divide(sums, counts, out=np.ones_like(sums), where=counts > 0)
-    return means.reshape(-1, task.row)
+    means = np.divide(sums, counts, out=np.ones_like(sums), where=counts > 0).reshape(-1, task.row)
+    means[~means.any(1)] = 1
+    return means
 
 
 def usages(task: Task) -> Floats:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
-from filbert.core.errors import BadModelFile
+from filbert.core.errors import BadInput, BadModelFile
 from filbert.models.gguf_types import FILE_TYPES, POOLING_TYPES
 
 ReadAt: TypeAlias = Callable[[int, int], bytes]  # (offset, length) -> bytes; fewer only where the file is shorter
@@ -262,3 +262,11 @@ def _strings(data: bytes, count: int) -> list[str]:
         found.append(data[at + 8 : at + 8 + length].decode(errors="replace"))
         at += 8 + length
     return found
+
+
+def no_numbers(tensor: str) -> BadInput:
+    return BadInput(
+        f"{tensor} holds weights that are no numbers.",
+        why="NaN or infinity is in the source.",
+        do="Get the full model again, or convert it anew.",
+    )

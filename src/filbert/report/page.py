@@ -176,10 +176,10 @@ def _bar(bar: Bar) -> str:
 
 
 def _html(text: str) -> str:
-    return escape(_printable(text))
+    return escape(printable(text))
 
 
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
     """Without what moves a cursor, turns a line around or is no character, each of which a model's file may hold."""
     return "".join(" " if unicodedata.category(each) in ("Cc", "Cf", "Cs", "Zl", "Zp") else each for each in text)
 
@@ -221,10 +221,10 @@ def _bold(cell: Cell) -> str:
 
 
 def _markdown(text: str) -> str:
-    return re.sub(r"([\\`*_\[\]<>#])", r"\\\1", _printable(text))
+    return re.sub(r"([\\`*_\[\]<>#])", r"\\\1", printable(text))
 
 
 def _code(text: str) -> str:
-    text = _printable(text)
+    text = printable(text)
     fence = "`" * (1 + max(map(len, re.findall("`+", text)), default=0))
     return f"{fence} {text} {fence}" if len(fence) > 1 else f"`{text}`"
