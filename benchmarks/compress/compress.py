@@ -18,7 +18,7 @@ import os
 import statistics
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
@@ -33,7 +33,7 @@ from filbert.compress.gradient import windows_of
 from filbert.compress.imatrix import ImportanceMatrix
 from filbert.compress.optimise import Table
 from filbert.compress.plan import Plan, Source, plan
-from filbert.compress.prepare import Asked, table_job
+from filbert.compress.prepare import Asked, importance_job, table_job
 from filbert.compress.quantise import quantise_job
 from filbert.compress.recipe import Recipe, stock
 from filbert.compress.texts import default_texts
@@ -57,18 +57,16 @@ HEAD = ("against", "bytes", "its KL", "effort", "our bytes", "our KL", "ratio", 
 
 @dataclass
 class Bench:
+    """tables: by effort, high having that of low."""
+
     full: LoadPlan
     work: Path
     quantize: Path
-    table: Table
-    equalised: Table | None
+    source: Source
+    importance: ImportanceMatrix
+    tables: Mapping[str, Table]
     divergence: Divergence
     steps: int
-
-    @property
-    def importance(self) -> ImportanceMatrix:
-        assert self.table.importance
-        return self.table.importance
 
     def theirs(self, name: str) -> Path:
         file = self.work / f"llama.cpp-{name}.gguf"
@@ -77,14 +75,14 @@ class Bench:
                 by_llama_quantize(self.quantize, self.full.stored.path, file, name, self.importance.path)
             else:
                 recipe = Recipe(name=name, type=name, file_type=1024)
-                done(quantise_job(plan(self.table.source, recipe, self.importance), file), name)
+                done(quantise_job(plan(self.source, recipe, self.importance), file), name)
         return file
 
     def ours(self, name: str, size_bytes: int, effort: str) -> Path:
-        file = self.work / f"filbert-{name}-{'none' if effort == 'none' else 'low'}.gguf"
-        found = self.table if effort == "none" else self.equalised or self.table
+        found = "none" if effort == "none" else "low"
+        file = self.work / f"filbert-{name}-{found}.gguf"
         if not file.exists():
-            done(quantise_job(found.of_size(size_bytes, name), file), f"as {name}")
+            done(quantise_job(self.tables[found].of_size(size_bytes, name), file), f"as {name}")
         if effort != "high":
             return file
         trained = self.work / f"filbert-{name}-{self.steps}.gguf"
@@ -144,7 +142,7 @@ def resident() -> int:
 
 
 def mix(bench: Bench, name: str) -> Plan:
-    return plan(bench.table.source, stock(name), bench.importance)
+    return plan(bench.source, stock(name), bench.importance)
 
 
 def texts(full: LoadPlan) -> Sequence[object]:
@@ -181,16 +179,19 @@ def main() -> None:
     plain = Asked(
         Source(full.stored, check_split(full.stored.parts)), full.options, texts(full), None, asked.sensitivity
     )
-    found = done(table_job(plain), "table")
-    other = done(equalised_job(plain), "re-scaled") if asked.efforts != "none" else None
-    if other:
-        scaled = replace(plain, source=other.source, importance=other.importance)
-        other = done(table_job(scaled), "table, re-scaled")
+    importance = done(importance_job(plain), "importance matrix")
+    tables, efforts = {}, asked.efforts.split(",") if asked.against else []
+    if "none" in efforts:
+        tables["none"] = done(table_job(plain), "table")
+    if {"low", "high"} & set(efforts):
+        other = done(equalised_job(plain), "re-scaled")
+        found = replace(plain, source=other.source, importance=other.importance) if other else plain
+        tables["low"] = done(table_job(found), "table, re-scaled")
     text = (Path(os.environ["FILBERT_DATA"]) / "text/wikitext2_valid.txt").read_text("utf-8")
     with Divergence(full, [(text, False)], 512, asked.windows, asked.work / "logits") as divergence:
-        bench = Bench(full, asked.work, asked.quantize, found, other, divergence, asked.steps)
+        bench = Bench(full, asked.work, asked.quantize, plain.source, importance, tables, divergence, asked.steps)
         rows = []
-        for name, effort in product(filter(None, asked.against.split(",")), asked.efforts.split(",")):
+        for name, effort in product(asked.against.split(","), efforts):
             rows.append(bench.row(name, effort))
             print(table(HEAD, rows, 160), flush=True)
     if not asked.no_times:

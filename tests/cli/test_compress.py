@@ -9,6 +9,7 @@ import pytest
 from terminal import Run
 
 import make_tiny
+from filbert.compress.making import making_of
 from filbert.models.gguf import read_header
 from filbert.models.store import in_place
 
@@ -99,6 +100,17 @@ def test_an_importance_matrix_is_made_and_used(filbert: Run, tmp_path: Path) -> 
     assert "3 windows of 64 tokens, 211 tensors" in filbert(*words).stdout
     done = filbert("compress", NAME, "--to", "IQ2_S", "--allow-requantize", "--dry-run", "--imatrix", str(matrix))
     assert "IQ2_XS" in done.stdout
+
+
+def test_a_text_of_ones_own_tells_which_columns_matter(filbert: Run, tmp_path: Path) -> None:
+    model, text = make_tiny.dense(tmp_path / "tiny.gguf"), tmp_path / "mine.txt"
+    text.write_text("The quick brown fox jumps over the lazy dog. " * 100)
+    for words, has_matrix in (((), False), (("--text", str(text)), True)):
+        out = tmp_path / f"{has_matrix}.gguf"
+        filbert("compress", str(model), "--to", "Q4_0", "--no-measure", *words, "-o", str(out))
+        said = making_of(read_header(out))
+        assert said
+        assert bool(said.imatrix_sha256) == has_matrix
 
 
 @pytest.mark.slow

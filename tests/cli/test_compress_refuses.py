@@ -61,6 +61,11 @@ def test_it_is_told_before_anything_is_written(words: list[str], why: str, tiny:
     assert tiny.read_bytes() == content
 
 
+def test_a_model_with_adapters_is_not_a_file(tiny: Path, filbert: Run) -> None:
+    adapter = make_tiny.adapter(Path("lora.gguf").absolute())
+    assert "has adapters" in filbert("compress", f"{tiny}+{adapter}", *Q4, "-o", "out.gguf").stderr
+
+
 def test_an_importance_matrix_is_not_written_over_its_model(tiny: Path, filbert: Run) -> None:
     content = tiny.read_bytes()
     assert "is what it would be made of" in filbert("imatrix", str(tiny), "--force", "-o", str(tiny)).stderr

@@ -155,6 +155,8 @@ def compress(
     overrides = _overrides(tensor_type or [], output_type, embedding_type)
     split_bytes = bytes_of(split_size) if split_size else None
     stored = present(model, settings, load.threads, consent(settings))
+    if stored.adapters:
+        raise BadInput(f"{model} has adapters.", why="They would not be in the file.", do="Name the model alone.")
     source = Source(stored, check_split(stored.parts))
     importance = read_imatrix(imatrix) if imatrix else None
     asked = Asked(

@@ -123,7 +123,7 @@ class Asked:
         if self.effort(to) == "none":
             if check(to) and self.options.effort == "auto":
                 note("Not re-scaled: that takes measuring, in one file, and memory for MODEL twice.", self.settings)
-            return self._plan(to, self._covered if self.calibration.is_named else self)
+            return (self._covered if self.calibration.is_named else self)._plan(to, self)
         if other := self._equalised:
             made = other._plan(to, self)
             if self.dry_run or self._gains(made):
@@ -199,7 +199,7 @@ class Asked:
 
     @cached_property
     def _covered(self) -> Asked:
-        """The same with an importance matrix, that of the texts where none was named."""
+        """The same with an importance matrix, where none was named that of the texts."""
         from filbert.compress.prepare import importance_job
         from filbert.core.jobs import run
 

@@ -30,7 +30,7 @@ from filbert.models.parts import projector_of
 COPY_BYTES = 1 << 22
 FLOATS = {"F64": np.float64, "F32": np.float32, "F16": np.float16}
 BF16_EXPONENT = 0x7F80  # all of its bits are those of infinity and NaN
-TOLD_EACH_S = 1.0
+TOLD_EACH_S = 5.0  # what a kill may cost
 
 
 def quantise_job(made: Plan, target: Path, *, threads: int | None = None, measure: Measure | None = None) -> Job[Path]:
