@@ -14,7 +14,7 @@ import pytest
 
 import make_tiny
 from filbert.compress import equalise
-from filbert.compress.equalise import Factors, equalised_job, write_job
+from filbert.compress.equalise import Factors, chosen, equalised_job, write_job
 from filbert.compress.imatrix import ImportanceMatrix, Text, imatrix_job, read_imatrix
 from filbert.compress.plan import Plan, Source
 from filbert.compress.prepare import Asked, folder_of
@@ -140,7 +140,7 @@ def test_it_rounds_better_and_is_not_measured_twice(tmp_path: Path, monkeypatch:
     (story,) = folder_of(in_place(full)).glob("equalised-*.json")
     losses = {exponent: np.mean(kl) for exponent, kl in json.loads(story.read_text("utf-8"))}
     assert list(losses) == [None, *equalise.EXPONENTS]
-    assert found.source.exponent == min(losses, key=lambda each: losses[each])
+    assert found.source.exponent == chosen(dict(json.loads(story.read_text("utf-8"))))
     assert losses[found.source.exponent] < 0.6 * losses[None]
     assert found.source.original == in_place(full)
     assert found.importance.sha256 == importance.sha256
@@ -155,6 +155,15 @@ def test_it_rounds_better_and_is_not_measured_twice(tmp_path: Path, monkeypatch:
     again = finish(equalised_job(asked_of(full, importance)))
     assert (again.source, again.importance) == (found.source, found.importance)
     assert again.source.stored.path.read_bytes() == was
+
+
+def test_the_smallest_exponent_is_chosen_that_chance_does_not_tell_from_the_best() -> None:
+    plain = [0.30, 0.40, 0.20, 0.50]
+    near, best = [0.11, 0.20, 0.10, 0.22], [0.10, 0.21, 0.10, 0.21]
+    assert chosen({None: plain, 0.0: [0.2, 0.3, 0.1, 0.4], 0.05: near, 0.1: best}) == 0.05
+    assert chosen({None: plain, 0.0: near, 0.05: [loss - 0.05 for loss in near], 0.1: plain}) == 0.05
+    assert chosen({None: plain, 0.0: [0.29, 0.41, 0.20, 0.50], 0.05: [0.5] * 4, 0.1: plain}) is None
+    assert chosen({None: []}) is None  # the engine found it to be another model
 
 
 @pytest.mark.slow

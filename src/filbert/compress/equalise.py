@@ -38,6 +38,7 @@ from filbert.models.store import in_place
 EXPONENTS = (0.0, 0.05, 0.1, 0.15)
 JUDGED = "Q4_K_M"  # the mix that exponents are compared in
 SAME = 0.01  # nats a token at most, between a model and itself re-scaled: its values are rounded, too
+NEAR = 1.0  # standard errors
 MOST_FACTOR = 64.0
 LEAST_SHARE = 1e-3  # of the mean: columns and uses below count as that
 CHUNK = 1 << 22  # weights
@@ -118,7 +119,7 @@ def equalised_job(asked: Asked) -> Job[Equalised | None]:
         held.enter_context(alone(target))
         columns = [] if target.exists() else (yield from _columns(source, importance))
         losses = yield from _losses(asked, importance, columns, story)
-        exponent = _best(losses)
+        exponent = chosen(losses)
         if exponent is not None and not target.exists():
             yield from write_job(source, importance, factors_of(columns, exponent), target)
         if exponent is None:
@@ -177,10 +178,13 @@ def _keep(found: Mapping[float | None, Sequence[float]], story: Path) -> None:
         file.write(json.dumps(list(found.items())).encode())
 
 
-def _best(losses: Mapping[float | None, Sequence[float]]) -> float | None:
-    """None where none is better than the model as it is by more than chance, window by window."""
-    best = min(losses, key=lambda exponent: sum(losses[exponent]))
-    return best if best is not None and is_better(np.array(losses[best]), np.array(losses[None])) else None
+def chosen(losses: Mapping[float | None, Sequence[float]]) -> float | None:
+    """The smallest, which trusts the text of the importance matrix least, of those within a standard error of the best,
+    window by window; None where that is no better than the model as it is by more than chance."""
+    found = {exponent: np.array(loss) for exponent, loss in losses.items()}
+    best = min(found.values(), key=np.sum)
+    near = [exponent for exponent in EXPONENTS if exponent in found and not is_better(best, found[exponent], NEAR)]
+    return near[0] if near and is_better(found[near[0]], found[None]) else None
 
 
 def factors_of(columns: Sequence[Columns], exponent: float) -> Factors:

@@ -93,10 +93,10 @@ def _measured(judge: Divergence, made: Plan) -> Job[Numbers]:
     return (yield from tried(made, lambda file: judge.means_of(LoadPlan(in_place(file), judge.full.options))))
 
 
-def is_better(theirs: Numbers, ours: Numbers) -> bool:
-    """By more than chance: windows are compared one by one."""
+def is_better(theirs: Numbers, ours: Numbers, sure: float = SURE) -> bool:
+    """By more than chance: windows are compared one by one. sure: standard errors."""
     apart = theirs - ours
-    return bool(apart.mean() < -SURE * apart.std(ddof=1) / np.sqrt(len(apart)))
+    return bool(apart.mean() < -sure * apart.std(ddof=1) / np.sqrt(len(apart)))
 
 
 def _types(made: Plan) -> list[str]:
