@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from filbert.core import paths
 from filbert.core.errors import BadInput, DiskFull, StoreBusy, StoreReadOnly
 from filbert.core.files import (
     MOST_TEXT_BYTES,
@@ -102,6 +103,12 @@ def test_more_room_than_the_disk_has_is_refused_before_anything_is_written(tmp_p
         need_room(tmp_path / "not" / "yet", 10**18)
     need_room(tmp_path / "not" / "yet", 1)
     assert not list(tmp_path.iterdir())
+
+
+def test_what_helps_depends_on_whose_folder_it_is(tmp_path: Path) -> None:
+    for folder, helps in ((paths.models_folder(), "FILBERT_HOME"), (tmp_path, "write to another disk")):
+        with pytest.raises(DiskFull, match=helps):
+            need_room(folder, 10**18)
 
 
 @pytest.mark.root

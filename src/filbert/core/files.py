@@ -57,17 +57,17 @@ def disk_errors(path: Path) -> Iterator[None]:
         if exc.errno in (errno.ENOSPC, errno.EDQUOT):
             raise DiskFull(
                 f"The disk that holds {path.parent} is full.",
-                do="Free some room, or move everything with FILBERT_HOME.",
+                do=_room(path),
             ) from exc
         if exc.errno == errno.EFBIG:
             raise DiskFull(
                 f"The disk that holds {path.parent} takes no file of this size.",
-                do="Move everything to another one with FILBERT_HOME.",
+                do="Move everything to another one with FILBERT_HOME."
+                if paths.is_ours(path)
+                else "Choose another one.",
             ) from exc
         if exc.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
-            raise StoreReadOnly(
-                f"Cannot write to {path.parent}.", why=f"{exc.strerror}.", do="Point FILBERT_HOME at a folder you own."
-            ) from exc
+            raise StoreReadOnly(f"Cannot write to {path.parent}.", why=f"{exc.strerror}.", do=_own(path)) from exc
         if exc.errno in (errno.ELOOP, errno.EISDIR, errno.ENOTDIR):
             raise StoreReadOnly(
                 f"Something else is where {path} belongs.", why=f"{exc.strerror}.", do="Take it away."
@@ -80,9 +80,7 @@ def make_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except (FileNotFoundError, NotADirectoryError, FileExistsError) as exc:
-        raise StoreReadOnly(
-            f"{folder} cannot be made.", why=f"{exc.strerror}.", do="Point FILBERT_HOME at a folder you own."
-        ) from exc
+        raise StoreReadOnly(f"{folder} cannot be made.", why=f"{exc.strerror}.", do=_own(folder)) from exc
 
 
 def need_room(folder: Path, size_bytes: int) -> None:
@@ -91,8 +89,18 @@ def need_room(folder: Path, size_bytes: int) -> None:
     if free < size_bytes:
         raise DiskFull(
             f"{folder} has {size(free)} free and {size(size_bytes)} are needed.",
-            do="Free some room (`filbert list`, `filbert rm NAME`), or move everything with FILBERT_HOME.",
+            do=_room(folder),
         )
+
+
+def _room(path: Path) -> str:
+    if paths.is_ours(path):
+        return "Free some room (`filbert list`, `filbert rm NAME`), or move everything with FILBERT_HOME."
+    return "Free some room there, or write to another disk."
+
+
+def _own(path: Path) -> str:
+    return "Point FILBERT_HOME at a folder you own." if paths.is_ours(path) else "Choose a folder that you own."
 
 
 def read_plain_file(path: Path, most_bytes: int) -> bytes:

@@ -27,6 +27,12 @@ def log_file() -> Path:
     return (folder / "log" if folder else platformdirs.user_log_path("filbert", appauthor=False)) / "filbert.log"
 
 
+def is_ours(path: Path) -> bool:
+    """Whether FILBERT_HOME moves it."""
+    folders = (data_folder(), config_file().parent, log_file().parent)
+    return any(path.absolute().is_relative_to(folder) for folder in folders)
+
+
 def models_folder() -> Path:
     return data_folder() / "models"
 
