@@ -112,7 +112,8 @@ def _candidates(roundings: Sequence[Rounding], file: Path, threads: int) -> Job[
     found, done, at = [], 0, 0
     with Quantiser(threads=threads) as quantiser:
         for each in roundings:
-            yield from quantiser.quantise(each, file, at, done, total)
+            quantiser.ask(each, file, at)
+            yield from quantiser.written(each, done, total)
             found.append({"name": each.tensor.name, "type": each.to, "offset": at})
             done, at = done + each.tensor.count, at + size_of(each.tensor.shape, each.to)
     return [{"file": str(file)} | each for each in found]

@@ -10,10 +10,11 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -27,10 +28,13 @@ from filbert.engine.quantiser import STEP, Quantiser, Rounding
 from filbert.models.header import Tensor, no_numbers
 from filbert.models.parts import projector_of
 
+T = TypeVar("T")
+
 COPY_BYTES = 1 << 22
 FLOATS = {"F64": np.float64, "F32": np.float32, "F16": np.float16}
 BF16_EXPONENT = 0x7F80  # all of its bits are those of infinity and NaN
-TOLD_EACH_S = 5.0  # what a kill may cost
+TOLD_EACH_S = 1.0  # what a kill may cost
+AHEAD = 2  # tensors that are asked for before the first of them is there
 
 
 def quantise_job(made: Plan, target: Path, *, threads: int | None = None, measure: Measure | None = None) -> Job[Path]:
@@ -73,21 +77,42 @@ def _tensors(made: Plan, files: Sequence[Path], story: Path, done: int, quantise
     so_far = sum(each.tensor.count for each in made.tensors[:done])
     yield Progress(STEP, so_far, total, "weights")
     told = time.monotonic()
+    for number, each, rounding in _ahead(_begun(made, files, done, quantiser)):
+        if rounding:
+            yield from quantiser.written(rounding, so_far, total)
+        so_far += each.tensor.count
+        yield Progress(STEP, so_far, total, "weights")
+        if time.monotonic() - told > TOLD_EACH_S or number + 1 == len(made.tensors):
+            _tell(story, made, files, number + 1)
+            told = time.monotonic()
+
+
+def _begun(
+    made: Plan, files: Sequence[Path], done: int, quantiser: Quantiser
+) -> Iterator[tuple[int, Planned, Rounding | None]]:
+    """Each tensor from the number `done` on, with what the quantiser was asked for; None for one that stays as it is,
+    and is there now."""
     for number, (each, part, offset) in enumerate(_slots(made, files)):
         if number < done:
             continue
         _, file = made.source.tensors[each.tensor.name]
         if each.type == each.tensor.type:
             _copy(file, each.tensor, part, offset)
-            yield Progress(STEP, so_far + each.tensor.count, total, "weights")
+            yield number, each, None
         else:
-            importance = made.importance.of(each.tensor) if made.importance else None
-            asked = Rounding(each.tensor, file, each.type, importance)
-            yield from quantiser.quantise(asked, part, offset, so_far, total)
-        so_far += each.tensor.count
-        if time.monotonic() - told > TOLD_EACH_S or number + 1 == len(made.tensors):
-            _tell(story, made, files, number + 1)
-            told = time.monotonic()
+            asked = Rounding(each.tensor, file, each.type, made.importance.of(each.tensor) if made.importance else None)
+            quantiser.ask(asked, part, offset)
+            yield number, each, asked
+
+
+def _ahead(begun: Iterable[T]) -> Iterator[T]:
+    """Each when some more were begun, so that the quantiser never waits."""
+    waiting: deque[T] = deque()
+    for each in begun:
+        waiting.append(each)
+        if len(waiting) > AHEAD:
+            yield waiting.popleft()
+    yield from waiting
 
 
 def _slots(made: Plan, files: Sequence[Path]) -> Iterator[tuple[Planned, Path, int]]:

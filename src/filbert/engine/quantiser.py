@@ -70,10 +70,14 @@ class Quantiser:
     def __exit__(self, *error: object) -> None:
         self._child.kill()
 
-    def quantise(self, asked: Rounding, target: Path, offset: int, done: int, total: int) -> Job[None]:
-        """Write it into the target, from that byte on. done, total: weights of all tensors, for the progress. Raises
-        BadInput for weights that are no numbers, OSError where the target cannot be written."""
+    def ask(self, asked: Rounding, target: Path, offset: int) -> None:
+        """Have it written into the target, from that byte on, after all that was asked before; `written` waits for it,
+        in the same order. To ask for the next meanwhile keeps the child busy."""
         self._tell({"task": asked.to_json(), "target": (str(target), offset)})
+
+    def written(self, asked: Rounding, done: int, total: int) -> Job[None]:
+        """done, total: weights of all tensors, for the progress. Raises BadInput for weights that are no numbers,
+        OSError where the target cannot be written."""
         while "rows" in (said := self._child.hear(self._stall_s)):
             yield Progress(STEP, done + said["rows"] * asked.tensor.shape[0], total, "weights")
         answer(said)
