@@ -8,10 +8,12 @@ importance matrix as llama-quantize reads it (tools/quantize).
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
+from io import FileIO
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +28,7 @@ from filbert.models.gguf_write import size_of
 from filbert.models.header import no_numbers
 
 PART_BYTES = 48 << 20  # of numbers held at once, as F32
-CHUNK = 1 << 15  # numbers a thread takes at a time
+CHUNK = 1 << 16  # numbers a thread takes at a time
 SAMPLE = 1 << 18  # numbers of a tensor of which an error is told: types are compared on the same ones
 Bytes = NDArray[np.uint8]
 
@@ -56,6 +58,7 @@ class Quantiser:
     def __init__(self, engine: Engine, threads: ThreadPoolExecutor) -> None:
         self._engine = engine
         self._threads = threads
+        self._files = threading.local()
 
     def quantise(self, task: Task, target: tuple[str, int]) -> Iterator[int]:
         """The rows done, after each part. target: the file, and where in it. Raises BadInput for a weight that is no
@@ -72,11 +75,10 @@ class Quantiser:
         size = size_of((task.row,), task.type)
 
         def rows(start: int, end: int) -> Floats:
-            stored = np.empty((end - start, size), np.uint8)
-            with Path(task.source[0]).open("rb", buffering=0) as source:  # mapped pages take twice as long to come
-                source.seek(task.source[1] + start * size)
-                if source.readinto(stored.data) < stored.size:
-                    raise BadModelFile(f"{task.source[0]} ends within {task.name}.", do="Get the file again.")
+            stored, source = np.empty((end - start, size), np.uint8), self._opened(task.source[0])
+            source.seek(task.source[1] + start * size)
+            if source.readinto(stored.data) < stored.size:  # mapped pages take twice as long to come
+                raise BadModelFile(f"{task.source[0]} ends within {task.name}.", do="Get the file again.")
             return self._numbers(stored, task.type, task.row)
 
         return self._quantised(rows, task, first, last, importance)
@@ -100,6 +102,13 @@ class Quantiser:
             asked = replace(sample, to=kind)
             back = self.dequantised(self.quantised(rows, asked, 0, importance), kind, len(rows), task.row)
             yield kind, energy(back - rows) / whole
+
+    def _opened(self, path: str) -> FileIO:
+        """Each thread reads for itself, and opens a file once."""
+        if getattr(self._files, "path", None) != path:
+            self._files.file, self._files.path = FileIO(path), path
+        found: FileIO = self._files.file
+        return found
 
     def _some(self, task: Task, n: int) -> Floats:
         """Rows of each matrix, evenly spread."""
