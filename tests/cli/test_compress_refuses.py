@@ -61,6 +61,16 @@ def test_it_is_told_before_anything_is_written(words: list[str], why: str, tiny:
     assert tiny.read_bytes() == content
 
 
+def test_a_card_that_is_there_is_not_written_over_unasked(tiny: Path, filbert: Run) -> None:
+    card = Path("small.md")
+    card.write_text("My own words.")
+    done = filbert("compress", str(tiny), "--to", "Q4_0", "--no-measure", "-o", "small.gguf")
+    assert (done.returncode, "small.md is there already" in done.stderr) == (2, True)
+    assert card.read_text() == "My own words."
+    assert filbert("compress", str(tiny), *Q4, "-o", "small.gguf").returncode == 0
+    assert "What it lost" in card.read_text()
+
+
 def test_a_model_with_adapters_is_not_a_file(tiny: Path, filbert: Run) -> None:
     adapter = make_tiny.adapter(Path("lora.gguf").absolute())
     assert "has adapters" in filbert("compress", f"{tiny}+{adapter}", *Q4, "-o", "out.gguf").stderr

@@ -124,6 +124,7 @@ def compress(
     The types are those of llama.cpp, chosen by its own mixes (--to) or by a recipe of yours. The file says how it was
     made and what it lost, and so does a model card beside it.
     """
+    from filbert.compress.card import card_of
     from filbert.compress.imatrix import read_imatrix
     from filbert.compress.plan import Source
     from filbert.compress.release import need_ours
@@ -138,6 +139,8 @@ def compress(
         raise BadInput("--batch writes a folder.", do="Name it with `--out FOLDER`, and say all sizes in --batch.")
     if several and out:
         need_ours(out)
+    elif out and card_of(out) == out:
+        raise BadInput(f"{out} is what its model card would be called.", do="Choose another with --out.")
     if plot:
         if not curve or dry_run:
             raise BadInput("--plot draws a curve.", do="Add --curve, and leave --dry-run out.")
@@ -248,7 +251,7 @@ class Run:
 
 
 def _one(made: Plan, target: Path, how: Run) -> None:
-    from filbert.compress.card import write_card
+    from filbert.compress.card import card_of, write_card
     from filbert.compress.making import making_of
     from filbert.compress.quantise import quantise_job
     from filbert.core.jobs import run
@@ -262,7 +265,7 @@ def _one(made: Plan, target: Path, how: Run) -> None:
     eyes = [projector_of(files[0])] if made.source.original.projector else []
     making = None
     if not how.dry_run:
-        for file in (*files, *eyes):
+        for file in (*files, card_of(files[0]), *eyes):
             need_free(file, force=how.force, sources=how.asked.sources)
         with progress(how.settings) as watch:
             about = {"model": made.source.original.name, "recipe": made.recipe.name, "out": str(target)}

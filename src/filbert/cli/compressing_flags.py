@@ -72,8 +72,6 @@ def file_of(name: str, ending: str) -> Path:
 def need_free(target: Path, *, force: bool, sources: Iterable[Path] = ()) -> None:
     """sources: what is read. Raises BadInput for a file that is there and may not be written over, and for a name that
     no file can have."""
-    if target.suffix.lower() == ".md":
-        raise BadInput(f"{target} is what its model card would be called.", do="Choose another with --out.")
     if len(os.fsencode(target.name)) > LONGEST_NAME:
         raise BadInput(f"{target.name[:40]}… is too long for the name of a file.", do="Choose another with --out.")
     if not target.exists():
