@@ -11,6 +11,7 @@ from terminal import Run
 import make_tiny
 from filbert.compress.compress_options import CompressOptions
 from filbert.compress.making import making_of
+from filbert.core import paths
 from filbert.core.files import sha256_of
 from filbert.models.gguf import read_header
 
@@ -58,6 +59,13 @@ def test_one_table_serves_every_size_and_the_curve(filbert: Run, full: str, text
     assert "does not run in 1 MB" in refused.stderr
     device = filbert("compress", full, "--device", "200MB", *BY_SWAPS, "--text", text, "--dry-run")
     assert "Q8_0" in device.stdout
+
+
+@pytest.mark.slow
+def test_a_small_file_takes_one_table(filbert: Run, full: str, text: str) -> None:
+    refused = filbert("compress", full, "--bpw", "3.5", *BY_SWAPS, "--text", text, "--dry-run")
+    assert "The smallest file of these types takes" in refused.stderr  # rows too short for a type of three bits
+    assert len(list(paths.compressions_folder().glob("*/swap-*.json"))) == 1
 
 
 @pytest.mark.slow

@@ -39,3 +39,13 @@ def test_nothing_is_refused(text: str) -> None:
 
 def test_the_name_is_as_it_was_written() -> None:
     assert wanted("4.5bpw") == Wanted("bpw", 4.5, "4.5bpw")
+
+
+@pytest.mark.parametrize(
+    ("text", "is_small"),
+    [("3.7bpw", True), ("3.9bpw", False), ("370B", True), ("390B", False), ("device=1MB", False), ("kld=0.1", False)],
+)
+def test_few_bits_a_weight_are_small(text: str, is_small: bool) -> None:
+    found = wanted(text)
+    assert found
+    assert found.is_small(800) == is_small

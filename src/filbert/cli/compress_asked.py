@@ -152,12 +152,15 @@ class Asked:
         from filbert.compress.search import plan_job
         from filbert.core.jobs import run
 
+        found = check(to)
+        if found and not self.small and found.is_small(self.source.count):
+            return self._smaller._plan(to, asked)  # before the other table is made
         how: dict[str, Any] = {
-            "command": asked.again(to, self.table.sensitivity.maker if check(to) else ""),
+            "command": asked.again(to, self.table.sensitivity.maker if found else ""),
             "split_bytes": self.split_bytes,
             "requantise": self.requantise,
         }
-        if not (found := check(to)):
+        if not found:
             recipe: Recipe = read_recipe(self.recipe) if self.recipe else stock(to)
             for each in self.overrides:
                 if not any(re.search(each.tensor, name) for name in self.source.tensors):
@@ -170,8 +173,6 @@ class Asked:
             raise BadInput(
                 "Types of tensors are chosen by what was asked for.", do="Leave --tensor-type and its like out."
             )
-        if not self.small and found.is_small(self.source.count):
-            return self._smaller._plan(to, asked)
         about = {"model": self.source.original.name, "wanted": to}
         with progress(self.settings) as watch:
             made = run("compress", about, plan_job(self.table, found, self.load, how), watch)
