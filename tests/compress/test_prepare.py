@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from filbert.compress.imatrix import Text
 from filbert.compress.prepare import CHARACTERS, CHUNK, IMPORTANCE, LEFT_S, TABLE, UNSEEN, clean, part_of
 from filbert.core import paths
+from filbert.core.files import alone
 
 
 @given(st.lists(st.integers(4, 40_000), min_size=1, max_size=5))
@@ -51,5 +52,8 @@ def test_what_a_killed_run_left_goes_when_nobody_came_back() -> None:
     long_ago = time.time() - LEFT_S - 1
     for file in folder.iterdir():
         os.utime(file, (long_ago, long_ago))
+    with alone(folder / "equalised-1.gguf"):  # a run has come back to it
+        clean()
+    assert sorted(file.name for file in folder.iterdir()) == sorted((*results, "equalised-1.gguf"))
     clean()
     assert sorted(file.name for file in folder.iterdir()) == sorted(results)

@@ -21,7 +21,8 @@ from filbert.compress.plan import Source
 from filbert.compress.sensitivity import Sensitivity, read_sensitivity
 from filbert.compress.swap import swap_job
 from filbert.core import paths
-from filbert.core.errors import BadInput
+from filbert.core.errors import BadInput, StoreBusy
+from filbert.core.files import alone
 from filbert.core.jobs import Job
 from filbert.engine.divergence import Divergence
 from filbert.engine.load_options import LoadOptions
@@ -75,13 +76,15 @@ def folder_of(model: StoredModel) -> Path:
 def clean() -> None:
     """Remove what runs that were killed left, and nobody went on with for long: folders, and models re-scaled."""
     for each in paths.compressions_folder().glob("*/*"):
-        with suppress(FileNotFoundError):  # another process was quicker
-            if time.time() - each.stat().st_mtime < LEFT_S:
+        is_result = each.is_file() and (each.suffix != ".gguf" or "imatrix" in each.name)
+        with suppress(FileNotFoundError, StoreBusy):  # another process was quicker, or went on with it
+            if is_result or time.time() - each.stat().st_mtime < LEFT_S:
                 continue
-            if each.is_dir():
-                shutil.rmtree(each, ignore_errors=True)
-            elif each.suffix == ".gguf" and "imatrix" not in each.name:
-                each.unlink()
+            with alone(each):
+                if each.is_dir():
+                    shutil.rmtree(each, ignore_errors=True)
+                else:
+                    each.unlink()
 
 
 def table_job(asked: Asked) -> Job[Table]:
