@@ -120,10 +120,10 @@ def equalised_job(asked: Asked) -> Job[Equalised | None]:
         columns = [] if target.exists() else (yield from _columns(source, importance))
         losses = yield from _losses(asked, importance, columns, story)
         exponent = chosen(losses)
-        if exponent is not None and not target.exists():
-            yield from write_job(source, importance, factors_of(columns, exponent), target)
         if exponent is None:
             return None
+        if not target.exists():
+            yield from write_job(source, importance, factors_of(columns, exponent), target)
         return Equalised(*_written(source, target, exponent, importance), held.pop_all())
 
 

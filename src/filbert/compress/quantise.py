@@ -13,6 +13,7 @@ import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -92,9 +93,7 @@ def _begun(
 ) -> Iterator[tuple[int, Planned, Rounding | None]]:
     """Each tensor from the number `done` on, with what the quantiser was asked for; None for one that stays as it is,
     and is there now."""
-    for number, (each, part, offset) in enumerate(_slots(made, files)):
-        if number < done:
-            continue
+    for number, (each, part, offset) in islice(enumerate(_slots(made, files)), done, None):
         _, file = made.source.tensors[each.tensor.name]
         if each.type == each.tensor.type:
             _copy(file, each.tensor, part, offset)
@@ -134,13 +133,13 @@ def _copy(source: Path, tensor: Tensor, target: Path, offset: int) -> None:
         part.seek(offset)
         left = tensor.size_bytes
         while left and (data := file.read(min(left, COPY_BYTES))):
-            if not all_numbers(data, tensor.type):
+            if not _all_numbers(data, tensor.type):
                 raise no_numbers(tensor.name)
             part.write(data)
             left -= len(data)
 
 
-def all_numbers(data: bytes, kind: str) -> bool:
+def _all_numbers(data: bytes, kind: str) -> bool:
     if kind == "BF16":
         return not (np.frombuffer(data, np.uint16) & BF16_EXPONENT == BF16_EXPONENT).any()
     return kind not in FLOATS or bool(np.isfinite(np.frombuffer(data, FLOATS[kind])).all())

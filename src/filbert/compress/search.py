@@ -36,7 +36,6 @@ NEAR = 0.03  # of a quality: that near below it is good enough
 OF_ACTIVATIONS = 0.004  # nats a token that the engine's 8-bit activations cost any file; the first guess only
 SPOKEN = 48  # tokens, to know a speed by
 PROMPT = "Once upon a time"
-TRY = "try-"  # how folders of files that are gone in the end begin
 
 
 def plan_job(table: Table, wanted: Wanted, load: LoadOptions, how: Mapping[str, Any]) -> Job[Plan]:
@@ -137,7 +136,7 @@ def tried(made: Plan, measure: Callable[[Path], Job[T]]) -> Job[T]:
     """A file that is written, measured and gone."""
     kept = folder_of(made.source.original)
     make_folder(kept)
-    with tempfile.TemporaryDirectory(prefix=TRY, dir=kept) as folder:
+    with tempfile.TemporaryDirectory(prefix="try-", dir=kept) as folder:
         file = yield from quantise_job(made, Path(folder) / "try.gguf")
         return (yield from measure(file))
 
