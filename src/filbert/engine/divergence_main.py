@@ -45,7 +45,7 @@ class Divergence:
         self._pool = unbound(self._threads)
         engine, full = open_engine(), config["full"]
         self._weights = Weights(engine, config["path"], config["adapters"], as_stored=full, writable=full)
-        self._quantiser = Quantiser(engine, self._pool)
+        self._quantiser = Quantiser(engine, self._pool, self._threads)
         self._memory = Memory(self._weights) if full else None
         self._context = Context(self._weights, self._window, self._threads, lambda n: say({"decoded": n}))
 

@@ -28,9 +28,10 @@ from filbert.models.gguf_write import size_of
 from filbert.models.header import no_numbers
 
 PART_BYTES = 48 << 20  # of numbers held at once, as F32
-CHUNK = 1 << 16  # numbers a thread takes at a time
+CHUNK = 1 << 16  # numbers a thread takes at a time, at most
 SAMPLE = 1 << 18  # numbers of a tensor of which an error is told: types are compared on the same ones
 Bytes = NDArray[np.uint8]
+Rows = Callable[[int, int], Floats]  # those between two numbers
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,23 +56,34 @@ class Task:
 
 
 class Quantiser:
-    def __init__(self, engine: Engine, threads: ThreadPoolExecutor) -> None:
+    def __init__(self, engine: Engine, pool: ThreadPoolExecutor, threads: int) -> None:
+        """threads: of the pool."""
         self._engine = engine
-        self._threads = threads
+        self._pool = pool
+        self._n_threads = threads
         self._files = threading.local()
 
     def quantise(self, task: Task, target: tuple[str, int]) -> Iterator[int]:
         """The rows done, after each part. target: the file, and where in it. Raises BadInput for a weight that is no
         number."""
-        importance = importances(task)
+        importance, size, alone = importances(task), size_of((task.row,), task.to), threading.Lock()
         with Path(target[0]).open("r+b") as file:
-            file.seek(target[1])
+
+            def write(row: int, data: Bytes) -> None:
+                with alone:
+                    file.seek(target[1] + row * size)
+                    file.write(data.data)
+
             for first, last in task.parts:
-                file.write(self.rounded(task, first, last, importance).data)
+                self._each(self._read(task), task, first, last, importance, write)
                 yield last
 
     def rounded(self, task: Task, first: int, last: int, importance: Floats | None) -> Bytes:
         """What rows between two numbers become. Raises BadInput for a weight that is no number."""
+        return self._quantised(self._read(task), task, first, last, importance)
+
+    def _read(self, task: Task) -> Rows:
+        """Those of its file."""
         size = size_of((task.row,), task.type)
 
         def rows(start: int, end: int) -> Floats:
@@ -81,7 +93,7 @@ class Quantiser:
                 raise BadModelFile(f"{task.source[0]} ends within {task.name}.", do="Get the file again.")
             return self._numbers(stored, task.type, task.row)
 
-        return self._quantised(rows, task, first, last, importance)
+        return rows
 
     def errors(self, task: Task, types: Sequence[str]) -> Iterator[tuple[str, float]]:
         """Of each type the sum over weights of (error² x mean square of what the weight is multiplied with), as a share
@@ -123,7 +135,7 @@ class Quantiser:
         def work(span: tuple[int, int]) -> None:
             rows[slice(*span)] = self._numbers(stored[slice(*span)], kind, row)
 
-        list(self._threads.map(work, spans(0, n_rows, n_rows, max(1, CHUNK // row))))
+        list(self._pool.map(work, spans(0, n_rows, n_rows, self._share(n_rows, row))))
         return rows
 
     def _numbers(self, stored: Bytes, kind: str, row: int) -> Floats:
@@ -139,31 +151,51 @@ class Quantiser:
 
     def quantised(self, rows: Floats, task: Task, first: int, importance: Floats | None) -> Bytes:
         """first: the number of the first row in its tensor."""
-        return self._quantised(
-            lambda start, end: rows[start - first : end - first], task, first, first + len(rows), importance
-        )
 
-    def _quantised(
-        self, rows: Callable[[int, int], Floats], task: Task, first: int, last: int, importance: Floats | None
-    ) -> Bytes:
-        """rows: those between two numbers; each thread asks for its own."""
+        def some(start: int, end: int) -> Floats:
+            return rows[start - first : end - first]
+
+        return self._quantised(some, task, first, first + len(rows), importance)
+
+    def _quantised(self, rows: Rows, task: Task, first: int, last: int, importance: Floats | None) -> Bytes:
+        whole = np.empty((last - first, size_of((task.row,), task.to)), np.uint8)
+
+        def keep(row: int, data: Bytes) -> None:
+            whole[row - first : row - first + len(data)] = data
+
+        self._each(rows, task, first, last, importance, keep)
+        return whole.reshape(-1)
+
+    def _each(
+        self,
+        rows: Rows,
+        task: Task,
+        first: int,
+        last: int,
+        importance: Floats | None,
+        keep: Callable[[int, Bytes], None],
+    ) -> None:
+        """keep: what becomes of rows, from a number on. Both are called by all threads, out of order."""
         ffi, lib, kind = self._engine.ffi, self._engine.lib, NUMBERS[task.to.lower()]
-        size = size_of((task.row,), task.to)
-        data = np.empty((last - first) * size, np.uint8)
 
         def work(span: tuple[int, int]) -> None:
-            start, end = span
-            numbers = rows(first + start, first + end)
+            start, end = first + span[0], first + span[1]
+            numbers, data = rows(start, end), np.empty((end - start, size_of((task.row,), task.to)), np.uint8)
             if not np.isfinite(numbers).all():
                 raise no_numbers(task.name)
-            weights = ffi.NULL if importance is None else self._floats(importance[(first + start) // task.matrix])
-            target = self._at(data, start * size)
+            weights = ffi.NULL if importance is None else self._floats(importance[start // task.matrix])
+            target = self._at(data, 0)
             written = lib.ggml_quantize_chunk(kind, self._floats(numbers), target, 0, end - start, task.row, weights)
-            if written != (end - start) * size or not lib.ggml_validate_row_data(kind, target, written):
+            if written != data.size or not lib.ggml_validate_row_data(kind, target, written):
                 raise EngineError(f"The engine could not quantise {task.name}.", do="Choose another type for it.")
+            keep(start, data)
 
-        list(self._threads.map(work, spans(first, last - first, task.matrix, max(1, CHUNK // task.row))))
-        return data
+        list(self._pool.map(work, spans(first, last - first, task.matrix, self._share(last - first, task.row))))
+
+    def _share(self, n_rows: int, row: int) -> int:
+        """Rows that a thread takes at a time, so that all are done at once."""
+        least = -(-n_rows * row // CHUNK)
+        return -(-n_rows // (least + -least % self._n_threads))
 
     def _floats(self, rows: Floats) -> Any:
         return self._engine.ffi.cast("float *", rows.ctypes.data)
@@ -223,7 +255,8 @@ def answered(quantiser: Quantiser, say: Say, question: dict[str, Any]) -> Any:
 
 def start(config: dict[str, Any], say: Say) -> Callable[[dict[str, Any]], Any]:
     bound_memory(config["memory_limit"])
-    return partial(answered, Quantiser(open_engine(), ThreadPoolExecutor(config["threads"])), say)
+    threads = config["threads"]
+    return partial(answered, Quantiser(open_engine(), ThreadPoolExecutor(threads), threads), say)
 
 
 if __name__ == "__main__":
