@@ -142,6 +142,22 @@ def test_a_model_that_rounds_badly_is_scaled_before(
 
 
 @pytest.mark.slow
+def test_what_one_file_of_a_release_is_made_with_serves_all(filbert: Run, text: str, tmp_path: Path) -> None:
+    full, folder = make_tiny.uneven(tmp_path / "full.gguf"), tmp_path / "release"
+    filbert(
+        "compress", str(full), "--batch", "80kB,Q5_0", *BY_SWAPS, "--refine", "0", "--text", text, "-o", str(folder)
+    )
+    for name in ("full-80kB.gguf", "full-Q5_0.gguf"):
+        said = making_of(read_header(folder / name))
+        assert said
+        assert said.exponent is not None
+        assert said.imatrix_sha256
+        assert said.command.endswith("--effort low")
+    told = (folder / "README.md").read_text()
+    assert told.index("full-Q5\\_0.gguf") < told.index("full-80kB.gguf")  # the smallest first
+
+
+@pytest.mark.slow
 def test_a_model_that_rounds_well_stays_as_it_is(filbert: Run, full: str, text: str, tmp_path: Path) -> None:
     target = tmp_path / "small.gguf"
     done = filbert("compress", full, "--to", "Q8_0", "--effort", "low", "--text", text, "-o", str(target))

@@ -163,7 +163,7 @@ def compress(
     source = Source(stored, check_split(stored.parts))
     importance = read_imatrix(imatrix) if imatrix else None
     asked = Asked(
-        *(source, load, settings, compress, recipe, importance, overrides, split_bytes, allow_requantize),
+        *(wanted, source, load, settings, compress, recipe, importance, overrides, split_bytes, allow_requantize),
         *(calibration, measure, dry_run),
     )
     if evaluation := Evaluation(tasks, limit, data=data) if tasks else None:
@@ -172,7 +172,7 @@ def compress(
     if curve:
         _tell_curve(asked.table, plot, as_json=as_json)
         return
-    run.need_sense(wanted)
+    run.need_sense()
     with closing(asked):
         if several and out:
             _release({asked.name(each): asked.plan(each) for each in several}, out, run)
@@ -197,12 +197,12 @@ class Run:
     dry_run: bool
     as_json: bool
 
-    def need_sense(self, wanted: Sequence[str]) -> None:
+    def need_sense(self) -> None:
         """Raises BadInput for what cannot be had of --effort and --sensitivity, before anything is measured."""
         from filbert.compress.extra import TO_TRAIN, need_extra
 
         options = self.asked.options
-        if options.sensitivity == "gradient" and any(map(check, wanted)):
+        if options.sensitivity == "gradient" and any(map(check, self.asked.wanted)):
             need_extra("A sensitivity by gradients", TO_TRAIN)
         if options.effort in ("auto", "none"):
             return

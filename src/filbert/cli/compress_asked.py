@@ -72,9 +72,11 @@ def check(to: str) -> Wanted | None:
 
 @dataclass
 class Asked:
-    """How a source is compressed, all but to what. measures: what a file lost; None for where this machine can. small:
-    whether tensors may get types that only the smallest files need."""
+    """How a source is compressed. wanted: to what, as `--batch` has it, or "" where there is a recipe. measures: what a
+    file lost; None for where this machine can. small: whether tensors may get types that only the smallest files
+    need."""
 
+    wanted: Sequence[str]
     source: Source
     load: LoadOptions
     settings: Settings
@@ -105,10 +107,12 @@ class Asked:
             return found.text
         return (read_recipe(self.recipe) if self.recipe else stock(to)).name
 
-    def effort(self, to: str) -> Effort:
+    @property
+    def effort(self) -> Effort:
+        """What is made for one file serves all."""
         if (told := self.options.effort) != "auto":
             return told
-        return "low" if check(to) and self.can_compare else "none"
+        return "low" if any(map(check, self.wanted)) and self.can_compare else "none"
 
     @cached_property
     def can_compare(self) -> bool:
@@ -119,8 +123,8 @@ class Asked:
         return is_allowed and can_measure(self.source, self.source.stored.size_bytes)
 
     def plan(self, to: str) -> Plan:
-        """to: as `--batch` has it, or "" where there is a recipe."""
-        if self.effort(to) == "none":
+        """to: one of what is wanted."""
+        if self.effort == "none":
             if check(to) and self.options.effort == "auto":
                 note("Not re-scaled: that takes measuring, in one file, and memory for MODEL twice.", self.settings)
             return (self._covered if self.calibration.is_named else self)._plan(to, self)
@@ -262,8 +266,8 @@ class Asked:
         words += [word for name, _ in self.calibration.chats for word in ("--pairs", name)]
         if maker:
             words += ["--sensitivity", maker, "--refine", str(self.options.refine)]
-        if maker or self.effort(to) != "none":
-            words += ["--effort", self.effort(to)]
+        if maker or self.effort != "none":
+            words += ["--effort", self.effort]
         words += ["--split-size", f"{self.split_bytes}B"] if self.split_bytes else []
         words += ["--allow-requantize"] if self.requantise else []
         return shlex.join(words)

@@ -32,5 +32,5 @@ class CompressOptions(Options):
         "auto",
         description="Better at the same size. low: the source is re-scaled so that it rounds better; high: the file's "
         "scales are trained on its predictions, too, which needs torch. Left to itself: low for the best of a size, "
-        "none for --to and --recipe.",
+        "and for all of a --batch with one; none for --to and --recipe.",
     )

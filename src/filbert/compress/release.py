@@ -79,6 +79,7 @@ def release_job(
         making = making_of(headers[0])
         assert making
         made.append(Made(name, headers, making, files))
+    made.sort(key=lambda each: each.size_bytes)
     _write(folder / INDEX, json.dumps([each.to_json() for each in made], indent=1) + "\n")
     _write(folder / SUMS, "".join(f"{sha256}  {name}\n" for each in made for name, (_, sha256) in each.files.items()))
     _write(folder / README, front_matter(made[0].headers[0]) + markdown(_page(made)))
@@ -124,11 +125,11 @@ def _lost(making: Making) -> list[Cell]:
 
 
 def _page(made: Sequence[Made]) -> Page:
-    first, smallest = made[0], min(made, key=lambda each: each.size_bytes)
+    smallest = made[0]
     measured = next((each.making.measured for each in made if each.making.measured), None)
     words = [Words(f"{on(measured)} In brackets are 95 % intervals.")] if measured else []
     return Page(
-        f"{first.making.source} in {len(made)} sizes",
+        f"{smallest.making.source} in {len(made)} sizes",
         "Plain GGUF files that every llama.cpp runs. Of those that fit into memory, take the one with the smallest KL "
         "divergence: its predictions are the nearest to those of the model it was made from.",
         [
