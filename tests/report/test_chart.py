@@ -28,12 +28,16 @@ def table() -> Chart:
     return bars(["mine", "theirs"], ["piqa", "boolq"], values, errors, ["mine"])
 
 
-def test_points_are_joined_in_their_order_and_named() -> None:
-    points = [("Q8_0", 145.0, 0.004, (0.003, 0.005)), ("Q4_0", 92.0, 0.3, (0.29, 0.32))]
-    (axes,) = curve(points, "Two files", "size, MB", "KL").figure.axes
+def test_points_are_named_and_those_joined_that_no_smaller_one_beats() -> None:
+    points = [
+        ("Q8_0", 145.0, 0.004, (0.003, 0.005)),
+        ("Q4_0", 92.0, 0.3, (0.29, 0.32)),
+        ("worse", 100.0, 0.4, (0.39, 0.42)),
+    ]
+    (axes,) = curve(points, "Three files", "size, MB", "KL").figure.axes
     line = axes.lines[0]
     assert (list(line.get_xdata()), list(line.get_ydata())) == ([92.0, 145.0], [0.3, 0.004])
-    assert [text.get_text() for text in axes.texts] == ["Q4_0", "Q8_0"]
+    assert [text.get_text() for text in axes.texts] == ["Q4_0", "worse", "Q8_0"]
     assert axes.get_yscale() == "log"
     assert axes.get_xlabel() == "size, MB"
 

@@ -130,7 +130,7 @@ def curve(
     line: Sequence[tuple[float, float]] = (),
 ) -> Chart:
     """Of each point its label, its place on either axis, and the interval of the second. x, y: what the axes are, the
-    second a logarithmic one. line: where it goes, if not through the points."""
+    second a logarithmic one. line: where it goes, if not through the points below all that lie left of them."""
     with _settings():
         figure, (axes,) = _figure(1, 7, 4.2)
         ordered = sorted(points, key=lambda point: point[1])
@@ -139,7 +139,9 @@ def curve(
             [value - low for _, _, value, (low, _) in ordered],
             [high - value for _, _, value, (_, high) in ordered],
         ]
-        axes.plot(*(zip(*line, strict=True) if line else (places, values)), color=GREY, linewidth=1.2)
+        best = zip(places, np.minimum.accumulate(values), strict=True)
+        through = line or [point for point, value in zip(best, values, strict=True) if point[1] == value]
+        axes.plot(*zip(*through, strict=True), color=GREY, linewidth=1.2)
         axes.errorbar(places, values, yerr=errors, fmt="o", color=BLUE, ecolor=INK, elinewidth=1, markersize=5)
         for label, place, value, _ in ordered:
             axes.annotate(
