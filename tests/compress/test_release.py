@@ -50,6 +50,7 @@ def test_a_release_is_a_folder_that_checks_itself(plans: Mapping[str, Plan], tmp
     assert "| tiny-Q8\\_0.gguf | " in told
     assert (tmp_path / "tiny-Q8_0.md").exists()
     assert not (tmp_path / "size-against-loss.svg").exists()  # nobody has measured them
+    assert "![" not in told
     assert [each.name for each in made] == [each["name"] for each in index]
 
 
@@ -83,4 +84,6 @@ def test_what_was_measured_is_drawn(plans: Mapping[str, Plan], tmp_path: Path) -
     assert losses[0] > losses[1] > 0
     picture = (tmp_path / "size-against-loss.svg").read_text()
     assert picture.startswith("<svg")
-    assert "Measured beside its source" in (tmp_path / "README.md").read_text()
+    told = (tmp_path / "README.md").read_text()
+    assert "Measured beside its source" in told
+    assert told.endswith("\n\n![Size against loss](size-against-loss.svg)\n")

@@ -82,9 +82,11 @@ def release_job(
     made.sort(key=lambda each: each.size_bytes)
     _write(folder / INDEX, json.dumps([each.to_json() for each in made], indent=1) + "\n")
     _write(folder / SUMS, "".join(f"{sha256}  {name}\n" for each in made for name, (_, sha256) in each.files.items()))
-    _write(folder / README, front_matter(made[0].headers[0]) + markdown(_page(made)))
+    picture = ""
     if len(_points(made)) > 1 and find_spec("matplotlib"):
         _draw(made, folder / CHART)
+        picture = f"\n![Size against loss]({CHART})\n"
+    _write(folder / README, front_matter(made[0].headers[0]) + markdown(_page(made)) + picture)
     return made
 
 
