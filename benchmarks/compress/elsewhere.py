@@ -3,9 +3,10 @@
     make .peer/built
     .peer/bin/python benchmarks/compress/elsewhere.py FILE… [--filbert .venv/bin/filbert]
 
-A line a file: the keys of ours in its header, the log-likelihood of a sentence there and by `filbert score`, and what
-it writes there after the sentence's beginning. Both run llama.cpp, of other versions and compiled otherwise: the two
-numbers are near one another, not the same. It ends with 1 if they are a hundredth apart.
+A line a file: the keys of ours in its header, how likely a text is there and by `filbert score`, and what it writes
+there after the text's beginning. Both run llama.cpp, of other versions and compiled otherwise, and round what they
+multiply compressed weights with to 8 bits: the two numbers are near one another, not the same, and as far apart for
+files of others. It ends with 1 if they are more than 0.05 nats a token apart.
 """
 
 from __future__ import annotations
@@ -18,18 +19,24 @@ import numpy as np
 from llama_cpp import Llama
 
 PROMPT = "The capital of France"
-ENDING = " is Paris, which lies on the Seine."
+ENDING = (
+    " is Paris, which lies on the Seine. Two thousand years ago it was a village on an island in that river. Today "
+    "more than two million people live within its walls, and ten million around them. Trains reach every large town "
+    "of the country from there in a few hours. Visitors come for its museums, its bread and its evenings, and complain "
+    "about the prices. In winter it rains more often than it snows, and in August half of the shops are closed."
+)
+FAR = 0.05  # nats a token
 
 
 def there(model: Llama) -> float:
-    """Nats."""
+    """Nats a token."""
     prompt = model.tokenize(PROMPT.encode())
     tokens = prompt + model.tokenize(ENDING.encode(), add_bos=False)
     model.reset()
     model.eval(tokens)
     logits = np.array(model.scores[: len(tokens) - 1], np.float64)
     likely = logits - np.logaddexp.reduce(logits, axis=1, keepdims=True)
-    return float(sum(likely[at - 1, tokens[at]] for at in range(len(prompt), len(tokens))))
+    return float(np.mean([likely[at - 1, tokens[at]] for at in range(len(prompt), len(tokens))]))
 
 
 def here(filbert: str, file: str) -> float:
@@ -38,7 +45,8 @@ def here(filbert: str, file: str) -> float:
         [filbert, "score", "--quiet", "-m", file, PROMPT, ENDING], check=True, capture_output=True, text=True
     )
     _, line = said.stdout.splitlines()
-    return float(line.split()[0])
+    nats, tokens, *_ = line.split()
+    return float(nats) / int(tokens)
 
 
 def main() -> int:
@@ -52,8 +60,11 @@ def main() -> int:
         ours, theirs = here(asked.filbert, file), there(model)
         model.reset()
         written = model(PROMPT, max_tokens=8, temperature=0)["choices"][0]["text"]
-        print(f"{file}: {keys} keys of ours, {theirs:.3f} nats there, {ours:.3f} here; {PROMPT}{written!r}", flush=True)
-        apart |= abs(ours - theirs) > 0.01 * abs(ours)
+        print(
+            f"{file}: {keys} keys of ours, {theirs:.4f} nats a token there, {ours:.4f} here; {PROMPT}{written!r}",
+            flush=True,
+        )
+        apart |= abs(ours - theirs) > FAR
     return int(apart)
 
 
