@@ -177,10 +177,11 @@ class Quantiser:
     ) -> None:
         """keep: what becomes of rows, from a number on. Both are called by all threads, out of order."""
         ffi, lib, kind = self._engine.ffi, self._engine.lib, NUMBERS[task.to.lower()]
+        size = size_of((task.row,), task.to)
 
         def work(span: tuple[int, int]) -> None:
             start, end = first + span[0], first + span[1]
-            numbers, data = rows(start, end), np.empty((end - start, size_of((task.row,), task.to)), np.uint8)
+            numbers, data = rows(start, end), np.empty((end - start, size), np.uint8)
             if not np.isfinite(numbers).all():
                 raise no_numbers(task.name)
             weights = ffi.NULL if importance is None else self._floats(importance[start // task.matrix])

@@ -139,9 +139,9 @@ def curve(
             [value - low for _, _, value, (low, _) in ordered],
             [high - value for _, _, value, (_, high) in ordered],
         ]
-        best = zip(places, np.minimum.accumulate(values), strict=True)
-        through = line or [point for point, value in zip(best, values, strict=True) if point[1] == value]
-        axes.plot(*zip(*through, strict=True), color=GREY, linewidth=1.2)
+        lows = np.minimum.accumulate(values)
+        best = [(place, value) for place, value, low in zip(places, values, lows, strict=True) if value == low]
+        axes.plot(*zip(*(line or best), strict=True), color=GREY, linewidth=1.2)
         axes.errorbar(places, values, yerr=errors, fmt="o", color=BLUE, ecolor=INK, elinewidth=1, markersize=5)
         for label, place, value, _ in ordered:
             axes.annotate(
